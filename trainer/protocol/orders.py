@@ -1,0 +1,75 @@
+"""Work orders: what a node is to do in one round, signed by the coordinator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainer.protocol.canonical import canonical_sha256
+from trainer.protocol.eip712 import Domain, recover, sign
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.spec import JobSpec, Section, Sha256
+from trainer.protocol.types import OrderEnvelope
+
+
+class WorkOrder(Section):
+    """One node's part of one round. `base` names the checkpoint to start from; `shard` of `shards` the data to use;
+    `seed` fixes batch order; `deadline` is unix seconds; `fence` grows with every lease of the same slot."""
+
+    job_id: int
+    round: int
+    node_id: int
+    fence: int
+    deadline: int
+    base: Sha256
+    shard: int
+    shards: int
+    seed: int
+    spec: JobSpec
+
+    @property
+    def units(self) -> int:
+        """Samples that the full order asks for."""
+        return self.spec.units_per_round
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignedOrder:
+    """A work order with the coordinator's signature (65 bytes, 0x-hex)."""
+
+    order: WorkOrder
+    signature: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"order": self.order.model_dump(mode="json"), "signature": self.signature}
+
+
+def envelope(order: WorkOrder) -> OrderEnvelope:
+    """The EIP-712 message of `order`: the fields that decide its place, and the hash of all of it."""
+    return OrderEnvelope(
+        job_id=order.job_id, round=order.round, node_id=order.node_id, fence=order.fence, deadline=order.deadline,
+        base="0x" + order.base, body="0x" + canonical_sha256(order.model_dump(mode="json")),
+    )  # fmt: skip
+
+
+def sign_order(domain: Domain, order: WorkOrder, private_key: str | bytes) -> SignedOrder:
+    return SignedOrder(order=order, signature=sign(domain, envelope(order), private_key))
+
+
+def verify_order(domain: Domain, payload: dict[str, Any], *, coordinator: str, node_id: int) -> WorkOrder:
+    """The work order in `payload`, if `coordinator` signed it for this node.
+
+    Raises HyperGPUError `order.malformed`, `order.wrong_signer` or `order.wrong_node`.
+    """
+    try:
+        order = WorkOrder.model_validate(payload["order"])
+        signer = recover(domain, envelope(order), payload["signature"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise HyperGPUError("order.malformed", f"This is not a work order: {error}") from error
+    if signer.lower() != coordinator.lower():
+        raise HyperGPUError("order.wrong_signer", f"{signer} signed this work order, not the coordinator {coordinator}.")
+    if order.node_id != node_id:
+        raise HyperGPUError("order.wrong_node", f"This work order is for node {order.node_id}, not {node_id}.")
+    return order
