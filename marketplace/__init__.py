@@ -1,0 +1,1 @@
+"""The market: Django, and everything that remembers."""

@@ -1,0 +1,70 @@
+"""Every setting, typed, read once from the environment (`HYPERGPU_...`). Nothing else reads os.environ."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from typing_extensions import Annotated
+
+ROOT = Path(__file__).parents[2]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="HYPERGPU_", extra="ignore")
+
+    state_dir: Path = Field(default=ROOT / ".state", description="Database (SQLite), artifacts and keys of the embedded default.")
+    database_url: str = Field(default="", description="postgresql://user:pass@host/name; empty: SQLite in state_dir.")
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Broker and channel layer; may lose everything.")
+    secret_key: SecretStr = Field(default=SecretStr(""), description="Django's secret; made and kept in state_dir when empty.")
+    debug: bool = False
+    hosts: Annotated[list[str], NoDecode] = Field(default=["127.0.0.1", "localhost", "[::1]"], description="Comma-separated host names.")
+    public_url: str = Field(default="http://127.0.0.1:8000", description="How browsers reach the page; wallet sign-in checks it.")
+
+    rpc_url: str = "http://127.0.0.1:8545"
+    wallet_rpc_url: str = Field(default="", description="RPC that wallets are given; empty: rpc_url.")
+    chain_id: int = 31337
+    chain_name: str = "Local test chain"
+    block_seconds: float = Field(default=0.3, gt=0, description="Expected time between blocks, shown to people.")
+    deployment_file: Path | None = Field(default=None, description="JSON that deploy_contracts writes; default in state_dir.")
+
+    coordinator_key: SecretStr = Field(default=SecretStr(""), description="Signs work orders.")
+    attestor_keys: Annotated[list[SecretStr], NoDecode] = Field(default=[], description="Keys of the attestors this coordinator runs.")
+    sender_key: SecretStr = Field(default=SecretStr(""), description="Pays gas; has no authority over money.")
+    admin_key: SecretStr = Field(default=SecretStr(""), description="Deploys on a test chain.")
+
+    lease_seconds: int = Field(default=15, ge=2, description="A lease that no heartbeat renews for this long is taken back.")
+    heartbeat_seconds: float = Field(default=1.0, gt=0)
+    offline_seconds: int = Field(default=15, ge=2, description="A node that was not heard for this long is offline.")
+    max_artifact_bytes: int = Field(default=512 * 2**20, description="Largest upload of any kind.")
+    emulated: str = Field(default="", description="Label of emulated conditions, shown wherever figures show.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in ("hosts", "attestor_keys"):
+            if isinstance(values.get(name), str):
+                values[name] = [item.strip() for item in values[name].split(",") if item.strip()]
+        return values
+
+    @cached_property
+    def deployment_path(self) -> Path:
+        return self.deployment_file or self.state_dir / "deployment.json"
+
+    @cached_property
+    def deployment(self) -> dict[str, Any]:
+        """Addresses on the chain in use, as `manage.py deploy_contracts` wrote them; empty before that."""
+        path = self.deployment_path
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    @property
+    def market_address(self) -> str:
+        return str(self.deployment.get("market", ""))
+
+    @property
+    def token_address(self) -> str:
+        return str(self.deployment.get("token", ""))
