@@ -25,7 +25,7 @@ OURS = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "use_cache
 
 class Config(Section):
     model_type: str = Field(pattern=r"^[a-z0-9_-]{1,40}$", description="As in transformers: gpt2, llama, qwen2, ...")
-    config: dict[str, int | float | bool | str | None | list[int]] = Field(
+    config: dict[str, int | float | bool | str | list[int] | None] = Field(
         default_factory=dict, max_length=64, description="Settings of that model type's config class."
     )
 
@@ -66,7 +66,7 @@ def build(config: Config, sample: SampleInfo) -> nn.Module:
 def check_settings(settings: dict[str, Any], known: set[str]) -> None:
     """Known names only: that keeps out `auto_map`, kernels and quantizers by name, and typing errors."""
     for name, value in settings.items():
-        if name not in known or name in OURS or name.startswith("_") or isinstance(value, str) and "/" in value:
+        if name not in known or name in OURS or name.startswith("_") or (isinstance(value, str) and "/" in value):
             raise invalid(f"{name} cannot be set here.")
         numbers = value if isinstance(value, list) else [value]
         limit = MAX_COUNT if any(part in name for part in COUNTED) else 1 << 20

@@ -1,0 +1,54 @@
+"""From scores to acceptance and pay. Pure arithmetic: anyone can recompute it from the published scores.
+
+An accepted contribution earns half its pay for verified work and up to half for quality, relative to the other
+contributions of its round. Not all for quality: near convergence the improvement of honest work is mostly the noise of its
+batches, and pay that follows noise drives honest operators away.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+WORK_POINTS = 5_000
+"""Basis points for an accepted contribution, whatever its improvement."""
+QUALITY_POINTS = 5_000
+"""Basis points on top, for an improvement of at least `FULL_SHARE` of the round's median."""
+FULL_SHARE = 0.8
+SLACK = 1e-3
+"""Nats that a contribution may always raise the held-out loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Held-out loss in nats before and after one contribution; `improvement` is their difference."""
+
+    loss_before: float
+    loss_after: float
+    improvement: float
+
+
+def passes_gate(score: Score, tolerance: float) -> bool:
+    """Whether the update may enter the aggregate: refused when it raises the loss by more than the fraction `tolerance`
+    plus `SLACK`, or to something that is not a number."""
+    return math.isfinite(score.loss_after) and score.loss_after <= score.loss_before * (1 + tolerance) + SLACK
+
+
+def qualities(scores: Mapping[int, float]) -> dict[int, int]:
+    """Quality in basis points by node id, from the improvements of a round's accepted contributions.
+
+    When the median improvement is not positive nobody can be told apart from noise, and all are paid in full.
+    """
+    if not scores:
+        return {}
+    median = statistics.median(scores.values())
+    if median <= 0:
+        return dict.fromkeys(scores, WORK_POINTS + QUALITY_POINTS)
+    return {node: WORK_POINTS + int(QUALITY_POINTS * share(score, median)) for node, score in scores.items()}
+
+
+def share(improvement: float, median: float) -> float:
+    """Part of the quality points, 0 to 1."""
+    return min(1.0, max(0.0, improvement / (FULL_SHARE * median)))

@@ -1,0 +1,74 @@
+"""Held-out scores: what an update does to the loss, and how good a checkpoint is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from trainer.data import Split
+from trainer.data.permutation import permutation
+from trainer.diloco.encoding import Tensors
+from trainer.models import loss_and_correct
+from trainer.protocol.errors import HyperGPUError
+from trainer.scoring.quality import Score
+
+BATCH = 256
+"""Samples in one forward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Mean cross-entropy in nats and the part of right predictions (classes of images, next bytes of text)."""
+
+    loss: float
+    accuracy: float
+
+
+def draw_batch(split: Split, *, seed: str, size: int) -> tuple[Tensor, Tensor]:
+    """`size` different samples (all of them if there are fewer). `seed` is a hash over the round's commitments, so that
+    nobody knows the batch when committing and everybody can draw it again afterwards."""
+    return split.take(permutation(len(split), "score", seed)[:size])
+
+
+def loss_improvement(
+    model: nn.Module, base_params: Tensors, pseudo_gradient: Tensors, inputs: Tensor, targets: Tensor, *, step_scale: float = 1.0
+) -> Score:
+    """Loss on one batch at `base_params` and after `step_scale` times the update. `model` lends its architecture and device;
+    its own parameters are neither used nor changed. Raises HyperGPUError `contribution.diverges` if the loss is no number."""
+    moved = {name: value - step_scale * pseudo_gradient[name] for name, value in base_params.items()}
+    before, after = (measure(model, params, inputs, targets).loss for params in (base_params, moved))
+    if not math.isfinite(after):
+        raise HyperGPUError("contribution.diverges", "The held-out loss after this update is not a number.")
+    return Score(before, after, before - after)
+
+
+def evaluate(model: nn.Module, params: Tensors, split: Split) -> Metrics:
+    """Metrics of `params` over a whole split; `model` as in `loss_improvement`."""
+    return measure_batches(model, params, (split.take(part) for part in torch.arange(len(split)).split(BATCH)))
+
+
+def measure(model: nn.Module, params: Tensors, inputs: Tensor, targets: Tensor) -> Metrics:
+    return measure_batches(model, params, zip(inputs.split(BATCH), targets.split(BATCH), strict=True))
+
+
+@torch.no_grad()
+def measure_batches(model: nn.Module, params: Tensors, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
+    device = next(model.parameters()).device
+    placed = {name: value.to(device) for name, value in params.items()}
+    was_training = model.training
+    model.eval()
+    loss_sum = correct = predictions = 0.0
+    for inputs, targets in batches:
+        loss, right = loss_and_correct(
+            lambda batch: functional_call(model, placed, (batch,)), inputs.to(device), targets.to(device)
+        )
+        loss_sum += loss.item() * targets.numel()
+        correct += right.item()
+        predictions += targets.numel()
+    model.train(was_training)
+    return Metrics(loss_sum / predictions, correct / predictions)
