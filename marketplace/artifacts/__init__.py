@@ -1,0 +1,1 @@
+"""Content-addressed blobs: checkpoints, pseudo-gradients, data sets, evidence. Named by SHA-256, written once."""

@@ -16,8 +16,6 @@ from marketplace.events.consumers import EventConsumer  # noqa: E402  (models ex
 application = ProtocolTypeRouter(
     {
         "http": django_application,
-        "websocket": AllowedHostsOriginValidator(
-            AuthMiddlewareStack(URLRouter([path("ws/v1/events", EventConsumer.as_asgi())]))
-        ),
+        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([path("ws/v1/events", EventConsumer.as_asgi())]))),
     }
 )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from typing_extensions import Annotated
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +21,9 @@ class Settings(BaseSettings):
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", description="Broker and channel layer; may lose everything.")
     secret_key: SecretStr = Field(default=SecretStr(""), description="Django's secret; made and kept in state_dir when empty.")
     debug: bool = False
-    hosts: Annotated[list[str], NoDecode] = Field(default=["127.0.0.1", "localhost", "[::1]"], description="Comma-separated host names.")
+    hosts: Annotated[list[str], NoDecode] = Field(
+        default=["127.0.0.1", "localhost", "[::1]"], description="Comma-separated host names."
+    )
     public_url: str = Field(default="http://127.0.0.1:8000", description="How browsers reach the page; wallet sign-in checks it.")
 
     rpc_url: str = "http://127.0.0.1:8545"
@@ -33,7 +34,10 @@ class Settings(BaseSettings):
     deployment_file: Path | None = Field(default=None, description="JSON that deploy_contracts writes; default in state_dir.")
 
     coordinator_key: SecretStr = Field(default=SecretStr(""), description="Signs work orders.")
-    attestor_keys: Annotated[list[SecretStr], NoDecode] = Field(default=[], description="Keys of the attestors this coordinator runs.")
+    attestor_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default=[], description="Keys of the attestors this coordinator runs."
+    )
+    quorum: int = Field(default=1, ge=1, description="Attestations that a settlement needs; deploy_contracts writes it on chain.")
     sender_key: SecretStr = Field(default=SecretStr(""), description="Pays gas; has no authority over money.")
     admin_key: SecretStr = Field(default=SecretStr(""), description="Deploys on a test chain.")
 

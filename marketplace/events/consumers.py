@@ -42,7 +42,9 @@ class EventConsumer(AsyncJsonWebsocketConsumer):
                 self.topics.discard(topic)
                 await self.channel_layer.group_discard(group_name(topic), self.channel_name)
             case _:
-                await self.send_json({"op": "error", "code": "socket.bad_message", "message": "Send ping, sub or unsub with a topic."})
+                await self.send_json(
+                    {"op": "error", "code": "socket.bad_message", "message": "Send ping, sub or unsub with a topic."}
+                )
 
     async def subscribe(self, topic: str, since: Any) -> None:
         # Join first, read second: what commits in between arrives twice and is dropped by its seq, never lost.

@@ -101,9 +101,7 @@ def gauge(type: str, *, topics: Sequence[str], key: str, changes: Mapping[str, A
 
 def push(topic: str, frame: dict[str, Any], *, key: str | None = None) -> None:
     try:
-        async_to_sync(get_channel_layer().group_send)(
-            group_name(topic), {"type": "stream.frame", "frame": frame, "key": key}
-        )
+        async_to_sync(get_channel_layer().group_send)(group_name(topic), {"type": "stream.frame", "frame": frame, "key": key})
     except (RedisError, OSError) as error:
         log.warning("could not push %s: %s", topic, error)
 

@@ -1,0 +1,1 @@
+"""Demand: jobs, their money and the seats that nodes took in them."""

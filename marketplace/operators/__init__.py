@@ -1,0 +1,1 @@
+"""Supply: operators, their nodes, bids, and whether a node can be reached."""

@@ -1,0 +1,1 @@
+"""From accepted contributions to credits on chain: batches, attestations, payments, refunds."""

@@ -1,0 +1,1 @@
+"""The heart: rounds, assignments, contributions, checkpoints. Reading order: models, services, engine, tasks."""

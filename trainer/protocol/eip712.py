@@ -60,9 +60,7 @@ def check_fields(message: Message) -> None:
             digits = 40 if kind == "address" else 64
             fits = isinstance(value, str) and value.startswith("0x") and is_hex(value[2:], digits)
         if not fits:
-            raise HyperGPUError(
-                "eip712.bad_field", f"{primary_type(message)}.{field} is not a {kind}: {value!r}", field=field
-            )
+            raise HyperGPUError("eip712.bad_field", f"{primary_type(message)}.{field} is not a {kind}: {value!r}", field=field)
 
 
 def is_hex(text: str, digits: int) -> bool:

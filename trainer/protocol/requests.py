@@ -59,9 +59,7 @@ def sign_request(
     }
 
 
-def verify_request(
-    *, method: str, path: str, query: str, audience: str, headers: Mapping[str, str], now: int
-) -> SignedRequest:
+def verify_request(*, method: str, path: str, query: str, audience: str, headers: Mapping[str, str], now: int) -> SignedRequest:
     """The request that `headers` sign; the caller still compares the body's hash and the nonce's freshness.
 
     Raises HyperGPUError `request.unsigned`, `request.clock_skew`, `signature.*` or `request.wrong_key`.

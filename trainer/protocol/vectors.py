@@ -20,7 +20,9 @@ from trainer.protocol.types import Bid, Delegation, JobClosure, Message, Receipt
 
 PATH = Path(__file__).parents[2] / "tests" / "vectors" / "protocol.json"
 DOMAIN = Domain(chain_id=31337, contract="0x5FbDB2315678afecb367f032d93F642f64180aa3")
-KEYS = {name: "0x" + keccak(text=f"hypergpu test key: {name}").hex() for name in ("wallet", "hot", "hot2", "attestor", "coordinator")}
+KEYS = {
+    name: "0x" + keccak(text=f"hypergpu test key: {name}").hex() for name in ("wallet", "hot", "hot2", "attestor", "coordinator")
+}
 
 
 def bytes32(text: str) -> str:
@@ -58,7 +60,9 @@ def settled() -> list[SettledReceipt]:
         artifact = bytes32("artifact" if key == "hot" else "artifact two")
         receipt = Receipt(job_id=7, round=3, node_id=node_id, units=units, base=base, artifact=artifact)
         lines.append(
-            SettledReceipt(node_id=node_id, units=units, quality=quality, artifact=artifact, signature=sign(DOMAIN, receipt, KEYS[key]))
+            SettledReceipt(
+                node_id=node_id, units=units, quality=quality, artifact=artifact, signature=sign(DOMAIN, receipt, KEYS[key])
+            )
         )
     return lines
 

@@ -1,0 +1,23 @@
+"""What is stored, and who may read it."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Artifact(models.Model):
+    """Bytes in the store. `public` ones are served to anyone; the rest only to nodes and their owner."""
+
+    class Kind(models.TextChoices):
+        CHECKPOINT = "checkpoint"
+        OUTER_STATE = "outer_state"
+        PSEUDO_GRADIENT = "pseudo_gradient"
+        DATASET = "dataset"
+        EVIDENCE = "evidence"
+
+    sha256 = models.CharField(max_length=64, primary_key=True)
+    size = models.BigIntegerField()
+    kind = models.CharField(max_length=20, choices=Kind)
+    public = models.BooleanField(default=False)
+    name = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)

@@ -1,0 +1,62 @@
+"""The folder of blobs. A blob appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from django.conf import settings
+
+from trainer.protocol.errors import HyperGPUError
+
+
+def path_of(sha256: str) -> Path:
+    root: Path = settings.HYPERGPU.state_dir / "artifacts"
+    return root / sha256[:2] / sha256
+
+
+def write_stream(
+    chunks: Iterable[bytes], *, limit: int, expected_sha256: str | None = None, expected_size: int | None = None
+) -> tuple[str, int]:
+    """Store a stream under its own hash, hashing while it is written; returns (sha256, size in bytes).
+
+    Raises HyperGPUError `artifact.too_large`, `artifact.truncated` or `artifact.hash_mismatch`; then nothing is stored.
+    """
+    incoming = settings.HYPERGPU.state_dir / "artifacts" / "incoming"
+    incoming.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    handle, temporary = tempfile.mkstemp(dir=incoming)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise HyperGPUError(
+                        "artifact.too_large", f"The upload is larger than the {limit} bytes allowed.", limit=limit
+                    )
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        sha256 = digest.hexdigest()
+        if expected_size is not None and size < expected_size:
+            raise HyperGPUError("artifact.truncated", f"Only {size} of {expected_size} bytes arrived; upload again.")
+        if expected_sha256 is not None and sha256 != expected_sha256:
+            raise HyperGPUError("artifact.hash_mismatch", f"The bytes hash to {sha256}, not to the committed {expected_sha256}.")
+        final = path_of(sha256)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(temporary, final)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return sha256, size
+
+
+def read(sha256: str) -> bytes:
+    """Raises HyperGPUError `artifact.unknown` when the blob is not in the store."""
+    try:
+        return path_of(sha256).read_bytes()
+    except FileNotFoundError as error:
+        raise HyperGPUError("artifact.unknown", f"There is no artifact {sha256} here.") from error

@@ -1,0 +1,82 @@
+"""Jobs and seats."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from django.db import models
+
+from trainer.protocol.spec import JobSpec
+
+AMOUNT = {"max_digits": 39, "decimal_places": 0}
+"""A uint128 of token base units."""
+
+
+class Job(models.Model):
+    """A training job. `draft` until its escrow is final on chain; then the chain's word counts for money."""
+
+    class State(models.TextChoices):
+        DRAFT = "draft"
+        FUNDED = "funded"
+        RUNNING = "running"
+        COMPLETED = "completed"
+        FAILED = "failed"
+        STOPPED = "stopped"
+        CLOSED = "closed"
+
+    ENDED = (State.COMPLETED, State.FAILED, State.STOPPED)
+
+    name = models.CharField(max_length=120)
+    requester = models.CharField(max_length=42, db_index=True)
+    spec = models.JSONField()
+    spec_hash = models.CharField(max_length=64, db_index=True)
+    state = models.CharField(max_length=12, choices=State, default=State.DRAFT, db_index=True)
+    reason = models.CharField(max_length=300, blank=True)
+
+    chain_id = models.BigIntegerField(null=True, unique=True)
+    escrow = models.DecimalField(**AMOUNT)
+    max_rate = models.DecimalField(**AMOUNT)
+    spent = models.DecimalField(**AMOUNT, default=0)
+    refund = models.DecimalField(**AMOUNT, null=True)
+
+    # Rounds aggregated so far; the number of the next round.
+    round = models.IntegerField(default=0)
+    start_metric = models.JSONField(null=True)
+    metric = models.JSONField(null=True)
+    checkpoint = models.CharField(max_length=64, blank=True)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    funded_at = models.DateTimeField(null=True)
+    first_step_at = models.DateTimeField(null=True)
+    completed_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+    # When its start was last handed to a worker; a lost hand-over is repeated.
+    driven_at = models.DateTimeField(null=True)
+
+    @cached_property
+    def parsed_spec(self) -> JobSpec:
+        return JobSpec.model_validate(self.spec)
+
+    @property
+    def reached_target(self) -> bool:
+        """Whether the newest evaluation is past the target."""
+        if self.metric is None:
+            return False
+        target = self.parsed_spec.target
+        if target.metric == "accuracy":
+            return bool(self.metric["accuracy"] >= target.value)
+        return bool(self.metric["loss"] <= target.value)
+
+
+class Seat(models.Model):
+    """A node's place in a job at the rate it bid. `taken` once the chain has it."""
+
+    job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="seats")
+    node_id = models.BigIntegerField()
+    rate = models.DecimalField(**AMOUNT)
+    capacity = models.BigIntegerField()
+    taken = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "node_id"], name="seat_once")]

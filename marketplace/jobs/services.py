@@ -1,0 +1,175 @@
+"""Writes of demand: drafts, what the chain says of their money, and their states."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from marketplace.artifacts.models import Artifact
+from marketplace.chain.services import enqueue
+from marketplace.events.services import emit
+from marketplace.jobs.models import Job, Seat
+from marketplace.jobs.serializers import job_json
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.packing import reward
+from trainer.protocol.spec import JobSpec
+from trainer.protocol.types import QUALITY_ONE
+
+log = logging.getLogger(__name__)
+
+
+def topics_of(job: Job) -> list[str]:
+    return [f"job.{job.pk}", "market"]
+
+
+def announce(job: Job, type: str) -> None:
+    """Tell the pages, and start what follows; call inside the transaction of the change."""
+    job.refresh_from_db()
+    emit(type, topics=topics_of(job), changes={"job": job_json(job)}, refs={"job_id": job.pk})
+
+
+def worst_case_cost(spec: JobSpec, *, rate: int) -> int:
+    """Base units if every node of every round is paid in full at `rate`."""
+    one = reward(units=spec.units_per_round, rate=rate, quality=QUALITY_ONE)
+    return one * spec.rounds.nodes * spec.rounds.rounds
+
+
+def draft_job(*, requester: str, name: str, spec: JobSpec, max_rate: int, escrow: int) -> Job:
+    """A job that waits for its escrow.
+
+    Raises HyperGPUError `job.underfunded` when the escrow cannot pay one full round, `spec.invalid` for files that are
+    not here.
+    """
+    one_round = worst_case_cost(spec, rate=max_rate) // spec.rounds.rounds
+    if escrow < one_round:
+        raise HyperGPUError(
+            "job.underfunded",
+            f"The escrow must cover at least one round: {one_round} base units at this rate.",
+            needed=str(one_round),
+        )
+    missing = [name for name, sha256 in spec.data.files.items() if not Artifact.objects.filter(sha256=sha256).exists()]
+    if missing:
+        raise HyperGPUError("spec.invalid", f"Upload these files first: {', '.join(missing)}.", problems=missing)
+    with transaction.atomic():
+        job = Job.objects.create(
+            requester=requester,
+            name=name,
+            spec=spec.model_dump(mode="json"),
+            spec_hash=spec.sha256(),
+            max_rate=max_rate,
+            escrow=escrow,
+        )
+        announce(job, "job.drafted")
+    return job
+
+
+# What the chain says. Each runs in the indexer's transaction, once per log.
+
+
+def record_creation(*, chain_id: int, requester: str, spec: str, escrow: int, max_rate: int) -> None:
+    """The escrow of a draft is final: the job may run. A job that nobody described here is left to others."""
+    job = Job.objects.filter(requester=requester, spec_hash=spec.removeprefix("0x"), state=Job.State.DRAFT).order_by("id").first()
+    if job is None:
+        log.warning("job %s on chain has no draft here (spec %s)", chain_id, spec)
+        return
+    Job.objects.filter(pk=job.pk, state=Job.State.DRAFT).update(
+        chain_id=chain_id, escrow=escrow, max_rate=max_rate, state=Job.State.FUNDED, funded_at=timezone.now()
+    )
+    announce(job, "job.funded")
+
+
+def record_funding(*, chain_id: int, escrow: int) -> None:
+    for job in Job.objects.filter(chain_id=chain_id):
+        Job.objects.filter(pk=job.pk).update(escrow=escrow)
+        announce(job, "job.changed")
+
+
+def record_spending(*, chain_id: int, amount: int) -> None:
+    for job in Job.objects.filter(chain_id=chain_id):
+        Job.objects.filter(pk=job.pk).update(spent=F("spent") + amount)
+        announce(job, "job.changed")
+
+
+def record_closing(*, chain_id: int, refund: int) -> None:
+    for job in Job.objects.filter(chain_id=chain_id):
+        # A requester may exit while the job runs; then nothing more can be paid, so nothing more may run.
+        ended = {} if job.state in Job.ENDED else {"reason": "The requester left with the rest of the escrow."}
+        Job.objects.filter(pk=job.pk).update(state=Job.State.CLOSED, refund=refund, closed_at=timezone.now(), **ended)
+        announce(job, "job.closed")
+
+
+def record_seat(*, chain_id: int, node_id: int, rate: int, capacity: int) -> None:
+    job = Job.objects.filter(chain_id=chain_id).first()
+    if job is not None:
+        Seat.objects.update_or_create(job=job, node_id=node_id, defaults={"rate": rate, "capacity": capacity, "taken": True})
+
+
+# States.
+
+
+def seat_nodes(*, job: Job, bids: Iterable[dict[str, Any]]) -> None:
+    """Take bids on chain for nodes without a seat. Each: the Bid message as a dict, plus its `signature`."""
+    new = [bid for bid in bids if not Seat.objects.filter(job=job, node_id=bid["node_id"]).exists()]
+    if not new:
+        return
+    for bid in new:
+        Seat.objects.create(job=job, node_id=bid["node_id"], rate=bid["rate"], capacity=bid["capacity"])
+    messages = [[bid[name] for name in ("job_id", "node_id", "rate", "capacity", "expires_at", "nonce")] for bid in new]
+    first = min(bid["node_id"] for bid in new)
+    enqueue(
+        key=f"take:{job.chain_id}:{first}:{len(new)}:{new[0]['signature'][-16:]}",
+        function="takeBids",
+        args=[job.chain_id, messages, [bid["signature"] for bid in new]],
+        group=f"job:{job.chain_id}",
+    )
+
+
+def begin(*, job_id: int, checkpoint: str, metric: dict[str, float]) -> bool:
+    """FUNDED -> RUNNING with its first checkpoint; False when another worker was first."""
+    with transaction.atomic():
+        moved = Job.objects.filter(pk=job_id, state=Job.State.FUNDED).update(
+            state=Job.State.RUNNING, checkpoint=checkpoint, start_metric=metric, metric=metric, reason=""
+        )
+        if moved:
+            announce(Job.objects.get(pk=job_id), "job.started")
+    return bool(moved)
+
+
+def note_first_step(*, job_id: int) -> None:
+    with transaction.atomic():
+        if Job.objects.filter(pk=job_id, first_step_at=None).update(first_step_at=timezone.now()):
+            announce(Job.objects.get(pk=job_id), "job.changed")
+
+
+def explain(*, job_id: int, reason: str) -> None:
+    """Say why a job waits."""
+    with transaction.atomic():
+        if Job.objects.filter(pk=job_id).exclude(reason=reason).update(reason=reason):
+            announce(Job.objects.get(pk=job_id), "job.changed")
+
+
+def advance(*, job: Job, checkpoint: str, metric: dict[str, float]) -> None:
+    """One more round is aggregated; call inside its transaction. The last one completes the job."""
+    rounds = job.round + 1
+    Job.objects.filter(pk=job.pk).update(round=rounds, checkpoint=checkpoint, metric=metric, reason="")
+    done = rounds >= job.parsed_spec.rounds.rounds
+    completed = done and Job.objects.filter(pk=job.pk, state=Job.State.RUNNING).update(
+        state=Job.State.COMPLETED, completed_at=timezone.now()
+    )
+    announce(job, "job.completed" if completed else "job.changed")
+
+
+def end(*, job_id: int, state: str, reason: str) -> bool:
+    """RUNNING or FUNDED -> STOPPED or FAILED; what is accepted is still paid, the rest refunded."""
+    with transaction.atomic():
+        moved = Job.objects.filter(pk=job_id, state__in=[Job.State.RUNNING, Job.State.FUNDED]).update(
+            state=state, reason=reason[:300], completed_at=timezone.now()
+        )
+        if moved:
+            announce(Job.objects.get(pk=job_id), f"job.{state}")
+    return bool(moved)

@@ -1,0 +1,76 @@
+"""Operators and nodes as the chain registered them, and what the coordinator hears from them."""
+
+from __future__ import annotations
+
+from django.db import models
+
+AMOUNT = {"max_digits": 39, "decimal_places": 0}
+"""A uint128 of token base units."""
+
+
+class Operator(models.Model):
+    """A wallet with a stake. Everything here is read off the chain."""
+
+    address = models.CharField(max_length=42, primary_key=True)
+    stake = models.DecimalField(**AMOUNT, default=0)
+
+
+class Node(models.Model):
+    """One GPU: its chain id is the primary key."""
+
+    id = models.BigIntegerField(primary_key=True)
+    operator = models.ForeignKey(Operator, on_delete=models.PROTECT, related_name="nodes")
+    hot_key = models.CharField(max_length=42, unique=True)
+    key_expires_at = models.DateTimeField()
+    retired = models.BooleanField(default=False)
+    min_bid_nonce = models.BigIntegerField(default=0)
+
+    earned = models.DecimalField(**AMOUNT, default=0)
+    credit = models.DecimalField(**AMOUNT, default=0)
+    units = models.BigIntegerField(default=0)
+    rounds = models.IntegerField(default=0)
+
+    name = models.CharField(max_length=80, blank=True)
+    device = models.CharField(max_length=120, blank=True)
+    software = models.JSONField(default=dict)
+    last_seen = models.DateTimeField(null=True)
+    rtt_ms = models.FloatField(null=True)
+    rtt_at = models.DateTimeField(null=True)
+    samples_per_second = models.FloatField(null=True)
+    samples_at = models.DateTimeField(null=True)
+    # Last state that was announced to the pages, so that a change is announced once.
+    announced = models.CharField(max_length=12, default="registered")
+    working_on = models.JSONField(null=True)
+
+
+class Bid(models.Model):
+    """A signed offer of a node (EIP-712 `Bid`). `chain_job_id` 0 stands for any job."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        TAKEN = "taken"
+        CANCELLED = "cancelled"
+
+    node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="bids")
+    chain_job_id = models.BigIntegerField()
+    rate = models.DecimalField(**AMOUNT)
+    capacity = models.BigIntegerField()
+    expires_at = models.DateTimeField()
+    nonce = models.BigIntegerField()
+    signature = models.CharField(max_length=132)
+    state = models.CharField(max_length=12, choices=State, default=State.OPEN)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["signature"], name="bid_once")]
+
+
+class RequestNonce(models.Model):
+    """Nonces of signed requests, kept for twice the accepted clock skew: a replay meets its own row."""
+
+    hot_key = models.CharField(max_length=42)
+    nonce = models.CharField(max_length=64)
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["hot_key", "nonce"], name="request_once")]

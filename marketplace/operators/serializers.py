@@ -1,0 +1,90 @@
+"""Nodes and bids as pages see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from marketplace.common.times import iso
+from marketplace.operators import selectors
+from marketplace.operators.models import Bid, Node
+
+
+class MeasuredSerializer(serializers.Serializer):
+    ms = serializers.FloatField()
+    at = serializers.CharField()
+    source = serializers.CharField()
+
+
+class RateSerializer(serializers.Serializer):
+    value = serializers.FloatField()
+    at = serializers.CharField()
+
+
+class WorkingOnSerializer(serializers.Serializer):
+    job_id = serializers.IntegerField()
+    round = serializers.IntegerField()
+
+
+class NodeSerializer(serializers.ModelSerializer):
+    operator = serializers.CharField(source="operator_id")
+    stake = serializers.DecimalField(source="operator.stake", max_digits=39, decimal_places=0)
+    state = serializers.SerializerMethodField()
+    rtt = serializers.SerializerMethodField()
+    samples_per_second = serializers.SerializerMethodField()
+    last_seen = serializers.SerializerMethodField()
+    working_on = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Node
+        fields = [
+            "id", "operator", "hot_key", "name", "state", "device", "stake", "rtt", "samples_per_second", "rounds", "units",
+            "earned", "credit", "last_seen", "working_on",
+        ]  # fmt: skip
+
+    @extend_schema_field(serializers.ChoiceField(["registered", "online", "offline", "retired"]))
+    def get_state(self, node: Node) -> str:
+        return selectors.state_of(node)
+
+    @extend_schema_field(MeasuredSerializer(allow_null=True))
+    def get_rtt(self, node: Node) -> dict[str, Any] | None:
+        if node.rtt_ms is None:
+            return None
+        return {"ms": node.rtt_ms, "at": iso(node.rtt_at), "source": "measured by node"}
+
+    @extend_schema_field(RateSerializer(allow_null=True))
+    def get_samples_per_second(self, node: Node) -> dict[str, Any] | None:
+        if node.samples_per_second is None:
+            return None
+        return {"value": node.samples_per_second, "at": iso(node.samples_at)}
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_last_seen(self, node: Node) -> str | None:
+        return iso(node.last_seen)
+
+    @extend_schema_field(WorkingOnSerializer(allow_null=True))
+    def get_working_on(self, node: Node) -> dict[str, Any] | None:
+        return node.working_on
+
+
+class BidSerializer(serializers.ModelSerializer):
+    job_id = serializers.IntegerField(source="chain_job_id")
+    node_id = serializers.IntegerField()
+    expires_at = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Bid
+        fields = ["id", "job_id", "node_id", "rate", "capacity", "expires_at", "nonce", "state"]
+
+    def get_expires_at(self, bid: Bid) -> str:
+        return iso(bid.expires_at) or ""
+
+
+def node_json(node: Node) -> dict[str, Any]:
+    return dict(NodeSerializer(node).data)
+
+
+def bid_json(bid: Bid) -> dict[str, Any]:
+    return dict(BidSerializer(bid).data)

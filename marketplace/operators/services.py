@@ -1,0 +1,179 @@
+"""Writes of supply: what the chain says of nodes, what nodes say of themselves, and bids."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+from eth_account import Account
+
+from marketplace.chain.services import domain
+from marketplace.events.services import emit, gauge
+from marketplace.operators import selectors
+from marketplace.operators.models import Bid, Node, Operator, RequestNonce
+from marketplace.operators.serializers import bid_json, node_json
+from trainer.protocol import eip712
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.requests import MAX_SKEW_SECONDS
+from trainer.protocol.types import Bid as SignedBid
+
+
+def announce(node: Node, type: str = "node.changed") -> None:
+    """Tell the pages the node as it is now; call inside the transaction of the change."""
+    node.refresh_from_db()
+    emit(type, topics=selectors.topics_of(node), changes={"nodes": [node_json(node)]})
+
+
+# What the chain says. Each runs in the indexer's transaction, once per log.
+
+
+def record_registration(*, node_id: int, operator: str, hot_key: str, expires_at: int) -> None:
+    Operator.objects.get_or_create(address=operator)
+    Node.objects.create(id=node_id, operator_id=operator, hot_key=hot_key, key_expires_at=datetime.fromtimestamp(expires_at, UTC))
+    announce(Node.objects.get(pk=node_id), "node.registered")
+
+
+def record_delegation(*, node_id: int, hot_key: str, expires_at: int) -> None:
+    Node.objects.filter(pk=node_id).update(hot_key=hot_key, key_expires_at=datetime.fromtimestamp(expires_at, UTC))
+    announce(Node.objects.get(pk=node_id))
+
+
+def record_retirement(*, node_id: int) -> None:
+    Node.objects.filter(pk=node_id).update(retired=True)
+    announce(Node.objects.get(pk=node_id))
+
+
+def record_stake(*, operator: str, added: int) -> None:
+    """`added` is negative when stake left."""
+    Operator.objects.get_or_create(address=operator)
+    Operator.objects.filter(pk=operator).update(stake=F("stake") + added)
+    for node in Node.objects.filter(operator_id=operator):
+        announce(node)
+
+
+def record_earning(*, node_id: int, units: int, amount: int) -> None:
+    Node.objects.filter(pk=node_id).update(
+        earned=F("earned") + amount, credit=F("credit") + amount, units=F("units") + units, rounds=F("rounds") + 1
+    )
+    announce(Node.objects.get(pk=node_id))
+
+
+def record_withdrawal(*, node_id: int, amount: int) -> None:
+    Node.objects.filter(pk=node_id).update(credit=F("credit") - amount)
+    announce(Node.objects.get(pk=node_id))
+
+
+def record_bids_cancelled(*, node_id: int, min_nonce: int) -> None:
+    Node.objects.filter(pk=node_id).update(min_bid_nonce=min_nonce)
+    for bid in Bid.objects.filter(node_id=node_id, nonce__lt=min_nonce, state=Bid.State.OPEN).select_related("node"):
+        bid.state = Bid.State.CANCELLED
+        bid.save(update_fields=["state"])
+        emit("bid.cancelled", topics=selectors.topics_of(bid.node), changes={"bids": [bid_json(bid)]})
+
+
+# What nodes say.
+
+
+def spend_request_nonce(*, hot_key: str, nonce: str) -> None:
+    """Raises HyperGPUError `request.replayed` when this signed request was seen before."""
+    old = timezone.now() - timedelta(seconds=4 * MAX_SKEW_SECONDS)
+    try:
+        with transaction.atomic():
+            RequestNonce.objects.filter(at__lt=old).delete()
+            RequestNonce.objects.create(hot_key=hot_key, nonce=nonce)
+    except IntegrityError as error:
+        raise HyperGPUError("request.replayed", "This signed request was already used; sign a new one.") from error
+
+
+def greet(*, node: Node, device: str, software: dict[str, Any], samples_per_second: float | None, name: str = "") -> Node:
+    """A node's agent has started: remember what it runs on."""
+    now = timezone.now()
+    with transaction.atomic():
+        Node.objects.filter(pk=node.pk).update(
+            device=device[:120], software=software, name=name[:80], last_seen=now, announced="online",
+            samples_per_second=samples_per_second, samples_at=now if samples_per_second is not None else None,
+        )  # fmt: skip
+        announce(node)
+    return node
+
+
+def hear(*, node: Node, rtt_ms: float | None) -> None:
+    """A sign of life, at most one write a second; announced as a fact when the node comes back, else as a gauge."""
+    now = timezone.now()
+    if node.announced == "online" and node.last_seen and now - node.last_seen < timedelta(seconds=1):
+        return
+    measured = {"rtt_ms": rtt_ms, "rtt_at": now} if rtt_ms is not None else {}
+    Node.objects.filter(pk=node.pk).update(last_seen=now, **measured)
+    came_back = Node.objects.filter(pk=node.pk).exclude(announced="online")
+    with transaction.atomic():
+        if came_back.update(announced="online"):
+            announce(node)
+            return
+    node.refresh_from_db()
+    gauge("node.heartbeat", topics=selectors.topics_of(node), key=str(node.pk), changes={"nodes": [node_json(node)]})
+
+
+def announce_silent_nodes() -> int:
+    """Tell the pages which nodes have gone offline; returns how many."""
+    silent = Node.objects.filter(announced="online", last_seen__lt=selectors.online_since())
+    count = 0
+    for node in silent:
+        with transaction.atomic():
+            if Node.objects.filter(pk=node.pk, announced="online").update(announced="offline"):
+                announce(node)
+                count += 1
+    return count
+
+
+def assign_work(*, node_id: int, working_on: dict[str, int] | None) -> None:
+    """What the node is shown to be doing; call inside the transaction that changes it."""
+    Node.objects.filter(pk=node_id).update(working_on=working_on)
+
+
+# Bids.
+
+
+def post_bid(*, message: SignedBid, signature: str) -> Bid:
+    """Keep a bid that its operator's wallet signed. Posting the same again answers the same.
+
+    Raises HyperGPUError `bid.unknown_node`, `bid.no_stake`, `bid.expired`, `bid.stale_nonce`, `bid.wrong_signer`, `signature.*`.
+    """
+    node = Node.objects.select_related("operator").filter(pk=message.node_id).first()
+    if node is None or node.retired:
+        raise HyperGPUError("bid.unknown_node", f"Node {message.node_id} is not registered; register it on chain first.")
+    if node.operator.stake <= 0:
+        raise HyperGPUError("bid.no_stake", "The operator has no stake; add stake on chain before bidding.")
+    if message.expires_at <= timezone.now().timestamp():
+        raise HyperGPUError("bid.expired", "The bid has expired; sign one with a later time.")
+    if message.nonce < node.min_bid_nonce:
+        raise HyperGPUError("bid.stale_nonce", f"Bids of this node need a nonce of at least {node.min_bid_nonce}.")
+    if eip712.recover(domain(), message, signature) != node.operator_id:
+        raise HyperGPUError("bid.wrong_signer", f"Only the operator's wallet {node.operator_id} bids for node {node.pk}.")
+    with transaction.atomic():
+        bid, created = Bid.objects.get_or_create(
+            signature=signature,
+            defaults={
+                "node": node,
+                "chain_job_id": message.job_id,
+                "rate": message.rate,
+                "capacity": message.capacity,
+                "expires_at": datetime.fromtimestamp(message.expires_at, UTC),
+                "nonce": message.nonce,
+            },  # fmt: skip
+        )
+        if created:
+            emit("bid.posted", topics=selectors.topics_of(node), changes={"bids": [bid_json(bid)]})
+    return bid
+
+
+def coordinator_address() -> str:
+    """The key that signs work orders, as agents pin it."""
+    return str(Account.from_key(settings.HYPERGPU.coordinator_key.get_secret_value()).address)
+
+
+def heartbeat_settings() -> dict[str, Any]:
+    return {"heartbeat_seconds": settings.HYPERGPU.heartbeat_seconds, "max_artifact_bytes": settings.HYPERGPU.max_artifact_bytes}

@@ -1,0 +1,189 @@
+"""Writes of settlement. A batch goes ATTESTING -> QUEUED -> SENT -> INCLUDED -> FINAL; money moves on chain alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from eth_account import Account
+
+from marketplace.chain.services import domain, enqueue
+from marketplace.events.services import emit
+from marketplace.jobs.models import Job, Seat
+from marketplace.operators.models import Node
+from marketplace.settlement.models import Attestation, Batch, Closure, Payment
+from marketplace.settlement.serializers import payment_json
+from marketplace.training.models import Contribution, Round
+from marketplace.training.services.rounds import mark_settled
+from trainer.protocol import eip712
+from trainer.protocol.packing import SettledReceipt, pack_receipts, receipts_hash, reward
+from trainer.protocol.types import JobClosure, RoundAttestation
+
+
+def group_of(chain_job_id: int | None) -> str:
+    """Intents of one job are sent in order: a round must not overtake the one before it."""
+    return f"job:{chain_job_id}"
+
+
+def build_batch(*, round_id: int) -> Batch:
+    """The accepted contributions of an aggregated round, packed for attestors, with a payment for each. Idempotent."""
+    round_ = Round.objects.select_related("job").get(pk=round_id)
+    accepted = list(Contribution.objects.filter(round=round_, state=Contribution.State.ACCEPTED).order_by("node_id"))
+    packed = pack_receipts([settled_receipt(contribution) for contribution in accepted])
+    with transaction.atomic():
+        batch, created = Batch.objects.get_or_create(
+            round=round_,
+            defaults={
+                "packed": packed,
+                "receipts_hash": receipts_hash(packed),
+                "evidence": round_.evidence,
+                "intent_key": f"settle:{domain().contract}:{round_.job.chain_id}:{round_.number}",
+                "driven_at": timezone.now(),
+            },  # fmt: skip
+        )
+        if not created:
+            return batch
+        payments = [create_payment(batch, contribution) for contribution in accepted]
+        tell(batch, payments, "payment.attesting")
+    return batch
+
+
+def settled_receipt(contribution: Contribution) -> SettledReceipt:
+    return SettledReceipt(
+        node_id=contribution.node_id, units=contribution.units, quality=contribution.quality or 0,
+        artifact="0x" + contribution.artifact, signature=contribution.signature,
+    )  # fmt: skip
+
+
+def create_payment(batch: Batch, contribution: Contribution) -> Payment:
+    seat = Seat.objects.get(job_id=batch.round.job_id, node_id=contribution.node_id)
+    quality = contribution.quality or 0
+    amount = reward(units=contribution.units, rate=int(seat.rate), quality=quality)
+    return Payment.objects.create(
+        contribution=contribution, batch=batch, node_id=contribution.node_id, units=contribution.units, rate=seat.rate,
+        quality=quality, amount=amount, operator=Node.objects.get(pk=contribution.node_id).operator_id,
+    )  # fmt: skip
+
+
+def attestation_message(batch: Batch) -> RoundAttestation:
+    round_ = batch.round
+    return RoundAttestation(
+        job_id=round_.job.chain_id or 0, round=round_.number, batch=0, last=True, base="0x" + round_.base,
+        receipts=batch.receipts_hash, evidence="0x" + batch.evidence,
+    )  # fmt: skip
+
+
+def record_attestation(*, batch_id: int, attestor: str, signature: str = "", refusal: str = "", quorum: int) -> None:
+    """Keep one attestor's word; with a quorum of signatures the batch is queued for the chain. Idempotent."""
+    with transaction.atomic():
+        batch = Batch.objects.select_related("round__job").select_for_update().get(pk=batch_id)
+        Attestation.objects.get_or_create(
+            batch=batch, attestor=attestor, defaults={"signature": signature, "refusal": refusal[:300]}
+        )
+        signed = Attestation.objects.filter(batch=batch).exclude(signature="")
+        if signed.count() >= quorum:
+            queue(batch, signatures=[a.signature for a in sorted(signed, key=lambda a: int(a.attestor, 16))])
+        elif refusal:
+            fail(batch, reason=f"Attestor {attestor} refused: {refusal}")
+
+
+def queue(batch: Batch, *, signatures: list[str]) -> None:
+    if not Batch.objects.filter(pk=batch.pk, state=Batch.State.ATTESTING).update(state=Batch.State.QUEUED):
+        return
+    message = attestation_message(batch)
+    enqueue(
+        key=batch.intent_key,
+        function="settleRound",
+        args=[
+            message.job_id, message.round, message.batch, message.last, message.base, "0x" + bytes(batch.packed).hex(),
+            message.evidence, signatures,
+        ],
+        group=group_of(message.job_id),
+    )  # fmt: skip
+    move_payments(batch, Batch.State.QUEUED)
+
+
+def fail(batch: Batch, *, reason: str) -> None:
+    Batch.objects.filter(pk=batch.pk).update(state=Batch.State.FAILED, reason=reason[:300])
+    move_payments(batch, Batch.State.FAILED, reason=reason[:300])
+
+
+# What becomes of the transaction. Each runs in the transaction of the chain layer that found it out.
+
+
+def record_intent(*, key: str, state: str, tx_hash: str, block: int | None, reason: str) -> None:
+    """Follow a settlement's transaction: sent, included or failed. Finality is taken from the event log, not from here."""
+    batch = Batch.objects.select_related("round__job").filter(intent_key=key).first()
+    if batch is None or batch.state == Batch.State.FINAL:
+        return
+    now = timezone.now()
+    if state == "failed":
+        fail(batch, reason=reason)
+    elif state == "sent":
+        Batch.objects.filter(pk=batch.pk).update(state=Batch.State.SENT, tx_hash=tx_hash or "")
+        move_payments(batch, Batch.State.SENT, tx_hash=tx_hash or "", sent_at=now)
+    elif state == "included":
+        Batch.objects.filter(pk=batch.pk).update(state=Batch.State.INCLUDED, tx_hash=tx_hash or "")
+        move_payments(batch, Batch.State.INCLUDED, tx_hash=tx_hash or "", block=block, included_at=now)
+
+
+def record_settlement(*, chain_job_id: int, number: int, tx_hash: str, block: int) -> None:
+    """RoundSettled is final: the batch is paid, whoever sent it."""
+    batch = Batch.objects.select_related("round__job").filter(round__job__chain_id=chain_job_id, round__number=number).first()
+    if batch is None:
+        return
+    Batch.objects.filter(pk=batch.pk).update(state=Batch.State.FINAL, tx_hash=tx_hash, reason="")
+    move_payments(batch, Batch.State.FINAL, tx_hash=tx_hash, block=block, final_at=timezone.now(), reason="")
+    mark_settled(round_id=batch.round_id)
+
+
+def move_payments(batch: Batch, state: str, **changes: Any) -> None:
+    Payment.objects.filter(batch=batch).exclude(state=Payment.State.FINAL).update(state=state, **changes)
+    tell(batch, list(Payment.objects.filter(batch=batch)), f"payment.{state}")
+
+
+def tell(batch: Batch, payments: list[Payment], type: str) -> None:
+    """One event for the job, one for each operator in it."""
+    job = batch.round.job
+    rows = {payment.operator: [] for payment in payments}  # type: ignore[var-annotated]
+    for payment in payments:
+        rows[payment.operator].append(payment_json(payment))
+    emit(
+        type,
+        topics=[f"job.{job.pk}", "market"],
+        changes={"payments": [p for mine in rows.values() for p in mine]},
+        refs={"batch_id": batch.pk},
+    )
+    for operator, mine in rows.items():
+        emit(f"operator.{type}", topics=[f"operator.{operator.lower()}"], changes={"payments": mine})
+
+
+# The end of a job.
+
+
+def close_if_settled(*, job_id: int) -> None:
+    """When a job has ended and each of its rounds is final, attest that and refund the rest. Idempotent."""
+    job = Job.objects.get(pk=job_id)
+    if job.state not in Job.ENDED or job.chain_id is None:
+        return
+    if Round.objects.filter(job=job).exclude(state__in=[Round.State.SETTLED, Round.State.ABANDONED]).exists():
+        return
+    settled = Round.objects.filter(job=job, state=Round.State.SETTLED).count()
+    closure = JobClosure(job_id=job.chain_id, rounds=settled, spent=int(job.spent))
+    keys = [key.get_secret_value() for key in settings.HYPERGPU.attestor_keys]
+    keys.sort(key=lambda key: int(Account.from_key(key).address, 16))
+    signatures = [eip712.sign(domain(), closure, key) for key in keys]
+    with transaction.atomic():
+        _, created = Closure.objects.get_or_create(job=job, defaults={"intent_key": f"close:{domain().contract}:{job.chain_id}"})
+        if created:
+            enqueue(
+                key=f"close:{domain().contract}:{job.chain_id}", function="closeJob",
+                args=[job.chain_id, closure.rounds, closure.spent, signatures], group=group_of(job.chain_id),
+            )  # fmt: skip
+
+
+def attestor_addresses() -> list[str]:
+    """The attestors that this coordinator runs."""
+    return [Account.from_key(key.get_secret_value()).address for key in settings.HYPERGPU.attestor_keys]

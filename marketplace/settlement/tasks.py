@@ -1,0 +1,50 @@
+"""Attest, and close jobs."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.conf import settings
+from eth_account import Account
+
+from marketplace.settlement import services
+from marketplace.settlement.attesting import disagreement
+from marketplace.settlement.models import Batch
+from marketplace.training import selectors
+from trainer.protocol import eip712
+
+
+@shared_task
+def build_batch(round_id: int) -> None:
+    services.build_batch(round_id=round_id)
+
+
+@shared_task(queue="attest")
+def attest(batch_id: int) -> None:
+    """Recompute the round from its artifacts; sign for it, or say where it differs."""
+    from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
+
+    batch = Batch.objects.select_related("round__job").get(pk=batch_id)
+    if batch.state != Batch.State.ATTESTING:
+        return
+    result = engine.close_round(selectors.round_work(batch.round))
+    refusal = disagreement(batch, result)
+    message = services.attestation_message(batch)
+    for key in settings.HYPERGPU.attestor_keys:
+        secret = key.get_secret_value()
+        services.record_attestation(
+            batch_id=batch_id,
+            attestor=Account.from_key(secret).address,
+            signature="" if refusal else eip712.sign(services.domain(), message, secret),
+            refusal=refusal,
+            quorum=settings.HYPERGPU.quorum,
+        )
+
+
+@shared_task
+def close_job(job_id: int) -> None:
+    services.close_if_settled(job_id=job_id)
+
+
+@shared_task
+def close_job_of_round(round_id: int) -> None:
+    services.close_if_settled(job_id=selectors.job_of_round(round_id))

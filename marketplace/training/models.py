@@ -1,0 +1,120 @@
+"""Rounds and what happens in them. Each state changes by compare-and-set on its row, never by assignment."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from marketplace.jobs.models import Job
+
+
+class Round(models.Model):
+    """One outer step of a job."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        AGGREGATING = "aggregating"
+        AGGREGATED = "aggregated"
+        SETTLED = "settled"
+        ABANDONED = "abandoned"
+
+    job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="rounds")
+    number = models.IntegerField()
+    state = models.CharField(max_length=12, choices=State, default=State.OPEN, db_index=True)
+    base = models.CharField(max_length=64)
+    opened_at = models.DateTimeField(auto_now_add=True)
+    deadline = models.DateTimeField()
+    extensions = models.IntegerField(default=0)
+    closed_at = models.DateTimeField(null=True)
+    aggregated_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    metric = models.JSONField(null=True)
+    evidence = models.CharField(max_length=64, blank=True)
+    # When the aggregation was last handed to a worker; a lost hand-over is repeated.
+    driven_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="round_once")]
+
+
+class Assignment(models.Model):
+    """A node's slot in a round: the work order, its lease and its progress. `fence` grows with every lease, so that
+    whoever held an earlier one can no longer write."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        LEASED = "leased"
+        COMMITTED = "committed"
+        HANDED_IN = "handed_in"
+        EXPIRED = "expired"
+        FAILED = "failed"
+
+    LIVE = (State.LEASED, State.COMMITTED)
+    DONE = (State.HANDED_IN, State.EXPIRED, State.FAILED)
+
+    round = models.ForeignKey(Round, on_delete=models.PROTECT, related_name="assignments")
+    node_id = models.BigIntegerField(db_index=True)
+    shard = models.IntegerField()
+    state = models.CharField(max_length=12, choices=State, default=State.OPEN, db_index=True)
+    fence = models.BigIntegerField(default=0)
+    attempt = models.IntegerField(default=0)
+    leased_at = models.DateTimeField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    committed_sha256 = models.CharField(max_length=64, blank=True)
+    committed_size = models.BigIntegerField(null=True)
+    committed_at = models.DateTimeField(null=True)
+    uploaded = models.BooleanField(default=False)
+    step = models.IntegerField(default=0)
+    losses = models.JSONField(default=list)
+    reason = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["round", "node_id"], name="assignment_once")]
+
+
+class Contribution(models.Model):
+    """What a node handed in for its slot, and what became of it."""
+
+    class State(models.TextChoices):
+        RECEIVED = "received"
+        CHECKED = "checked"
+        ACCEPTED = "accepted"
+        REJECTED = "rejected"
+
+    assignment = models.OneToOneField(Assignment, on_delete=models.PROTECT, related_name="contribution")
+    round = models.ForeignKey(Round, on_delete=models.PROTECT, related_name="contributions")
+    node_id = models.BigIntegerField()
+    state = models.CharField(max_length=12, choices=State, default=State.RECEIVED, db_index=True)
+    units = models.BigIntegerField()
+    artifact = models.CharField(max_length=64)
+    size = models.BigIntegerField()
+    signature = models.CharField(max_length=132)
+    seconds = models.FloatField()
+    committed_at = models.DateTimeField()
+    received_at = models.DateTimeField(auto_now_add=True)
+    score = models.JSONField(null=True)
+    quality = models.IntegerField(null=True)
+    weight = models.FloatField(null=True)
+    code = models.CharField(max_length=60, blank=True)
+    reason = models.CharField(max_length=300, blank=True)
+    driven_at = models.DateTimeField(null=True)
+    # Set when the first checks passed: only these take part in the round's end.
+    checked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["round", "node_id"], name="contribution_once")]
+
+
+class Checkpoint(models.Model):
+    """The model after `number` rounds, with what the next outer step needs."""
+
+    job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="checkpoints")
+    number = models.IntegerField()
+    params = models.CharField(max_length=64)
+    outer_state = models.CharField(max_length=64)
+    # The aggregate that led here: a contribution that repeats it is a copy. Empty for the first.
+    aggregate = models.CharField(max_length=64, blank=True)
+    metric = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="checkpoint_once")]

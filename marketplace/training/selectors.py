@@ -1,0 +1,76 @@
+"""Reads of training: what the engine needs, what pages show, and what has stalled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.utils import timezone
+
+from marketplace.artifacts import store
+from marketplace.jobs.models import Job
+from marketplace.training.models import Checkpoint, Contribution, Round
+from marketplace.training.results import JobWork, RoundWork, Submission
+
+STALL = timedelta(seconds=10)
+"""A task that was handed over this long ago without a result is handed over again."""
+
+
+def job_work(job: Job) -> JobWork:
+    spec = job.parsed_spec
+    return JobWork(spec=spec, files={name: store.path_of(sha256) for name, sha256 in spec.data.files.items()})
+
+
+def round_work(round_: Round) -> RoundWork:
+    """Everything that decides the round's outcome. Raises HyperGPUError `artifact.unknown`."""
+    checkpoint = Checkpoint.objects.get(job_id=round_.job_id, number=round_.number)
+    checked = Contribution.objects.filter(round=round_, checked_at__isnull=False)
+    return RoundWork(
+        job=job_work(round_.job), chain_job_id=round_.job.chain_id or 0, number=round_.number, base=round_.base,
+        params=store.read(checkpoint.params), outer_state=store.read(checkpoint.outer_state),
+        previous_aggregate=store.read(checkpoint.aggregate) if has_aggregate(checkpoint) else None,
+        submissions=[
+            Submission(node_id=c.node_id, units=c.units, artifact=c.artifact, data=store.read(c.artifact))
+            for c in checked.order_by("committed_at", "node_id")
+        ],
+    )  # fmt: skip
+
+
+def has_aggregate(checkpoint: Checkpoint) -> bool:
+    """Whether an outer step led to this checkpoint: not to the first, and not past a round that accepted nothing."""
+    if not checkpoint.aggregate:
+        return False
+    accepted = Contribution.objects.filter(
+        round__job_id=checkpoint.job_id, round__number=checkpoint.number - 1, state=Contribution.State.ACCEPTED
+    )
+    return accepted.exists()
+
+
+def stalled_jobs() -> Iterable[dict[str, Any]]:
+    """Funded jobs whose start was handed to a worker that never answered."""
+    late = Q(driven_at=None) | Q(driven_at__lt=timezone.now() - STALL)
+    return [{"job_id": pk} for pk in claim(Job.objects.filter(late, state=Job.State.FUNDED))]
+
+
+def stalled_rounds() -> Iterable[dict[str, Any]]:
+    late = Q(driven_at=None) | Q(driven_at__lt=timezone.now() - STALL)
+    return [{"round_id": pk} for pk in claim(Round.objects.filter(late, state=Round.State.AGGREGATING))]
+
+
+def stalled_contributions() -> Iterable[dict[str, Any]]:
+    late = Q(driven_at=None) | Q(driven_at__lt=timezone.now() - STALL)
+    waiting = Contribution.objects.filter(late, state=Contribution.State.RECEIVED, round__state=Round.State.OPEN)
+    return [{"contribution_id": pk} for pk in claim(waiting)]
+
+
+def claim(rows) -> list[int]:  # type: ignore[no-untyped-def]
+    """Ids of the rows, marked as handed over now, so that the next sweep leaves them alone for a while."""
+    ids = list(rows.values_list("pk", flat=True)[:100])
+    rows.model.objects.filter(pk__in=ids).update(driven_at=timezone.now())
+    return ids
+
+
+def job_of_round(round_id: int) -> int:
+    return Round.objects.values_list("job_id", flat=True).get(pk=round_id)

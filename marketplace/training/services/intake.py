@@ -1,0 +1,125 @@
+"""Handing in: commit to the hash, upload the bytes, sign the receipt. In this order, so that nobody can copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from marketplace.artifacts import services as artifacts
+from marketplace.artifacts.models import Artifact
+from marketplace.chain.services import domain
+from marketplace.events.services import emit
+from marketplace.operators.models import Node
+from marketplace.training.models import Assignment, Contribution
+from marketplace.training.serializers import assignment_json, contribution_json
+from marketplace.training.services.leases import announce, merge_losses
+from marketplace.training.services.rounds import topic_of
+from trainer.protocol import eip712
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.types import Receipt
+
+
+def commit(*, assignment: Assignment, sha256: str, size: int, limit: int) -> None:
+    """Fix the hash of the result before its bytes are shown. A lease commits once; the same commitment may be repeated.
+
+    Raises HyperGPUError `artifact.too_large`, `artifact.committed_other`, `artifact.copied`.
+    """
+    if size > limit:
+        raise HyperGPUError("artifact.too_large", f"A contribution to this job is at most {limit} bytes.", limit=limit)
+    if assignment.committed_sha256 not in ("", sha256):
+        raise HyperGPUError("artifact.committed_other", "This lease has committed to another hash already.")
+    if Contribution.objects.filter(round__job=assignment.round.job, artifact=sha256).exclude(assignment=assignment).exists():
+        raise HyperGPUError("artifact.copied", "These very bytes were handed in for this job before.")
+    with transaction.atomic():
+        moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state=Assignment.State.LEASED).update(
+            state=Assignment.State.COMMITTED, committed_sha256=sha256, committed_size=size, committed_at=timezone.now()
+        )
+        if moved:
+            announce(assignment, "assignment.committed")
+
+
+def upload(*, assignment: Assignment, chunks: Iterable[bytes], size: int) -> Artifact:
+    """Store the committed bytes.
+
+    Raises HyperGPUError `artifact.not_committed`, `artifact.size_mismatch`, `artifact.too_large`, `artifact.truncated`,
+    `artifact.hash_mismatch`.
+    """
+    if assignment.state != Assignment.State.COMMITTED or assignment.committed_size is None:
+        raise HyperGPUError("artifact.not_committed", "Commit to the artifact's hash before uploading it.")
+    if size > assignment.committed_size:
+        raise HyperGPUError("artifact.too_large", f"{assignment.committed_size} bytes were committed, {size} are announced.")
+    if size < assignment.committed_size:
+        raise HyperGPUError("artifact.truncated", f"{assignment.committed_size} bytes were committed, only {size} are announced.")
+    artifact = artifacts.store_upload(
+        chunks=chunks, kind=Artifact.Kind.PSEUDO_GRADIENT, limit=assignment.committed_size,
+        sha256=assignment.committed_sha256, size=assignment.committed_size,
+    )  # fmt: skip
+    Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence).update(uploaded=True)
+    return artifact
+
+
+def accept_contribution(
+    *, assignment: Assignment, node: Node, receipt: Receipt, signature: str, losses: list[tuple[int, float]], seconds: float
+) -> Contribution:
+    """A signed receipt for uploaded bytes becomes a contribution. The same receipt again answers the same.
+
+    Raises HyperGPUError `receipt.mismatch` (not this order's job, round, node, base, artifact or too many units),
+    `receipt.wrong_signature`, `signature.*`, `receipt.replayed` (another one stands for this slot).
+    """
+    check_receipt(assignment, receipt)
+    if eip712.recover(domain(), receipt, signature).lower() != node.hot_key.lower():
+        raise HyperGPUError("receipt.wrong_signature", f"The receipt was not signed by the hot key of node {node.pk}.")
+    try:
+        with transaction.atomic():
+            moved = Assignment.objects.filter(
+                pk=assignment.pk, fence=assignment.fence, state=Assignment.State.COMMITTED, uploaded=True
+            ).update(
+                state=Assignment.State.HANDED_IN, losses=merge_losses(assignment.losses, losses),
+                step=assignment.round.job.parsed_spec.inner.steps,
+            )  # fmt: skip
+            if not moved:
+                raise HyperGPUError("artifact.not_committed", "Commit and upload the artifact before its receipt.")
+            contribution = Contribution.objects.create(
+                assignment=assignment, round=assignment.round, node_id=node.pk, units=receipt.units,
+                artifact=assignment.committed_sha256, size=assignment.committed_size, signature=signature,
+                seconds=seconds if math.isfinite(seconds) else 0.0, committed_at=assignment.committed_at, driven_at=timezone.now(),
+            )  # fmt: skip
+            assignment.refresh_from_db()
+            emit(
+                "contribution.received",
+                topics=[topic_of(assignment.round.job_id)],
+                changes={"contributions": [contribution_json(contribution)], "assignments": [assignment_json(assignment)]},
+                refs={"contribution_id": contribution.pk},
+            )
+    except IntegrityError as error:
+        raise HyperGPUError("receipt.replayed", "Another receipt stands for this slot already.") from error
+    return contribution
+
+
+def standing_contribution(*, assignment_id: int, node_id: int, signature: str) -> Contribution | None:
+    """The contribution that this very receipt made before; lets an agent repeat a hand-in whose answer it lost.
+
+    Raises HyperGPUError `receipt.replayed` when the slot holds a different receipt.
+    """
+    contribution = Contribution.objects.filter(assignment_id=assignment_id, node_id=node_id).first()
+    if contribution is not None and contribution.signature != signature:
+        raise HyperGPUError("receipt.replayed", "Another receipt stands for this slot already.")
+    return contribution
+
+
+def check_receipt(assignment: Assignment, receipt: Receipt) -> None:
+    round_ = assignment.round
+    expected = Receipt(
+        job_id=round_.job.chain_id or 0, round=round_.number, node_id=assignment.node_id, units=receipt.units,
+        base="0x" + round_.base, artifact="0x" + assignment.committed_sha256,
+    )  # fmt: skip
+    wrong = [name for name, value in expected.as_dict().items() if getattr(receipt, name) != value]
+    if not 0 < receipt.units <= round_.job.parsed_spec.units_per_round:
+        wrong.append("units")
+    if wrong:
+        raise HyperGPUError(
+            "receipt.mismatch", f"The receipt does not match the work order in: {', '.join(wrong)}.", fields=wrong
+        )

@@ -1,0 +1,144 @@
+"""Leases of assignments. Only the database's clock counts; a fence makes every earlier holder powerless."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from marketplace.chain.services import domain
+from marketplace.events.services import emit, gauge
+from marketplace.jobs import services as jobs
+from marketplace.jobs.models import Job
+from marketplace.training.models import Assignment, Round
+from marketplace.training.serializers import assignment_json
+from marketplace.training.services.rounds import topic_of
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.orders import SignedOrder, WorkOrder, sign_order
+
+MAX_ATTEMPTS = 5
+"""A slot that was leased this often without a result is given up."""
+MAX_LOSSES = 64
+"""Points of a training loss curve that are kept for one assignment."""
+
+
+def lease_next(*, node_id: int) -> tuple[Assignment, SignedOrder] | None:
+    """The node's next slot under a new fence, or None when there is nothing to do.
+
+    A node that comes back after a crash gets the slot that it held again; its former self holds a stale fence.
+    """
+    mine = Assignment.objects.filter(node_id=node_id, round__state=Round.State.OPEN, round__job__state=Job.State.RUNNING)
+    waiting = mine.filter(Q(state=Assignment.State.OPEN) | Q(state__in=Assignment.LIVE), attempt__lt=MAX_ATTEMPTS).order_by(
+        "round_id"
+    )
+    assignment = waiting.select_related("round__job").first()
+    if assignment is None:
+        return None
+    now = timezone.now()
+    with transaction.atomic():
+        taken = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state=assignment.state).update(
+            state=Assignment.State.LEASED, fence=F("fence") + 1, attempt=F("attempt") + 1, leased_at=now, step=0, losses=[],
+            lease_until=now + timedelta(seconds=settings.HYPERGPU.lease_seconds), uploaded=False, committed_sha256="",
+        )  # fmt: skip
+        if not taken:
+            return None
+        announce(assignment, "assignment.leased")
+    return assignment, signed_order(assignment)
+
+
+def signed_order(assignment: Assignment) -> SignedOrder:
+    """The coordinator's word on what is to be done."""
+    round_ = assignment.round
+    spec = round_.job.parsed_spec
+    order = WorkOrder(
+        job_id=round_.job.chain_id or 0, round=round_.number, node_id=assignment.node_id, fence=assignment.fence,
+        deadline=int(round_.deadline.timestamp()), base=round_.base, shard=assignment.shard, shards=spec.rounds.nodes,
+        seed=spec.seed + round_.number * spec.rounds.nodes + assignment.shard, spec=spec,
+    )  # fmt: skip
+    return sign_order(domain(), order, settings.HYPERGPU.coordinator_key.get_secret_value())
+
+
+def held(*, assignment_id: int, node_id: int, fence: int) -> Assignment:
+    """The assignment, if `node_id` holds its lease under `fence`.
+
+    Raises HyperGPUError `assignment.unknown`, `assignment.not_yours`, `lease.stale_fence` or `lease.expired`.
+    """
+    assignment = Assignment.objects.select_related("round__job").filter(pk=assignment_id).first()
+    if assignment is None:
+        raise HyperGPUError("assignment.unknown", f"There is no assignment {assignment_id}.")
+    if assignment.node_id != node_id:
+        raise HyperGPUError("assignment.not_yours", f"Assignment {assignment_id} belongs to another node.")
+    if assignment.fence != fence:
+        raise HyperGPUError("lease.stale_fence", "This slot was leased again since; drop the work and ask for a lease.")
+    if assignment.state not in Assignment.LIVE or assignment.lease_until is None or assignment.lease_until < timezone.now():
+        raise HyperGPUError("lease.expired", "The lease has ended; drop the work and ask for a lease.")
+    return assignment
+
+
+def renew(*, assignment: Assignment, step: int, losses: list[tuple[int, float]]) -> dict[str, Any]:
+    """A heartbeat: extends the lease, keeps the progress, and says whether to go on."""
+    now = timezone.now()
+    seconds = settings.HYPERGPU.lease_seconds
+    kept = merge_losses(assignment.losses, losses)
+    moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state__in=Assignment.LIVE).update(
+        lease_until=now + timedelta(seconds=seconds), step=max(step, assignment.step), losses=kept
+    )
+    if step > 0 and assignment.round.job.first_step_at is None:
+        jobs.note_first_step(job_id=assignment.round.job_id)
+    assignment.refresh_from_db()
+    progress = {"assignments": [assignment_json(assignment)]}
+    gauge("assignment.progress", topics=[topic_of(assignment.round.job_id)], key=str(assignment.pk), changes=progress)
+    left = (assignment.round.deadline - now).total_seconds()
+    on = bool(moved) and assignment.round.state == Round.State.OPEN and assignment.round.job.state == Job.State.RUNNING
+    return {
+        "cancel": not on,
+        "reason": None if on else "round.closed",
+        "lease_seconds": seconds,
+        "deadline_seconds": max(left, 0.0),
+    }
+
+
+def merge_losses(known: list[list[float]], new: list[tuple[int, float]]) -> list[list[float]]:
+    """Known and new points by step, thinned evenly when there are more than `MAX_LOSSES`."""
+    points = sorted(({int(step): loss for step, loss in known} | dict(new)).items())
+    while len(points) > MAX_LOSSES:
+        points = points[:-1:2] + points[-1:]
+    return [[step, loss] for step, loss in points]
+
+
+def release(*, assignment: Assignment, reason: str) -> None:
+    """The node gives its slot back: it could not do the work. Open again for it, until it has failed too often."""
+    end_lease(assignment, reason=reason, event="assignment.failed")
+
+
+def expire_leases() -> int:
+    """Take back the slots whose holders fell silent; returns how many."""
+    silent = Assignment.objects.filter(state__in=Assignment.LIVE, lease_until__lt=timezone.now(), round__state=Round.State.OPEN)
+    expired = list(silent.select_related("round__job"))
+    for assignment in expired:
+        end_lease(assignment, reason="The lease ran out without a heartbeat.", event="assignment.expired")
+    return len(expired)
+
+
+def end_lease(assignment: Assignment, *, reason: str, event: str) -> None:
+    again = assignment.attempt < MAX_ATTEMPTS
+    with transaction.atomic():
+        moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state__in=Assignment.LIVE).update(
+            state=Assignment.State.OPEN if again else Assignment.State.FAILED, fence=F("fence") + 1, reason=reason[:300]
+        )
+        if moved:
+            announce(assignment, event)
+
+
+def announce(assignment: Assignment, type: str) -> None:
+    assignment.refresh_from_db()
+    emit(
+        type,
+        topics=[topic_of(assignment.round.job_id)],
+        changes={"assignments": [assignment_json(assignment)]},
+        refs={"round_id": assignment.round_id},
+    )

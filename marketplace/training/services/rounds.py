@@ -1,0 +1,202 @@
+"""Opening and closing rounds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from marketplace.events.services import emit
+from marketplace.jobs import services as jobs
+from marketplace.jobs.models import Job, Seat
+from marketplace.jobs.serializers import job_json
+from marketplace.operators import services as operators
+from marketplace.operators.models import Bid, Node
+from marketplace.operators.selectors import online_since, usable_bids
+from marketplace.training.models import Assignment, Contribution, Round
+from marketplace.training.serializers import assignment_json, round_json
+
+MAX_EXTENSIONS = 3
+"""A round that misses its quorum gets a new deadline this often; then the job fails and its escrow goes back."""
+
+
+def topic_of(job_id: int) -> str:
+    return f"job.{job_id}"
+
+
+def seat_bidders(*, job: Job) -> list[Seat]:
+    """Seats for the cheapest fitting bids of nodes that are online, until the job has as many as it wants."""
+    spec = job.parsed_spec
+    chosen: dict[int, Bid] = {}
+    for bid in usable_bids(chain_job_id=job.chain_id or 0, max_rate=job.max_rate, units=spec.units_per_round):
+        if bid.nonce >= bid.node.min_bid_nonce:
+            chosen.setdefault(bid.node_id, bid)
+    seated = set(online_seats(job).values_list("node_id", flat=True))
+    wanted = spec.rounds.nodes - len(seated)
+    picks = [bid for node_id, bid in chosen.items() if node_id not in seated][: max(wanted, 0)]
+    with transaction.atomic():
+        jobs.seat_nodes(job=job, bids=[as_message(bid) for bid in picks])
+    return list(online_seats(job))
+
+
+def as_message(bid: Bid) -> dict[str, object]:
+    return {
+        "job_id": bid.chain_job_id, "node_id": bid.node_id, "rate": int(bid.rate), "capacity": bid.capacity,
+        "expires_at": int(bid.expires_at.timestamp()), "nonce": bid.nonce, "signature": bid.signature,
+    }  # fmt: skip
+
+
+def online_seats(job: Job):  # type: ignore[no-untyped-def]
+    """Seats whose nodes could start now, in the order in which they were taken."""
+    online = Node.objects.filter(last_seen__gte=online_since(), retired=False, key_expires_at__gt=timezone.now())
+    return Seat.objects.filter(job=job, node_id__in=online.values("pk")).order_by("id")
+
+
+def open_round(*, job_id: int) -> Round | None:
+    """The next round of a running job, with a slot for each node of its seats; None when it cannot be opened now.
+
+    Idempotent: the round's number is unique in the job, so a second caller finds it open already.
+    """
+    job = Job.objects.get(pk=job_id)
+    if job.state != Job.State.RUNNING or Round.objects.filter(job=job, number=job.round).exists():
+        return None
+    spec = job.parsed_spec
+    seats = seat_bidders(job=job)[: spec.rounds.nodes]
+    if len(seats) < spec.rounds.quorum:
+        jobs.explain(
+            job_id=job.pk,
+            reason=f"Waiting for nodes: {len(seats)} of at least {spec.rounds.quorum} are online with a fitting bid.",
+        )
+        return None
+    every_seat = list(Seat.objects.filter(job=job).order_by("id").values_list("pk", flat=True))
+    with transaction.atomic():
+        round_, created = Round.objects.get_or_create(
+            job=job, number=job.round,
+            defaults={"base": job.checkpoint, "deadline": timezone.now() + timedelta(seconds=spec.rounds.deadline_seconds)},
+        )  # fmt: skip
+        if not created:
+            return None
+        assignments = [
+            Assignment.objects.create(round=round_, node_id=seat.node_id, shard=every_seat.index(seat.pk) % spec.rounds.nodes)
+            for seat in seats
+        ]
+        for assignment in assignments:
+            operators.assign_work(node_id=assignment.node_id, working_on={"job_id": job.pk, "round": round_.number})
+        Job.objects.filter(pk=job.pk).update(reason="")
+        job.refresh_from_db()
+        emit(
+            "round.opened",
+            topics=[topic_of(job.pk)],
+            changes={
+                "job": job_json(job),
+                "rounds": [round_json(round_)],
+                "assignments": [assignment_json(a) for a in assignments],
+            },
+            refs={"round_id": round_.pk},
+        )
+    return round_
+
+
+def close_round_if_complete(*, round_id: int) -> bool:
+    """OPEN -> AGGREGATING when nothing more can come in: every slot is done and every contribution checked, or the quorum
+    stands and the rest is past the deadline or offline. A missed quorum extends the deadline, then fails the job."""
+    round_ = Round.objects.select_related("job").get(pk=round_id)
+    if round_.state != Round.State.OPEN:
+        return False
+    contributions = Contribution.objects.filter(round=round_)
+    if contributions.filter(state=Contribution.State.RECEIVED).exists():
+        return False
+    good = contributions.filter(state=Contribution.State.CHECKED).count()
+    if round_.job.state in Job.ENDED or round_.job.state == Job.State.CLOSED:
+        return begin_aggregation(round_) if good else abandon(round_)
+    pending = Assignment.objects.filter(round=round_).exclude(state__in=Assignment.DONE)
+    reachable = pending.filter(node_id__in=Node.objects.filter(last_seen__gte=online_since()).values("pk"))
+    late = timezone.now() >= round_.deadline
+    quorum = round_.job.parsed_spec.rounds.quorum
+    if good >= quorum and (late or not reachable.exists()):
+        return begin_aggregation(round_)
+    if late or not pending.exists():
+        extend_or_fail(round_)
+    return False
+
+
+def begin_aggregation(round_: Round) -> bool:
+    with transaction.atomic():
+        moved = Round.objects.filter(pk=round_.pk, state=Round.State.OPEN).update(
+            state=Round.State.AGGREGATING, closed_at=timezone.now(), driven_at=timezone.now()
+        )
+        if not moved:
+            return False
+        missing = Assignment.objects.filter(round=round_).exclude(state__in=Assignment.DONE)
+        expired = list(missing)
+        missing.update(state=Assignment.State.EXPIRED, reason="The round closed without it.")
+        for assignment in Assignment.objects.filter(round=round_):
+            operators.assign_work(node_id=assignment.node_id, working_on=None)
+        round_.refresh_from_db()
+        changed = Assignment.objects.filter(pk__in=[a.pk for a in expired])
+        emit(
+            "round.closed",
+            topics=[topic_of(round_.job_id)],
+            changes={"rounds": [round_json(round_)], "assignments": [assignment_json(a) for a in changed]},
+            refs={"round_id": round_.pk},
+        )
+    return True
+
+
+def abandon(round_: Round) -> bool:
+    """OPEN -> ABANDONED: its job has ended and nothing was handed in."""
+    with transaction.atomic():
+        moved = Round.objects.filter(pk=round_.pk, state=Round.State.OPEN).update(
+            state=Round.State.ABANDONED, closed_at=timezone.now()
+        )
+        if moved:
+            Assignment.objects.filter(round=round_).update(state=Assignment.State.EXPIRED, reason="The job has ended.")
+            for assignment in Assignment.objects.filter(round=round_):
+                operators.assign_work(node_id=assignment.node_id, working_on=None)
+            round_.refresh_from_db()
+            slots = [assignment_json(assignment) for assignment in Assignment.objects.filter(round=round_)]
+            emit(
+                "round.abandoned", topics=[topic_of(round_.job_id)], changes={"rounds": [round_json(round_)], "assignments": slots},
+                refs={"round_id": round_.pk},
+            )  # fmt: skip
+    return False
+
+
+def extend_or_fail(round_: Round) -> None:
+    """Too few contributions: give the slots that did not deliver another try, or give up."""
+    if round_.extensions >= MAX_EXTENSIONS:
+        reason = f"Round {round_.number} never reached its quorum; the rest of the escrow goes back."
+        jobs.end(job_id=round_.job_id, state=Job.State.FAILED, reason=reason)
+        return
+    seconds = round_.job.parsed_spec.rounds.deadline_seconds
+    with transaction.atomic():
+        moved = Round.objects.filter(pk=round_.pk, state=Round.State.OPEN, extensions=round_.extensions).update(
+            extensions=round_.extensions + 1, deadline=timezone.now() + timedelta(seconds=seconds)
+        )
+        if not moved:
+            return
+        retry = Assignment.objects.filter(round=round_, state__in=[Assignment.State.FAILED, Assignment.State.EXPIRED])
+        ids = list(retry.values_list("pk", flat=True))
+        retry.update(state=Assignment.State.OPEN, attempt=0)
+        round_.refresh_from_db()
+        again = Assignment.objects.filter(pk__in=ids)
+        emit(
+            "round.extended",
+            topics=[topic_of(round_.job_id)],
+            changes={"rounds": [round_json(round_)], "assignments": [assignment_json(a) for a in again]},
+        )
+
+
+def mark_settled(*, round_id: int) -> None:
+    """AGGREGATED -> SETTLED: its last batch is final on chain. Call inside the indexer's transaction."""
+    if Round.objects.filter(pk=round_id, state=Round.State.AGGREGATED).update(
+        state=Round.State.SETTLED, settled_at=timezone.now()
+    ):
+        round_ = Round.objects.select_related("job").get(pk=round_id)
+        emit(
+            "round.settled",
+            topics=[topic_of(round_.job_id)],
+            changes={"rounds": [round_json(round_)]},
+            refs={"job_id": round_.job_id},
+        )

@@ -1,0 +1,104 @@
+"""What checks and scores decided, written down: each verdict once, together with all that follows from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from marketplace.artifacts import services as artifacts
+from marketplace.artifacts.models import Artifact
+from marketplace.events.services import emit
+from marketplace.jobs import services as jobs
+from marketplace.jobs.models import Job
+from marketplace.jobs.serializers import job_json
+from marketplace.training.models import Checkpoint, Contribution, Round
+from marketplace.training.results import Prepared, RoundResult
+from marketplace.training.serializers import contribution_json, round_json
+from marketplace.training.services.rounds import topic_of
+from trainer.protocol.canonical import canonical_bytes
+from trainer.protocol.errors import HyperGPUError
+
+
+def record_start(*, job_id: int, prepared: Prepared) -> None:
+    """The first checkpoint exists: the job runs. Safe to call twice."""
+    params = artifacts.store_bytes(data=prepared.params, kind=Artifact.Kind.CHECKPOINT, public=True)
+    outer = artifacts.store_bytes(data=prepared.outer_state, kind=Artifact.Kind.OUTER_STATE, public=True)
+    Checkpoint.objects.get_or_create(
+        job_id=job_id, number=0, defaults={"params": params.pk, "outer_state": outer.pk, "metric": prepared.metric}
+    )
+    jobs.begin(job_id=job_id, checkpoint=params.pk, metric=prepared.metric)
+
+
+def record_check(*, contribution_id: int, refusal: HyperGPUError | None) -> None:
+    """RECEIVED -> CHECKED or REJECTED."""
+    state, told = Contribution.State.CHECKED, {"checked_at": timezone.now()}
+    if refusal is not None:
+        state, told = Contribution.State.REJECTED, {"code": refusal.code, "reason": refusal.message[:300]}
+    with transaction.atomic():
+        moved = Contribution.objects.filter(pk=contribution_id, state=Contribution.State.RECEIVED).update(state=state, **told)
+        if not moved:
+            return
+        contribution = Contribution.objects.select_related("round__job").get(pk=contribution_id)
+        emit(
+            "contribution.checked" if refusal is None else "contribution.rejected",
+            topics=[topic_of(contribution.round.job_id)],
+            changes={"contributions": [contribution_json(contribution)]},
+            refs={"round_id": contribution.round_id},
+        )
+
+
+def record_round(*, round_id: int, result: RoundResult) -> None:
+    """AGGREGATING -> AGGREGATED with its new checkpoint, scores and evidence. Safe to call twice: the first result stands."""
+    round_ = Round.objects.select_related("job").get(pk=round_id)
+    stored = store_result(result)
+    with transaction.atomic():
+        moved = Round.objects.filter(pk=round_id, state=Round.State.AGGREGATING).update(
+            state=Round.State.AGGREGATED, aggregated_at=timezone.now(), metric=result.metric, evidence=stored["evidence"]
+        )
+        if not moved:
+            return
+        judged = record_verdicts(round_, result)
+        artifacts.publish(sha256s=[contribution.artifact for contribution in judged])
+        Checkpoint.objects.create(
+            job=round_.job, number=round_.number + 1, params=stored["params"], outer_state=stored["outer_state"],
+            aggregate=stored["aggregate"], metric=result.metric,
+        )  # fmt: skip
+        jobs.advance(job=Job.objects.get(pk=round_.job_id), checkpoint=stored["params"], metric=result.metric)
+        round_.refresh_from_db()
+        emit(
+            "round.aggregated",
+            topics=[topic_of(round_.job_id)],
+            changes={
+                "job": job_json(Job.objects.get(pk=round_.job_id)),
+                "rounds": [round_json(round_)],
+                "contributions": [contribution_json(contribution) for contribution in judged],
+            },
+            refs={"round_id": round_id},
+        )
+
+
+def store_result(result: RoundResult) -> dict[str, str]:
+    """Hashes of the round's public artifacts."""
+    blobs = {
+        "params": (result.params, Artifact.Kind.CHECKPOINT),
+        "outer_state": (result.outer_state, Artifact.Kind.OUTER_STATE),
+        "aggregate": (result.aggregate, Artifact.Kind.CHECKPOINT),
+        "evidence": (canonical_bytes(result.evidence), Artifact.Kind.EVIDENCE),
+    }
+    return {name: artifacts.store_bytes(data=data, kind=kind, public=True).pk for name, (data, kind) in blobs.items()}
+
+
+def record_verdicts(round_: Round, result: RoundResult) -> list[Contribution]:
+    """CHECKED -> ACCEPTED or REJECTED for every contribution of the round."""
+    judged = []
+    for verdict in result.verdicts:
+        changes: dict[str, Any] = {"score": verdict.score, "quality": verdict.quality, "weight": verdict.weight}
+        if verdict.code:
+            changes |= {"state": Contribution.State.REJECTED, "code": verdict.code, "reason": verdict.reason[:300]}
+        else:
+            changes |= {"state": Contribution.State.ACCEPTED}
+        Contribution.objects.filter(round=round_, node_id=verdict.node_id, state=Contribution.State.CHECKED).update(**changes)
+        judged.append(Contribution.objects.select_related("round").get(round=round_, node_id=verdict.node_id))
+    return judged

@@ -1,0 +1,86 @@
+"""Gather, compute, record: each task does these three and no more."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from marketplace.artifacts import store
+from marketplace.jobs import services as jobs
+from marketplace.jobs.models import Job
+from marketplace.operators import services as operators
+from marketplace.training import selectors, waiting
+from marketplace.training.models import Contribution, Round
+from marketplace.training.services import leases, rounds, verdicts
+from trainer.protocol.errors import HyperGPUError
+
+
+@shared_task(queue="compute")
+def start_job(job_id: int) -> None:
+    from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
+
+    job = Job.objects.get(pk=job_id)
+    if job.state != Job.State.FUNDED:
+        return
+    try:
+        prepared = engine.prepare(selectors.job_work(job))
+    except HyperGPUError as refusal:
+        jobs.end(job_id=job_id, state=Job.State.FAILED, reason=refusal.message)
+        return
+    verdicts.record_start(job_id=job_id, prepared=prepared)
+
+
+@shared_task
+def open_round(job_id: int) -> None:
+    rounds.open_round(job_id=job_id)
+
+
+@shared_task
+def open_next_round(round_id: int) -> None:
+    rounds.open_round(job_id=Round.objects.get(pk=round_id).job_id)
+
+
+@shared_task(queue="compute")
+def check_contribution(contribution_id: int) -> None:
+    from marketplace.training import engine  # noqa: PLC0415
+
+    contribution = Contribution.objects.select_related("round__job").get(pk=contribution_id)
+    if contribution.state != Contribution.State.RECEIVED:
+        return
+    refusal: HyperGPUError | None = None
+    try:
+        engine.check(selectors.job_work(contribution.round.job), store.read(contribution.artifact))
+    except HyperGPUError as error:
+        refusal = error
+    verdicts.record_check(contribution_id=contribution_id, refusal=refusal)
+
+
+@shared_task
+def close_round_if_complete(round_id: int) -> None:
+    rounds.close_round_if_complete(round_id=round_id)
+
+
+@shared_task(queue="compute")
+def aggregate_round(round_id: int) -> None:
+    from marketplace.training import engine  # noqa: PLC0415
+
+    round_ = Round.objects.select_related("job").get(pk=round_id)
+    if round_.state != Round.State.AGGREGATING:
+        return
+    result = engine.close_round(selectors.round_work(round_))
+    verdicts.record_round(round_id=round_id, result=result)
+
+
+@shared_task
+def tick() -> None:
+    """What only time brings about: leases that run out, nodes that fall silent, deadlines, rounds that wait for nodes."""
+    leases.expire_leases()
+    operators.announce_silent_nodes()
+    for round_id in Round.objects.filter(state=Round.State.OPEN).values_list("pk", flat=True):
+        rounds.close_round_if_complete(round_id=round_id)
+    for job_id in Job.objects.filter(state=Job.State.RUNNING).values_list("pk", flat=True):
+        rounds.open_round(job_id=job_id)
+
+
+@shared_task
+def nudge_nodes(round_id: int) -> None:
+    waiting.nudge(round_id=round_id)

@@ -1,0 +1,212 @@
+"""The agent's side of a round. Plain Django views: they stream, wait, and answer errors in the common form."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from marketplace.artifacts.models import Artifact
+from marketplace.artifacts.views import body_chunks, serve
+from marketplace.common.errors import error_response
+from marketplace.operators import services as operators
+from marketplace.operators.authentication import authenticated_node
+from marketplace.operators.models import Node
+from marketplace.training.services import intake, leases
+from marketplace.training.waiting import wait_for_work
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.requests import HEADER_BODY
+from trainer.protocol.types import Receipt
+
+POLL_SECONDS = 20
+RECHECK_SECONDS = 2.0
+"""The broker's nudge may be lost; then the rows are looked at again after this long."""
+View = Callable[..., Any]
+Losses = list[tuple[int, float]]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
+class LeaseBody(Body):
+    rtt_ms: float | None = Field(default=None, ge=0, le=1e7)
+
+
+class HeartbeatBody(LeaseBody):
+    fence: int
+    step: int = Field(default=0, ge=0, le=10**6)
+    losses: Losses = Field(default=[], max_length=256)
+
+
+class CommitBody(Body):
+    fence: int
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(gt=0)
+
+
+class ReceiptFields(Body):
+    model_config = ConfigDict(extra="forbid")
+
+    job_id: int
+    round: int
+    node_id: int
+    units: int
+    base: str
+    artifact: str
+
+
+class ReceiptBody(Body):
+    fence: int
+    receipt: ReceiptFields
+    signature: str = Field(pattern=r"^0x[0-9a-fA-F]{130}$")
+    losses: Losses = Field(default=[], max_length=256)
+    seconds: float = Field(default=0.0, ge=0)
+
+
+class FailBody(Body):
+    fence: int
+    code: str = Field(default="", max_length=60)
+    message: str = Field(default="", max_length=300)
+
+
+def agent_view(view: View) -> View:
+    """Refusals leave as {code, message, data}; agents carry signatures, not cookies, so CSRF does not apply."""
+
+    @csrf_exempt
+    @wraps(view)
+    def answered(request: HttpRequest, **kwargs: Any) -> Any:
+        try:
+            return view(request, **kwargs)
+        except HyperGPUError as error:
+            return error_response(error)
+
+    return answered
+
+
+def parsed(kind: type[AnyBody], request: HttpRequest) -> AnyBody:
+    """The request's JSON body. Raises HyperGPUError `request.invalid` with the wrong fields."""
+    try:
+        return kind.model_validate_json(request.body)
+    except ValidationError as error:
+        problems = [{"field": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
+        raise HyperGPUError("request.invalid", "The request's body is not valid; see data.", problems=problems) from error
+
+
+@csrf_exempt
+async def lease(request: HttpRequest) -> HttpResponse:
+    """The node's next work order; waits for one up to `POLL_SECONDS`, then answers 204."""
+    try:
+        node, body = await sync_to_async(authenticate_lease)(request)
+        until = time.monotonic() + POLL_SECONDS
+        while True:
+            leased = await sync_to_async(leases.lease_next)(node_id=node.pk)
+            if leased is not None:
+                break
+            if (left := until - time.monotonic()) <= 0:
+                return HttpResponse(status=204)
+            await wait_for_work(node.pk, seconds=min(left, RECHECK_SECONDS))
+            await sync_to_async(operators.hear)(node=node, rtt_ms=None)
+    except HyperGPUError as error:
+        return error_response(error)
+    assignment, order = leased
+    lease_seconds = settings.HYPERGPU.lease_seconds
+    return JsonResponse(
+        {"assignment_id": assignment.pk, "fence": assignment.fence, "lease_seconds": lease_seconds, **order.as_json()}
+    )
+
+
+def authenticate_lease(request: HttpRequest) -> tuple[Node, LeaseBody]:
+    if request.method != "POST":
+        raise HyperGPUError("request.method", "Ask for a lease with POST.")
+    node = authenticated_node(request)
+    body = parsed(LeaseBody, request)
+    operators.hear(node=node, rtt_ms=body.rtt_ms)
+    return node, body
+
+
+@require_POST
+@agent_view
+def heartbeat(request: HttpRequest, assignment_id: int) -> JsonResponse:
+    node = authenticated_node(request)
+    body = parsed(HeartbeatBody, request)
+    assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
+    operators.hear(node=node, rtt_ms=body.rtt_ms)
+    return JsonResponse(leases.renew(assignment=assignment, step=body.step, losses=finite(body.losses)))
+
+
+@require_POST
+@agent_view
+def commit(request: HttpRequest, assignment_id: int) -> JsonResponse:
+    node = authenticated_node(request)
+    body = parsed(CommitBody, request)
+    assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
+    intake.commit(assignment=assignment, sha256=body.sha256, size=body.size, limit=settings.HYPERGPU.max_artifact_bytes)
+    return JsonResponse({"upload": f"/agent/v1/assignments/{assignment_id}/artifact?fence={body.fence}"})
+
+
+@require_http_methods(["PUT"])
+@agent_view
+def artifact(request: HttpRequest, assignment_id: int) -> JsonResponse:
+    node = authenticated_node(request, streamed_body=True)
+    fence, size = request.GET.get("fence", ""), request.headers.get("Content-Length", "")
+    if not fence.isdecimal() or not size.isdecimal():
+        raise HyperGPUError("request.invalid", "An upload names its fence in the query and its Content-Length in the headers.")
+    assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=int(fence))
+    if request.headers[HEADER_BODY] != assignment.committed_sha256:
+        raise HyperGPUError("artifact.hash_mismatch", "The upload's signed hash is not the committed one.")
+    stored = intake.upload(assignment=assignment, chunks=body_chunks(request), size=int(size))
+    return JsonResponse({"sha256": stored.sha256, "size": stored.size})
+
+
+@require_POST
+@agent_view
+def receipt(request: HttpRequest, assignment_id: int) -> JsonResponse:
+    node = authenticated_node(request)
+    body = parsed(ReceiptBody, request)
+    signature = body.signature.lower()
+    contribution = intake.standing_contribution(assignment_id=assignment_id, node_id=node.pk, signature=signature)
+    if contribution is None:
+        contribution = intake.accept_contribution(
+            assignment=leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence), node=node,
+            receipt=Receipt(**body.receipt.model_dump()), signature=signature, losses=finite(body.losses), seconds=body.seconds,
+        )  # fmt: skip
+    return JsonResponse({"contribution_id": contribution.pk, "state": contribution.state})
+
+
+@require_POST
+@agent_view
+def fail(request: HttpRequest, assignment_id: int) -> JsonResponse:
+    node = authenticated_node(request)
+    body = parsed(FailBody, request)
+    assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
+    leases.release(assignment=assignment, reason=f"{body.code}: {body.message}")
+    return JsonResponse({})
+
+
+@require_GET
+@agent_view
+def download(request: HttpRequest, sha256: str) -> HttpResponse | FileResponse:
+    """Checkpoints and data sets for nodes. Other nodes' work is shown only once its round is closed."""
+    authenticated_node(request)
+    found = Artifact.objects.filter(sha256=sha256).first()
+    if found is None or (found.kind == Artifact.Kind.PSEUDO_GRADIENT and not found.public):
+        raise HyperGPUError("artifact.unknown", f"There is no artifact {sha256} for nodes.")
+    return serve(found, request)
+
+
+def finite(losses: Losses) -> Losses:
+    """Points that a curve can show."""
+    return [(step, loss) for step, loss in losses if math.isfinite(loss)]

@@ -1,0 +1,34 @@
+"""Waking nodes that wait for work. A nudge is a hint: who misses it looks at the rows again soon."""
+
+from __future__ import annotations
+
+import asyncio
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from redis.exceptions import RedisError
+
+from marketplace.training.models import Round
+
+
+async def wait_for_work(node_id: int, *, seconds: float) -> None:
+    """Return when the node is nudged, at the latest after `seconds`."""
+    layer = get_channel_layer()
+    try:
+        channel = await layer.new_channel()
+        await layer.group_add(f"work.{node_id}", channel)
+        try:
+            await asyncio.wait_for(layer.receive(channel), timeout=seconds)
+        except TimeoutError:
+            return
+        finally:
+            await layer.group_discard(f"work.{node_id}", channel)
+    except (RedisError, OSError):
+        await asyncio.sleep(min(seconds, 0.5))
+
+
+def nudge(*, round_id: int) -> None:
+    """Wake the nodes of a round."""
+    layer = get_channel_layer()
+    for node_id in Round.objects.get(pk=round_id).assignments.values_list("node_id", flat=True):
+        async_to_sync(layer.group_send)(f"work.{node_id}", {"type": "work"})
