@@ -36,15 +36,27 @@ def draw_batch(split: Split, *, seed: str, size: int) -> tuple[Tensor, Tensor]:
 
 
 def loss_improvement(
-    model: nn.Module, base_params: Tensors, pseudo_gradient: Tensors, inputs: Tensor, targets: Tensor, *, step_scale: float = 1.0
+    model: nn.Module,
+    base_params: Tensors,
+    pseudo_gradient: Tensors,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    step_scale: float = 1.0,
+    loss_before: float | None = None,
 ) -> Score:
     """Loss on one batch at `base_params` and after `step_scale` times the update. `model` lends its architecture and device;
-    its own parameters are neither used nor changed. Raises HyperGPUError `contribution.diverges` if the loss is no number."""
+    its own parameters are neither used nor changed. `loss_before` saves measuring it again for each node of a round.
+
+    Raises HyperGPUError `contribution.diverges` if the loss after the update is not a number.
+    """
+    if loss_before is None:
+        loss_before = measure(model, base_params, inputs, targets).loss
     moved = {name: value - step_scale * pseudo_gradient[name] for name, value in base_params.items()}
-    before, after = (measure(model, params, inputs, targets).loss for params in (base_params, moved))
+    after = measure(model, moved, inputs, targets).loss
     if not math.isfinite(after):
         raise HyperGPUError("contribution.diverges", "The held-out loss after this update is not a number.")
-    return Score(before, after, before - after)
+    return Score(loss_before, after, loss_before - after)
 
 
 def evaluate(model: nn.Module, params: Tensors, split: Split) -> Metrics:
