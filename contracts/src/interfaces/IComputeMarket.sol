@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+
 /// @title Types of the compute market
 /// @notice Amounts are in the token's base units. A unit of work is one training sample (one sequence for
 /// text); a rate is base units per unit of work. Quality is in basis points: 10,000 is paid in full. Times are
@@ -500,6 +502,9 @@ interface IComputeMarket is IComputeMarketTypes, IComputeMarketEvents, IComputeM
 
     /// @notice Jobs ever posted: the highest job id.
     function jobCount() external view returns (uint256);
+
+    /// @notice Token of stakes, escrow and pay.
+    function token() external view returns (IERC20);
 
     /// @notice Stake that each active node binds, base units.
     function minStake() external view returns (uint128);
