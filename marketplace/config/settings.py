@@ -106,6 +106,7 @@ CHANNEL_LAYERS = {
 
 STATIC_URL = "/static/"
 STATIC_ROOT = HYPERGPU.state_dir / "static"
+STATIC_ROOT.mkdir(exist_ok=True)
 STATICFILES_DIRS = [("app", ROOT / "frontend" / "dist")] if (ROOT / "frontend" / "dist").exists() else []
 # Serves the built page without a collectstatic step; the browser caches hashed files for ever.
 WHITENOISE_USE_FINDERS = True
@@ -144,6 +145,13 @@ CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_SOFT_TIME_LIMIT = 280
 CELERY_TASK_TIME_LIMIT = 300
 CELERY_TASK_DEFAULT_QUEUE = "control"
+# What loads torch has queues, and so workers, of its own.
+CELERY_TASK_ROUTES = {
+    "marketplace.training.tasks.start_job": {"queue": "compute"},
+    "marketplace.training.tasks.check_contribution": {"queue": "compute"},
+    "marketplace.training.tasks.aggregate_round": {"queue": "compute"},
+    "marketplace.settlement.tasks.attest": {"queue": "attest"},
+}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 30, "socket_connect_timeout": 3, "socket_keepalive": True}

@@ -18,7 +18,7 @@ def build_batch(round_id: int) -> None:
     services.build_batch(round_id=round_id)
 
 
-@shared_task(queue="attest")
+@shared_task
 def attest(batch_id: int) -> None:
     """Recompute the round from its artifacts; sign for it, or say where it differs."""
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)

@@ -14,7 +14,7 @@ from marketplace.training.services import leases, rounds, verdicts
 from trainer.protocol.errors import HyperGPUError
 
 
-@shared_task(queue="compute")
+@shared_task
 def start_job(job_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
 
@@ -39,7 +39,7 @@ def open_next_round(round_id: int) -> None:
     rounds.open_round(job_id=Round.objects.get(pk=round_id).job_id)
 
 
-@shared_task(queue="compute")
+@shared_task
 def check_contribution(contribution_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415
 
@@ -59,7 +59,7 @@ def close_round_if_complete(round_id: int) -> None:
     rounds.close_round_if_complete(round_id=round_id)
 
 
-@shared_task(queue="compute")
+@shared_task
 def aggregate_round(round_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415
 

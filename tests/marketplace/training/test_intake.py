@@ -1,0 +1,188 @@
+"""Handing in: each thing that may not count is refused with its own code and changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import torch
+from django.utils import timezone
+from safetensors.torch import load
+
+from marketplace.artifacts import store
+from marketplace.training import engine, selectors
+from marketplace.training.models import Assignment, Contribution, Round
+from marketplace.training.tasks import check_contribution
+from tests.marketplace.training.work import commit, contribute, hand_in, lease, train, upload
+from tests.marketplace.world import TestNode, wallet
+from trainer.diloco.encoding import encode
+from trainer.diloco.tensorfile import write_tensors
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.spec import EncodingSpec
+
+pytestmark = pytest.mark.django_db
+
+
+def refused(answer, status: int, code: str) -> None:  # type: ignore[no-untyped-def]
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.content
+
+
+def test_honest_work_is_received(open_round: Round, nodes: list[TestNode]) -> None:
+    answer = contribute(nodes[0])
+    assert answer.status_code == 200
+    contribution = Contribution.objects.get()
+    assert contribution.state == Contribution.State.RECEIVED
+    assert Assignment.objects.get(node_id=1).state == Assignment.State.HANDED_IN
+    check_contribution(contribution.pk)
+    contribution.refresh_from_db()
+    assert contribution.state == Contribution.State.CHECKED
+
+
+def test_a_lost_answer_can_be_asked_for_again(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data)
+    upload(nodes[0], leased, data)
+    first, second = hand_in(nodes[0], leased, data).json(), hand_in(nodes[0], leased, data).json()
+    assert first["contribution_id"] == second["contribution_id"]
+    assert Contribution.objects.count() == 1
+
+
+def test_a_second_receipt_for_a_slot_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data)
+    upload(nodes[0], leased, data)
+    assert hand_in(nodes[0], leased, data).status_code == 200
+    refused(hand_in(nodes[0], leased, data, units=1), 409, "receipt.replayed")
+
+
+def test_a_receipt_replayed_in_another_slot_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    contribute(nodes[0])
+    leased = lease(nodes[1])
+    data = train(leased)
+    commit(nodes[1], leased, data)
+    upload(nodes[1], leased, data)
+    refused(hand_in(nodes[1], leased, data, node_id=1), 422, "receipt.mismatch")
+    assert Contribution.objects.count() == 1
+
+
+def test_a_wrong_signature_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data)
+    upload(nodes[0], leased, data)
+    refused(hand_in(nodes[0], leased, data, key=wallet("stranger").key), 422, "receipt.wrong_signature")
+    assert not Contribution.objects.exists()
+    assert Assignment.objects.get(node_id=1).state == Assignment.State.COMMITTED
+
+
+@pytest.mark.parametrize("changes", [{"job_id": 2}, {"round": 1}, {"units": 10**6}, {"units": 0}, {"base": "0x" + "00" * 32}])
+def test_a_receipt_for_something_else_is_refused(open_round: Round, nodes: list[TestNode], changes: dict) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data)
+    upload(nodes[0], leased, data)
+    refused(hand_in(nodes[0], leased, data, **changes), 422, "receipt.mismatch")
+    assert not Contribution.objects.exists()
+
+
+def test_a_stale_fence_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    former, current = lease(nodes[0]), lease(nodes[0])
+    assert current["fence"] > former["fence"]
+    data = train(current)
+    refused(commit(nodes[0], former, data), 409, "lease.stale_fence")
+    assert Assignment.objects.get(node_id=1).state == Assignment.State.LEASED
+    assert commit(nodes[0], current, data).status_code == 200
+
+
+def test_an_expired_lease_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    Assignment.objects.filter(node_id=1).update(lease_until=timezone.now() - timedelta(seconds=1))
+    refused(commit(nodes[0], leased, train(leased)), 409, "lease.expired")
+
+
+def test_another_nodes_slot_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    refused(commit(nodes[1], leased, train(leased)), 403, "assignment.not_yours")
+
+
+def test_bytes_other_than_committed_are_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data)
+    refused(upload(nodes[0], leased, b"x" * len(data)), 422, "artifact.hash_mismatch")
+    refused(upload(nodes[0], leased, data[:-10]), 422, "artifact.hash_mismatch")
+    refused(hand_in(nodes[0], leased, data), 422, "artifact.not_committed")
+
+
+def test_a_truncated_upload_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data[:-10], size=len(data))
+    refused(upload(nodes[0], leased, data[:-10]), 422, "artifact.truncated")
+    assert not store.path_of(sha256_hex(data[:-10])).exists()
+
+
+def test_an_oversized_upload_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    refused(commit(nodes[0], leased, data, size=2**40), 413, "artifact.too_large")
+    commit(nodes[0], leased, data, size=100)
+    refused(upload(nodes[0], leased, data), 413, "artifact.too_large")
+    assert not store.path_of(sha256_hex(data)).exists()
+
+
+def test_the_same_bytes_count_once(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data)
+    upload(nodes[0], leased, data)
+    hand_in(nodes[0], leased, data)
+    refused(commit(nodes[1], lease(nodes[1]), data), 422, "artifact.copied")
+
+
+def encoded(tensors: dict[str, torch.Tensor]) -> bytes:
+    return encode(tensors, EncodingSpec(), error=None)[0]
+
+
+def poisoned(kind: str, shapes: dict[str, tuple[int, ...]]) -> bytes:
+    honest = {name: torch.full(shape, 1e-3) for name, shape in shapes.items()}
+    name = next(iter(honest))
+    match kind:
+        case "nan":
+            raw = load(encoded(honest))
+            scale = next(n for n, v in raw.items() if v.dtype.is_floating_point)
+            raw[scale] = torch.full_like(raw[scale], float("nan"))
+            return write_tensors(raw)
+        case "shape":
+            return encoded(honest | {name: torch.ones(5 * honest[name].numel(), 2)})
+        case "truncated":
+            return encoded(honest)[:-20]
+        case "zero":
+            return encoded({n: torch.zeros_like(v) for n, v in honest.items()})
+        case "huge":
+            return encoded({n: v * 1e6 for n, v in honest.items()})
+    return b"not a tensor file at all"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("nan", "artifact.not_finite"),
+        ("shape", "artifact.wrong_shape"),
+        ("truncated", "artifact.truncated"),
+        ("zero", "contribution.empty"),
+        ("huge", "contribution.norm_too_large"),
+        ("garbage", "artifact.malformed"),
+    ],
+)
+def test_what_is_no_update_is_rejected_with_its_reason(open_round: Round, nodes: list[TestNode], kind: str, code: str) -> None:
+    data = poisoned(kind, dict(engine.bench(selectors.job_work(open_round.job)).shapes))
+    contribute(nodes[0], data)
+    contribution = Contribution.objects.get()
+    check_contribution(contribution.pk)
+    check_contribution(contribution.pk)
+    contribution.refresh_from_db()
+    assert (contribution.state, contribution.code) == (Contribution.State.REJECTED, code)
+    assert contribution.quality is None

@@ -1,0 +1,147 @@
+"""A round from its opening to its aggregate, and what happens when parts of it fail."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from marketplace.artifacts import store
+from marketplace.jobs.models import Job, Seat
+from marketplace.operators.models import Node
+from marketplace.training import tasks
+from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
+from marketplace.training.services import leases, rounds
+from tests.marketplace.training.work import contribute, lease
+from tests.marketplace.world import TestNode, fund, register
+
+pytestmark = pytest.mark.django_db
+
+
+def check_all() -> None:
+    for pk in Contribution.objects.values_list("pk", flat=True):
+        tasks.check_contribution(pk)
+
+
+def test_a_round_ends_in_a_better_checkpoint(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    for node in nodes:
+        contribute(node)
+    check_all()
+    assert rounds.close_round_if_complete(round_id=open_round.pk)
+    tasks.aggregate_round(open_round.pk)
+    open_round.refresh_from_db()
+    job.refresh_from_db()
+    assert open_round.state == Round.State.AGGREGATED
+    assert job.metric["loss"] < job.start_metric["loss"]
+    assert job.round == 1
+    checkpoint = Checkpoint.objects.get(job=job, number=1)
+    assert checkpoint.params == job.checkpoint != open_round.base
+    assert store.read(open_round.evidence)
+    for contribution in Contribution.objects.all():
+        assert contribution.state == Contribution.State.ACCEPTED
+        assert 5_000 <= contribution.quality <= 10_000
+    assert sum(Contribution.objects.values_list("weight", flat=True)) == pytest.approx(1.0)
+
+
+def test_each_task_may_run_twice(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    for node in nodes:
+        contribute(node)
+    check_all()
+    check_all()
+    rounds.close_round_if_complete(round_id=open_round.pk)
+    assert not rounds.close_round_if_complete(round_id=open_round.pk)
+    tasks.aggregate_round(open_round.pk)
+    first = Job.objects.get(pk=job.pk).checkpoint
+    tasks.aggregate_round(open_round.pk)
+    assert Job.objects.get(pk=job.pk).checkpoint == first
+    assert rounds.open_round(job_id=job.pk) is not None
+    assert rounds.open_round(job_id=job.pk) is None
+    assert Checkpoint.objects.count() == 2
+
+
+def test_a_copy_is_rejected_and_not_paid(open_round: Round, nodes: list[TestNode]) -> None:
+    contribute(nodes[0])
+    original = store.read(Contribution.objects.get().artifact)
+    # One byte of a value differs, so the hash does; the update is the same.
+    contribute(nodes[1], original[:-1] + bytes([original[-1] ^ 1]))
+    check_all()
+    rounds.close_round_if_complete(round_id=open_round.pk)
+    tasks.aggregate_round(open_round.pk)
+    copy = Contribution.objects.get(node_id=2)
+    assert (copy.state, copy.code, copy.quality) == (Contribution.State.REJECTED, "contribution.copy", None)
+    assert Contribution.objects.get(node_id=1).state == Contribution.State.ACCEPTED
+
+
+def test_a_round_waits_for_nodes_that_can_still_deliver(open_round: Round, nodes: list[TestNode]) -> None:
+    contribute(nodes[0])
+    check_all()
+    assert not rounds.close_round_if_complete(round_id=open_round.pk)
+    Node.objects.filter(pk=2).update(last_seen=timezone.now() - timedelta(minutes=5))
+    assert rounds.close_round_if_complete(round_id=open_round.pk), "quorum stands and the other node is gone"
+    assert Assignment.objects.get(node_id=2).state == Assignment.State.EXPIRED
+
+
+def test_a_missed_quorum_extends_and_then_fails_the_job(open_round: Round, job: Job) -> None:
+    for _ in range(rounds.MAX_EXTENSIONS):
+        Round.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+        rounds.close_round_if_complete(round_id=open_round.pk)
+        open_round.refresh_from_db()
+        assert open_round.deadline > timezone.now()
+    Round.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    rounds.close_round_if_complete(round_id=open_round.pk)
+    job.refresh_from_db()
+    assert job.state == Job.State.FAILED
+    rounds.close_round_if_complete(round_id=open_round.pk)
+    open_round.refresh_from_db()
+    assert open_round.state == Round.State.ABANDONED
+
+
+def test_a_silent_nodes_lease_is_taken_back(open_round: Round, nodes: list[TestNode]) -> None:
+    held = lease(nodes[0])
+    Assignment.objects.filter(node_id=1).update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert leases.expire_leases() == 1
+    assignment = Assignment.objects.get(node_id=1)
+    assert assignment.state == Assignment.State.OPEN
+    assert assignment.fence > held["fence"]
+    assert lease(nodes[0])["fence"] > assignment.fence
+
+
+def test_heartbeats_renew_the_lease_and_keep_progress(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    held = lease(nodes[0])
+    Assignment.objects.filter(node_id=1).update(lease_until=timezone.now() + timedelta(seconds=1))
+    beat = {"fence": held["fence"], "step": 3, "steps": 4, "losses": [[1, 2.3], [2, 2.2], [3, 2.1]], "rtt_ms": 12.5}
+    answer = nodes[0].call("POST", f"/agent/v1/assignments/{held['assignment_id']}/heartbeat", beat).json()
+    assert not answer["cancel"]
+    assignment = Assignment.objects.get(node_id=1)
+    assert assignment.lease_until > timezone.now() + timedelta(seconds=5)
+    assert (assignment.step, assignment.losses) == (3, [[1, 2.3], [2, 2.2], [3, 2.1]])
+    assert Job.objects.get(pk=job.pk).first_step_at is not None
+
+
+def test_a_stopped_job_cancels_its_work(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    held = lease(nodes[0])
+    Job.objects.filter(pk=job.pk).update(state=Job.State.STOPPED)
+    answer = nodes[0].call("POST", f"/agent/v1/assignments/{held['assignment_id']}/heartbeat", {"fence": held["fence"]}).json()
+    assert answer["cancel"]
+
+
+def test_nobody_without_a_fitting_bid_gets_a_seat(db: None) -> None:
+    register(1).bid(rate=50)
+    register(2).bid(capacity=1)
+    register(3)
+    register(4, online=False).bid()
+    job = fund(max_rate=10)
+    Job.objects.filter(pk=job.pk).update(state=Job.State.RUNNING)
+    assert rounds.open_round(job_id=job.pk) is None
+    assert not Seat.objects.exists()
+    assert "Waiting for nodes" in Job.objects.get(pk=job.pk).reason
+
+
+def test_the_cheapest_bids_are_taken(db: None) -> None:
+    for node_id, rate in ((1, 9), (2, 3), (3, 6)):
+        register(node_id).bid(rate=rate)
+    job = fund()
+    Job.objects.filter(pk=job.pk).update(state=Job.State.RUNNING)
+    rounds.open_round(job_id=job.pk)
+    assert set(Seat.objects.values_list("node_id", flat=True)) == {2, 3}

@@ -1,0 +1,64 @@
+"""A node's work in a test: really trained, handed in over HTTP."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from marketplace.artifacts import store
+from tests.marketplace.world import TestNode
+from trainer.data import load_dataset
+from trainer.diloco.checkpoint import load_checkpoint
+from trainer.diloco.encoding import encode
+from trainer.diloco.local import NodeState, run_local_steps
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.orders import WorkOrder
+
+
+def lease(node: TestNode) -> dict[str, Any]:
+    answer = node.call("POST", "/agent/v1/leases", {"rtt_ms": 1.5})
+    assert answer.status_code == 200, answer.content
+    return answer.json()  # type: ignore[attr-defined, no-any-return]
+
+
+@cache
+def trained(order_json: str) -> bytes:
+    """The encoded pseudo-gradient of an order; the same order is trained once per test run."""
+    order = WorkOrder.model_validate_json(order_json)
+    dataset = load_dataset(order.spec.data, files={})
+    state = NodeState(order.spec, dataset.info)
+    base = load_checkpoint(store.read(order.base), shapes=state.shapes)
+    result = run_local_steps(state, order, base, dataset)
+    return encode(result.pseudo_gradient, order.spec.encoding, error=None)[0]
+
+
+def train(leased: dict[str, Any]) -> bytes:
+    return trained(WorkOrder.model_validate(leased["order"]).model_dump_json())
+
+
+def path(leased: dict[str, Any], verb: str) -> str:
+    return f"/agent/v1/assignments/{leased['assignment_id']}/{verb}"
+
+
+def commit(node: TestNode, leased: dict[str, Any], data: bytes, **changes: Any):  # type: ignore[no-untyped-def]
+    body = {"fence": leased["fence"], "sha256": sha256_hex(data), "size": len(data)} | changes
+    return node.call("POST", path(leased, "commit"), body)
+
+
+def upload(node: TestNode, leased: dict[str, Any], data: bytes):  # type: ignore[no-untyped-def]
+    return node.call("PUT", path(leased, f"artifact?fence={leased['fence']}"), raw=data)
+
+
+def hand_in(node: TestNode, leased: dict[str, Any], data: bytes, *, key: str | None = None, fence: int | None = None, **changes: Any):  # type: ignore[no-untyped-def]
+    receipt = node.receipt(leased["order"], sha256_hex(data), **changes)
+    body = {"fence": fence or leased["fence"], "receipt": receipt, "signature": node.sign(receipt, key), "seconds": 0.1}
+    return node.call("POST", path(leased, "receipt"), body)
+
+
+def contribute(node: TestNode, data: bytes | None = None):  # type: ignore[no-untyped-def]
+    """The whole of a slot: lease, train (or send `data`), commit, upload, receipt."""
+    leased = lease(node)
+    data = train(leased) if data is None else data
+    assert commit(node, leased, data).status_code == 200
+    assert upload(node, leased, data).status_code == 200
+    return hand_in(node, leased, data)
