@@ -1,0 +1,1 @@
+"""The only place with web3: contracts, signer, outbox sender, indexer."""

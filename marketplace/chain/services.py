@@ -1,0 +1,68 @@
+"""What the other apps ask of the chain. Light to import: only `market_view` and `finalized_block` load web3, when called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from marketplace.chain import abi
+from marketplace.chain.models import Intent
+from trainer.protocol.eip712 import Domain
+from trainer.protocol.errors import HyperGPUError
+
+if TYPE_CHECKING:
+    from marketplace.chain.rpc import Rpc
+
+
+def enqueue(*, key: str, function: str, args: list[Any], group: str = "", contract: abi.Contract = "market") -> Intent:
+    """Promise a call, in the caller's transaction; the sender keeps the promise after commit.
+
+    `key` is the call's natural identity: asking again with the same key answers the intent of the first time.
+    Intents of one `group` ("job:7") are sent in the order of their ids, each after the one before is included; others,
+    and those without a group, run in parallel.
+    Raises HyperGPUError `chain.unknown_function`, `chain.bad_arguments`, `chain.not_deployed`.
+    """
+    data = abi.encode_call(contract, function, args)
+    intent, _ = Intent.objects.get_or_create(
+        key=key, defaults={"kind": function, "group": group, "to": contract_address(contract), "data": data}
+    )
+    return intent
+
+
+def domain() -> Domain:
+    """Where signatures count: this chain, this market. Raises HyperGPUError `chain.not_deployed`."""
+    return Domain(chain_id=settings.HYPERGPU.chain_id, contract=contract_address("market"))
+
+
+def contract_address(contract: abi.Contract) -> str:
+    """Checksummed address of the deployment in use. Raises HyperGPUError `chain.not_deployed`."""
+    address: str = settings.HYPERGPU.market_address if contract == "market" else settings.HYPERGPU.token_address
+    if not address:
+        raise HyperGPUError("chain.not_deployed", "No contracts are deployed here yet; run `manage.py deploy_contracts`.")
+    return address
+
+
+def finalized_block() -> int:
+    """Number of the newest block that cannot be undone. Raises HyperGPUError `chain.unreachable`."""
+    return node().block("finalized").number
+
+
+def market_view(function: str, *args: Any, contract: abi.Contract = "market", block: str = "finalized") -> Any:
+    """What a view of the market (or the token) answers, as plain values: a struct is a dict with snake_case keys.
+
+    `block` is "finalized", or "latest" for what may still be undone.
+    Raises HyperGPUError `chain.reverted` with the contract's reason, `chain.unreachable`, `chain.not_deployed`.
+    """
+    call = {"to": contract_address(contract), "data": abi.encode_call(contract, function, list(args))}
+    answer = node().answers([("eth_call", [call, block])])[0]
+    if isinstance(answer, str):
+        return abi.decode_result(contract, function, answer)
+    reason = abi.decode_error(answer.data) if answer.data else answer.message
+    raise HyperGPUError("chain.reverted" if answer.is_revert else "chain.refused", f"{function}: {reason}", reason=reason)
+
+
+def node() -> Rpc:
+    from marketplace.chain.rpc import rpc  # noqa: PLC0415  web3 takes a second to import; only who asks the chain pays it
+
+    return rpc()
