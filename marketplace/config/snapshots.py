@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.db.models import Min
+from django.db.models import Max, Min
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -11,7 +11,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from marketplace.chain.services import finalized_block, indexed_block
+from marketplace.chain.models import Cursor
+from marketplace.chain.services import finalized_block
 from marketplace.common.times import iso
 from marketplace.events.models import Event
 from marketplace.events.selectors import events_after
@@ -196,11 +197,16 @@ class NetworkSerializer(serializers.Serializer):
     min_stake = serializers.CharField()
     exit_notice_seconds = serializers.IntegerField()
     indexed_block = serializers.IntegerField()
-    finalized_block = serializers.IntegerField()
     emulated = serializers.CharField(allow_null=True)
 
 
 MAINNETS = {1, 143}
+
+
+def indexed_block() -> int:
+    """The newest final block whose events are in the database."""
+    return Cursor.objects.aggregate(newest=Max("block"))["newest"] or 0
+
 
 
 class NetworkView(APIView):
@@ -223,7 +229,6 @@ class NetworkView(APIView):
                 "min_stake": str(deployment.get("minStake", 0)),
                 "exit_notice_seconds": int(deployment.get("exitNotice", 0)),
                 "indexed_block": indexed_block(),
-                "finalized_block": finalized_block(),
                 "emulated": env.emulated or None,
             }
         )  # fmt: skip

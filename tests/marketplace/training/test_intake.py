@@ -148,7 +148,6 @@ def encoded(tensors: dict[str, torch.Tensor]) -> bytes:
 
 def poisoned(kind: str, shapes: dict[str, tuple[int, ...]]) -> bytes:
     honest = {name: torch.full(shape, 1e-3) for name, shape in shapes.items()}
-    name = next(iter(honest))
     match kind:
         case "nan":
             raw = load(encoded(honest))
@@ -156,7 +155,8 @@ def poisoned(kind: str, shapes: dict[str, tuple[int, ...]]) -> bytes:
             raw[scale] = torch.full_like(raw[scale], float("nan"))
             return write_tensors(raw)
         case "shape":
-            return encoded(honest | {name: torch.ones(5 * honest[name].numel(), 2)})
+            raw = load(encoded(honest))
+            return write_tensors({name: value.reshape(1, -1) for name, value in raw.items()})
         case "truncated":
             return encoded(honest)[:-20]
         case "zero":

@@ -1,0 +1,101 @@
+"""From an aggregated round to a payment that is final, and the refund at the end."""
+
+from __future__ import annotations
+
+import pytest
+
+from marketplace.chain.models import Intent
+from marketplace.jobs.models import Job
+from marketplace.operators.models import Node
+from marketplace.settlement import services, tasks
+from marketplace.settlement.models import Attestation, Batch, Payment
+from marketplace.training import tasks as training
+from marketplace.training.models import Contribution, Round
+from marketplace.training.services import rounds
+from tests.marketplace.training.conftest import job, nodes, open_round  # noqa: F401
+from tests.marketplace.training.work import contribute
+from tests.marketplace.world import TestNode, wallet
+from trainer.protocol import eip712
+from trainer.protocol.packing import unpack_receipts
+from trainer.protocol.types import Receipt
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def aggregated(open_round: Round, nodes: list[TestNode]) -> Round:  # noqa: F811
+    for node in nodes:
+        contribute(node)
+    for pk in Contribution.objects.values_list("pk", flat=True):
+        training.check_contribution(pk)
+    rounds.close_round_if_complete(round_id=open_round.pk)
+    training.aggregate_round(open_round.pk)
+    open_round.refresh_from_db()
+    return open_round
+
+
+def test_every_accepted_contribution_gets_one_payment(aggregated: Round) -> None:
+    batch = services.build_batch(round_id=aggregated.pk)
+    assert services.build_batch(round_id=aggregated.pk).pk == batch.pk
+    assert Payment.objects.count() == Contribution.objects.filter(state="accepted").count() == 2
+    for payment in Payment.objects.all():
+        assert payment.amount == payment.units * payment.rate * payment.quality // 10_000
+    for line, node_id in zip(unpack_receipts(bytes(batch.packed)), (1, 2), strict=True):
+        receipt = Receipt(
+            job_id=1, round=0, node_id=line.node_id, units=line.units, base="0x" + aggregated.base, artifact=line.artifact
+        )
+        assert eip712.recover(services.domain(), receipt, line.signature) == wallet(f"hot {node_id}").address
+
+
+def test_the_attestor_recomputes_signs_and_queues_the_settlement(aggregated: Round) -> None:
+    batch = services.build_batch(round_id=aggregated.pk)
+    tasks.attest(batch.pk)
+    tasks.attest(batch.pk)
+    attestation = Attestation.objects.get()
+    signer = eip712.recover(services.domain(), services.attestation_message(batch), attestation.signature)
+    assert signer == wallet("attestor").address
+    assert Intent.objects.filter(key=batch.intent_key).count() == 1
+    assert set(Payment.objects.values_list("state", flat=True)) == {"queued"}
+
+
+def test_an_attestor_does_not_sign_for_a_wrong_quality(aggregated: Round) -> None:
+    Contribution.objects.filter(node_id=1).update(quality=1_000)
+    batch = services.build_batch(round_id=aggregated.pk)
+    tasks.attest(batch.pk)
+    batch.refresh_from_db()
+    assert batch.state == Batch.State.FAILED
+    assert "quality 1000 in the batch" in batch.reason
+    assert not Intent.objects.filter(key=batch.intent_key).exists()
+
+
+def test_the_chains_word_makes_a_payment_final_once(aggregated: Round, job: Job) -> None:  # noqa: F811
+    batch = services.build_batch(round_id=aggregated.pk)
+    tasks.attest(batch.pk)
+    services.record_intent(key=batch.intent_key, state="sent", tx_hash="0x" + "ab" * 32, block=None, reason="")
+    assert set(Payment.objects.values_list("state", flat=True)) == {"sent"}
+    services.record_settlement(chain_job_id=1, number=0, tx_hash="0x" + "ab" * 32, block=12)
+    services.record_intent(key=batch.intent_key, state="included", tx_hash="0x" + "ab" * 32, block=12, reason="")
+    assert set(Payment.objects.values_list("state", flat=True)) == {"final"}
+    aggregated.refresh_from_db()
+    assert aggregated.state == Round.State.SETTLED
+
+
+def test_a_stopped_job_is_closed_when_its_last_round_is_final(aggregated: Round, job: Job) -> None:  # noqa: F811
+    batch = services.build_batch(round_id=aggregated.pk)
+    tasks.attest(batch.pk)
+    Job.objects.filter(pk=job.pk).update(state=Job.State.STOPPED, spent=sum(p.amount for p in Payment.objects.all()))
+    services.close_if_settled(job_id=job.pk)
+    assert not Intent.objects.filter(kind="closeJob").exists(), "a payment is still under way"
+    services.record_settlement(chain_job_id=1, number=0, tx_hash="0x" + "ab" * 32, block=12)
+    services.close_if_settled(job_id=job.pk)
+    services.close_if_settled(job_id=job.pk)
+    assert Intent.objects.filter(key__startswith="close:").count() == 1
+
+
+def test_a_reverted_settlement_says_why(aggregated: Round) -> None:
+    batch = services.build_batch(round_id=aggregated.pk)
+    tasks.attest(batch.pk)
+    services.record_intent(key=batch.intent_key, state="failed", tx_hash="", block=None, reason="EscrowExceeded")
+    payment = Payment.objects.first()
+    assert (payment.state, payment.reason) == ("failed", "EscrowExceeded")
+    assert Node.objects.get(pk=1).earned == 0
