@@ -44,8 +44,9 @@ def read_tensors(data: bytes, expected: Mapping[str, Expected]) -> dict[str, Ten
     Raises HyperGPUError `artifact.too_large`, `artifact.truncated`, `artifact.malformed`, `artifact.wrong_shape`
     (names, dtypes or shapes) or `artifact.not_finite`.
     """
-    header = read_header(data, expected)
+    header, payload = read_header(data, expected)
     check_entries(header, expected)
+    check_offsets(header, expected, payload)
     tensors = load(data)
     for name, tensor in tensors.items():
         check_finite(name, tensor)
@@ -62,9 +63,8 @@ def header_limit(expected: Mapping[str, Expected]) -> int:
     return min(MAX_HEADER_BYTES, 64 + sum(len(json.dumps(name)) + 128 + 20 * len(e.shape) for name, e in expected.items()))
 
 
-def read_header(data: bytes, expected: Mapping[str, Expected]) -> dict[str, Any]:
-    """The header as JSON, if the file has exactly the size that header and tensors need."""
-    payload = sum(entry.size for entry in expected.values())
+def read_header(data: bytes, expected: Mapping[str, Expected]) -> tuple[dict[str, Any], int]:
+    """The header as JSON, and how many bytes follow it."""
     if len(data) > max_bytes(expected):
         raise refused("too_large", f"{len(data)} bytes, but these tensors need at most {max_bytes(expected)}.")
     if len(data) < 8:
@@ -74,13 +74,7 @@ def read_header(data: bytes, expected: Mapping[str, Expected]) -> dict[str, Any]
         raise refused("malformed", f"A header of {length} bytes is announced; at most {header_limit(expected)} are needed.")
     if len(data) < 8 + length:
         raise refused("truncated", "The file ends within its header.")
-    header = parse_header(data[8 : 8 + length])
-    check_names(header, expected)
-    if len(data) < 8 + length + payload:
-        raise refused("truncated", f"{len(data)} bytes, but header and tensors need {8 + length + payload}.")
-    if len(data) > 8 + length + payload:
-        raise refused("malformed", f"{len(data) - 8 - length - payload} bytes lie behind the tensors.")
-    return header
+    return parse_header(data[8 : 8 + length]), len(data) - 8 - length
 
 
 def parse_header(header: bytes) -> dict[str, Any]:
@@ -100,14 +94,11 @@ def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def check_names(header: dict[str, Any], expected: Mapping[str, Expected]) -> None:
+def check_entries(header: dict[str, Any], expected: Mapping[str, Expected]) -> None:
+    """Names, dtypes and shapes as expected."""
     if set(header) != set(expected):
         missing, unknown = sorted(set(expected) - set(header))[:8], sorted(set(header) - set(expected))[:8]
         raise refused("wrong_shape", f"The tensors are not those of this job: missing {missing}, unknown {unknown}.")
-
-
-def check_entries(header: dict[str, Any], expected: Mapping[str, Expected]) -> None:
-    """Dtype and shape as expected, and one tensor right behind the other."""
     for name, entry in header.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise refused("malformed", f"The header entry of {name} must hold dtype, shape and data_offsets.")
@@ -116,11 +107,19 @@ def check_entries(header: dict[str, Any], expected: Mapping[str, Expected]) -> N
         if entry["dtype"] != expected[name].dtype or tuple(entry["shape"]) != expected[name].shape:
             wanted = f"{expected[name].dtype} {list(expected[name].shape)}"
             raise refused("wrong_shape", f"{name} must be {wanted}, not {str(entry['dtype'])[:16]} {entry['shape'][:8]}.")
+
+
+def check_offsets(header: dict[str, Any], expected: Mapping[str, Expected], payload: int) -> None:
+    """One tensor right behind the other, and nothing behind the last."""
     position = 0
     for name in sorted(header, key=lambda name: (header[name]["data_offsets"], expected[name].size)):
         if header[name]["data_offsets"] != [position, position + expected[name].size]:
             raise refused("malformed", f"The offsets of {name} leave a hole or overlap.")
         position += expected[name].size
+    if payload < position:
+        raise refused("truncated", f"{payload} bytes of tensors, but {position} are announced.")
+    if payload > position:
+        raise refused("malformed", f"{payload - position} bytes lie behind the tensors.")
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
