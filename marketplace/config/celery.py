@@ -1,8 +1,10 @@
 """The coordinator's Celery: queue `control` for short tasks, `compute` for those that load torch, `attest` for scores."""
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import celeryd_after_setup
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.config.settings")
 
@@ -13,3 +15,12 @@ app.conf.beat_schedule = {
     "sweep events": {"task": "marketplace.events.tasks.sweep", "schedule": 2.0, "options": {"expires": 2}},
     "tick rounds": {"task": "marketplace.training.tasks.tick", "schedule": 1.0, "options": {"expires": 1}},
 }
+
+
+@celeryd_after_setup.connect
+def load_torch_early(instance: Any, **_: Any) -> None:
+    """Workers of the queues that compute pay for loading torch and a data set when they start, not in the first job."""
+    if {"compute", "attest"} & set(instance.app.amqp.queues):
+        from marketplace.training import engine  # noqa: PLC0415  (the one door to torch)
+
+        engine.warm_up()

@@ -50,6 +50,11 @@ def cached_bench(spec_json: str, files: tuple) -> Bench:  # type: ignore[type-ar
     return Bench(dataset, model, parameter_shapes(model))
 
 
+def warm_up() -> None:
+    """Load what the first job would otherwise wait for."""
+    prepare(JobWork(spec=JobSpec(), files={}))
+
+
 def prepare(job: JobWork) -> Prepared:
     """The job's first checkpoint. Raises HyperGPUError when data or model cannot be had."""
     at = bench(job)
