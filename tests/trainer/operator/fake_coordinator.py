@@ -1,0 +1,253 @@
+"""A coordinator that plays the agent API from memory, checks every signature, and can be told to misbehave or to be down."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+from eth_account import Account
+
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.eip712 import Domain, recover
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.orders import WorkOrder, sign_order
+from trainer.protocol.requests import HEADER_BODY, HEADER_KEY, HEADER_NONCE, verify_request
+from trainer.protocol.spec import JobSpec
+from trainer.protocol.types import Receipt
+
+DOMAIN = Domain(chain_id=31337, contract="0x5FbDB2315678afecb367f032d93F642f64180aa3")
+OPERATOR = Account.from_key("0x" + "11" * 32).address
+NODE_ID = 7
+COORDINATOR_KEY = "0x" + "22" * 32
+STATUS = {"lease": 409, "node": 401, "request": 401, "signature": 401, "assignment": 404}
+
+
+class Slot:
+    """One assignment as the coordinator sees it. `cancel` and `stale` change what it answers to heartbeats."""
+
+    def __init__(self, number: int, spec: JobSpec, base: str, *, round: int, key: str = COORDINATOR_KEY) -> None:
+        self.id, self.spec, self.base, self.round, self.key = number, spec, base, round, key
+        self.fence = 0
+        self.is_over = self.cancel = self.stale = False
+        self.heartbeats: list[dict[str, Any]] = []
+        self.calls: list[str] = []
+        self.committed: dict[str, Any] | None = None
+        self.artifact: bytes | None = None
+        self.receipt: dict[str, Any] | None = None
+        self.failure: dict[str, Any] | None = None
+
+    @property
+    def step(self) -> int:
+        return self.heartbeats[-1]["step"] if self.heartbeats else 0
+
+    def lease(self) -> dict[str, Any]:
+        self.fence += 1
+        order = WorkOrder(
+            job_id=1, round=self.round, node_id=NODE_ID, fence=self.fence, deadline=int(time.time()) + 60, base=self.base,
+            shard=0, shards=4, seed=self.round, spec=self.spec,
+        )  # fmt: skip
+        signed = sign_order(DOMAIN, order, self.key).as_json()
+        return {"assignment_id": self.id, "fence": self.fence, "lease_seconds": 10, **signed}
+
+
+class FakeCoordinator:
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.blobs: dict[str, bytes] = {}
+        self.slots: dict[int, Slot] = {}
+        self.registered: dict[str, int] = {}
+        self.hellos: list[dict[str, Any]] = []
+        self.nonces: set[str] = set()
+        self.numbers = itertools.count(1)
+        self.server: Server | None = None
+        self.port = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.server = Server(("127.0.0.1", self.port), Handler)
+        self.server.coordinator = self
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def stop(self) -> None:
+        """As a killed web server: open connections break, new ones are refused."""
+        assert self.server is not None
+        self.server.shutdown()
+        self.server.server_close()
+        for connection in list(self.server.connections):
+            connection.close()
+        self.server = None
+
+    def put(self, data: bytes) -> str:
+        sha256 = sha256_hex(data)
+        self.blobs[sha256] = data
+        return sha256
+
+    def offer(self, spec: JobSpec, base: str, **options: Any) -> Slot:
+        with self.changed:
+            number = next(self.numbers)
+            slot = self.slots[number] = Slot(number, spec, base, round=options.pop("round", number), **options)
+            self.changed.notify_all()
+        return slot
+
+    def until(self, fact: Callable[[], Any], *, seconds: float = 30) -> Any:
+        """Wait for a fact about what the agent did."""
+        with self.changed:
+            assert self.changed.wait_for(fact, timeout=seconds), "the agent did not do it in time"
+            return fact()
+
+    # The API. Each runs under the lock and returns (status, JSON or bytes).
+
+    def hello(self, node: int, body: dict[str, Any]) -> tuple[int, Any]:
+        self.hellos.append(body)
+        domain = {"chain_id": DOMAIN.chain_id, "contract": DOMAIN.contract}
+        return 200, {
+            "node_id": node, "operator": OPERATOR, "coordinator": Account.from_key(COORDINATOR_KEY).address, "domain": domain,
+            "server_time": int(time.time()), "heartbeat_seconds": 0.3, "max_artifact_bytes": 2**24,
+        }  # fmt: skip
+
+    def next_lease(self) -> tuple[int, Any]:
+        def is_open() -> Slot | None:
+            return next((slot for slot in self.slots.values() if not slot.is_over), None)
+
+        self.changed.wait_for(is_open, timeout=2)
+        slot = is_open()
+        return (204, None) if slot is None else (200, slot.lease())
+
+    def heartbeat(self, slot: Slot, body: dict[str, Any]) -> tuple[int, Any]:
+        slot.heartbeats.append(body)
+        if slot.cancel:
+            slot.is_over = True
+        return 200, {
+            "cancel": slot.cancel, "reason": "the round is closed" if slot.cancel else None, "lease_seconds": 10, "deadline_seconds": 60,
+        }  # fmt: skip
+
+    def commit(self, slot: Slot, body: dict[str, Any]) -> tuple[int, Any]:
+        slot.committed = body
+        return 200, {"upload": f"/agent/v1/assignments/{slot.id}/artifact?fence={slot.fence}"}
+
+    def take_receipt(self, slot: Slot, body: dict[str, Any]) -> tuple[int, Any]:
+        receipt = Receipt(**body["receipt"])
+        if self.registered.get(recover(DOMAIN, receipt, body["signature"])) != receipt.node_id:
+            raise HyperGPUError("receipt.wrong_signature", "Not signed by the node's hot key.")
+        slot.receipt, slot.is_over = body, True
+        return 200, {"contribution_id": slot.id, "state": "received"}
+
+    def fail(self, slot: Slot, body: dict[str, Any]) -> tuple[int, Any]:
+        slot.failure, slot.is_over = body, True
+        return 200, {}
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    coordinator: FakeCoordinator
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.connections: set[Handler] = set()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self)
+        super().finish()
+
+    def close(self) -> None:
+        self.connection.shutdown(2)
+
+    def log_message(self, *args: Any) -> None:
+        return
+
+    def do_GET(self) -> None:
+        self.answer(b"")
+
+    def do_POST(self) -> None:
+        self.answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+    do_PUT = do_POST
+
+    def answer(self, body: bytes) -> None:
+        try:
+            with self.server.coordinator.changed:
+                status, value = self.route(body)
+                self.server.coordinator.changed.notify_all()
+        except HyperGPUError as error:
+            status, value = STATUS.get(error.code.split(".")[0], 422), error.as_json()
+        content = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode()
+        try:
+            self.send_response(status)
+            if status != 204:
+                self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:
+            self.close_connection = True
+
+    def route(self, body: bytes) -> tuple[int, Any]:
+        world = self.server.coordinator
+        path, _, query = self.path.partition("?")
+        if path.startswith("/api/v1/"):
+            return self.public(path, query)
+        node = self.authenticated(path, query, body)
+        parts = path.strip("/").split("/")[2:]
+        if parts == ["hello"]:
+            return world.hello(node, json.loads(body))
+        if parts == ["leases"]:
+            return world.next_lease()
+        if parts[0] == "artifacts":
+            return self.blob(world.blobs[parts[1]])
+        slot, verb = world.slots[int(parts[1])], parts[2]
+        fence = int(parse_qs(query)["fence"][0]) if verb == "artifact" else json.loads(body)["fence"]
+        slot.calls.append(verb)
+        if slot.stale or fence != slot.fence:
+            slot.is_over = slot.is_over or slot.stale
+            raise HyperGPUError("lease.stale_fence", "Another lease took this slot; ask for work again.")
+        if verb == "artifact":
+            if slot.committed is None or sha256_hex(body) != slot.committed["sha256"]:
+                raise HyperGPUError("artifact.hash_mismatch", "Not what was committed.")
+            slot.artifact = body
+            return 200, {"sha256": sha256_hex(body), "size": len(body)}
+        verbs = {"heartbeat": world.heartbeat, "commit": world.commit, "receipt": world.take_receipt, "fail": world.fail}
+        return verbs[verb](slot, json.loads(body))
+
+    def authenticated(self, path: str, query: str, body: bytes) -> int:
+        world = self.server.coordinator
+        signed = verify_request(
+            method=self.command, path=path, query=query, audience=self.headers["Host"], headers=self.headers, now=int(time.time())
+        )  # type: ignore[arg-type]
+        if sha256_hex(body) != self.headers[HEADER_BODY] or signed.nonce in world.nonces:
+            raise HyperGPUError("request.replayed", f"The body or the nonce {self.headers[HEADER_NONCE]} is not fresh.")
+        world.nonces.add(signed.nonce)
+        if self.headers[HEADER_KEY] not in world.registered:
+            raise HyperGPUError("node.unknown_key", "No node is registered with this hot key yet.")
+        return world.registered[self.headers[HEADER_KEY]]
+
+    def blob(self, data: bytes) -> tuple[int, Any]:
+        if asked := self.headers.get("Range"):
+            return 206, data[int(asked.removeprefix("bytes=").removesuffix("-")) :]
+        return 200, data
+
+    def public(self, path: str, query: str) -> tuple[int, Any]:
+        world = self.server.coordinator
+        if path == "/api/v1/network":
+            coordinator = Account.from_key(COORDINATOR_KEY).address
+            return 200, {"coordinator": coordinator, "chain": {"id": DOMAIN.chain_id}, "contracts": {"market": DOMAIN.contract}}
+        node = world.registered.get(parse_qs(query)["hot_key"][0])
+        return 200, {"nodes": [] if node is None else [{"id": node, "operator": OPERATOR}]}

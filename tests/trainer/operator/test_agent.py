@@ -1,0 +1,223 @@
+"""The agent as a process, with its real broker and Celery worker, against a coordinator that can fail it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+from conftest import AgentProcess
+from fake_coordinator import DOMAIN, NODE_ID, FakeCoordinator
+
+from trainer.data import load_dataset
+from trainer.diloco.checkpoint import initial_checkpoint
+from trainer.diloco.encoding import decode
+from trainer.models import model_shapes
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.eip712 import recover
+from trainer.protocol.spec import DataSpec, JobSpec, parse_spec
+from trainer.protocol.types import Receipt
+
+pytestmark = pytest.mark.processes
+
+QUICK = parse_spec({"inner": {"steps": 20, "batch_size": 16}})
+SLOW = parse_spec({"model": {"config": {"hidden": [512, 512]}}, "inner": {"steps": 600, "batch_size": 64}})
+ENDLESS = parse_spec({"model": {"config": {"hidden": [512, 512]}}, "inner": {"steps": 10_000, "batch_size": 256}})
+
+
+@pytest.fixture(scope="module")
+def bases(coordinator: FakeCoordinator) -> dict[str, str]:
+    """The first checkpoint of each spec, by the spec's hash, ready for download."""
+    info = load_dataset(DataSpec(), files={}).info
+    return {spec.sha256(): coordinator.put(initial_checkpoint(spec, info)) for spec in (QUICK, SLOW, ENDLESS)}
+
+
+@pytest.fixture
+def offer(coordinator: FakeCoordinator, bases: dict[str, str]) -> Callable:
+    return lambda spec, **options: coordinator.offer(spec, bases[spec.sha256()], **options)
+
+
+def test_given_an_order_when_leased_then_a_signed_receipt_for_a_decodable_artifact_comes_back(agent, coordinator, offer):
+    slot = offer(QUICK)
+    coordinator.until(lambda: slot.receipt)
+
+    receipt = Receipt(**slot.receipt["receipt"])
+    assert recover(DOMAIN, receipt, slot.receipt["signature"]) == agent.address
+    assert (receipt.job_id, receipt.round, receipt.node_id) == (1, slot.round, NODE_ID)
+    assert (receipt.units, receipt.base) == (320, "0x" + slot.base)
+    assert receipt.artifact == "0x" + sha256_hex(slot.artifact) == "0x" + slot.committed["sha256"]
+    assert slot.committed["size"] == len(slot.artifact)
+    verbs = [verb for verb in slot.calls if verb != "heartbeat"]
+    assert verbs == ["commit", "artifact", "receipt"]
+    assert [step for step, _ in slot.receipt["losses"]] == list(range(1, 21))
+    info = load_dataset(DataSpec(), files={}).info
+    decode(slot.artifact, QUICK.encoding, shapes=model_shapes(QUICK.model, info))
+    assert coordinator.hellos[-1]["samples_per_second"] > 0
+
+
+def test_given_a_running_order_then_heartbeats_carry_steps_losses_and_round_trip_times(agent, coordinator, offer):
+    slot = offer(SLOW)
+    coordinator.until(lambda: slot.receipt)
+
+    steps = [beat["step"] for beat in slot.heartbeats]
+    assert steps == sorted(steps) and any(0 < step < 600 for step in steps)
+    assert all(beat["steps"] == 600 for beat in slot.heartbeats)
+    points = [step for beat in slot.heartbeats for step, _ in beat["losses"]]
+    assert points == sorted(set(points)) and len(points) > 0
+    assert len(slot.receipt["losses"]) <= 64 and slot.receipt["losses"][-1][0] == 600
+    assert slot.heartbeats[-1]["rtt_ms"] > 0
+
+
+def test_given_an_order_that_was_finished_when_leased_again_then_the_same_artifact_is_handed_in(agent, coordinator, offer):
+    first = offer(QUICK, round=1000)
+    coordinator.until(lambda: first.receipt)
+    again = offer(QUICK, round=1000)
+    coordinator.until(lambda: again.receipt)
+
+    assert again.receipt["receipt"] == first.receipt["receipt"]
+
+
+def test_given_an_order_that_the_coordinator_did_not_sign_then_it_is_refused_and_the_next_one_done(agent, coordinator, offer):
+    forged = offer(QUICK, key="0x" + "33" * 32)
+    honest = offer(QUICK)
+    coordinator.until(lambda: honest.receipt)
+
+    assert forged.failure["code"] == "order.wrong_signer"
+    assert forged.calls == ["fail"]
+
+
+def test_given_a_base_whose_bytes_are_not_its_hash_then_it_is_refused(agent, coordinator, offer):
+    sha256 = coordinator.put(b"promised")
+    coordinator.blobs[sha256] = b"delivered"
+    slot = coordinator.offer(QUICK, sha256)
+    coordinator.until(lambda: slot.failure)
+
+    assert slot.failure["code"] == "artifact.hash_mismatch"
+    assert not list(agent.home.cache.glob(f"*{sha256}*"))
+
+
+@pytest.mark.parametrize("child", ["worker", "broker"])
+def test_given_a_child_killed_in_the_middle_of_an_order_then_it_is_restarted_and_the_order_ends(agent, coordinator, offer, child):
+    slot = offer(SLOW)
+    coordinator.until(lambda: slot.step > 0)
+    victim = getattr(agent, child)()
+    victim.send_signal(signal.SIGKILL)
+    coordinator.until(lambda: slot.receipt)
+
+    assert slot.fence == 1
+    assert agent.worker().is_running() and victim not in agent.children()
+
+
+def test_given_an_agent_killed_in_the_middle_then_nothing_of_it_survives_and_its_next_start_finishes_the_order(
+    agent, coordinator, offer, until
+):
+    slot = offer(SLOW)
+    coordinator.until(lambda: slot.step > 0)
+    children = agent.children()
+    agent.process.kill()
+    agent.process.wait()
+    until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), seconds=3)
+    agent.start()
+    coordinator.until(lambda: slot.receipt)
+
+    assert slot.fence == 2 and slot.receipt["fence"] == 2
+
+
+def test_given_a_fence_that_went_stale_then_the_work_is_dropped_unreported_and_other_work_is_done(agent, coordinator, offer, until):
+    dropped = agent.events("order.dropped")
+    slot = offer(ENDLESS)
+    coordinator.until(lambda: slot.step > 0)
+    worker = agent.worker()
+    with coordinator.changed:
+        slot.stale = True
+    following = offer(QUICK)
+    coordinator.until(lambda: following.receipt)
+
+    assert agent.events("order.dropped") == dropped + 1
+    assert set(slot.calls) == {"heartbeat"}
+    assert agent.worker() == worker, "a run that stops when asked keeps its process"
+
+
+def test_given_a_cancelled_order_then_the_worker_stops_and_takes_the_next(agent, coordinator, offer):
+    slot = offer(ENDLESS)
+    coordinator.until(lambda: slot.step > 0)
+    with coordinator.changed:
+        slot.cancel = True
+    following = offer(QUICK)
+    coordinator.until(lambda: following.receipt)
+
+    assert slot.receipt is None and slot.failure is None
+
+
+def test_given_a_worker_that_does_not_stop_when_cancelled_then_it_is_replaced(agent, coordinator, offer):
+    slot = offer(ENDLESS)
+    coordinator.until(lambda: slot.step > 0)
+    worker = agent.worker()
+    worker.suspend()
+    with coordinator.changed:
+        slot.cancel = True
+    following = offer(QUICK)
+    coordinator.until(lambda: following.receipt)
+
+    assert agent.worker() != worker
+
+
+def test_given_a_web_server_that_is_down_in_the_middle_then_the_order_still_ends(agent, coordinator, offer, until):
+    unreachable = agent.events("coordinator.unreachable")
+    slot = offer(QUICK if coordinator.server is None else SLOW)
+    coordinator.until(lambda: slot.step > 0)
+    coordinator.stop()
+    until(lambda: agent.events("coordinator.unreachable") > unreachable)
+    coordinator.start()
+    coordinator.until(lambda: slot.receipt)
+
+    assert slot.fence == 1
+
+
+def test_given_sigterm_in_the_middle_of_an_order_then_it_is_given_back_and_everything_stops(agent, coordinator, offer):
+    slot = offer(ENDLESS)
+    coordinator.until(lambda: slot.step > 0)
+    children = agent.children()
+    started = time.monotonic()
+
+    assert agent.stop() == 0
+    assert time.monotonic() - started < 5
+    assert slot.failure["code"] == "agent.stopped"
+    assert not any(child.is_running() for child in children)
+
+
+def test_given_an_unregistered_key_then_the_agent_says_where_to_register_and_goes_on_when_it_is(agent, coordinator, offer, until):
+    agent.stop()
+    del coordinator.registered[agent.address]
+    waiting, hellos = agent.events("agent.waiting"), len(coordinator.hellos)
+    agent.start()
+    until(lambda: agent.events("agent.waiting") > waiting)
+    assert re.search(f'"link": "{coordinator.url}/operate\\?hot_key={agent.address}"', agent.log.read_text())
+    with coordinator.changed:
+        coordinator.registered[agent.address] = NODE_ID
+
+    coordinator.until(lambda: len(coordinator.hellos) > hellos)
+
+
+def test_given_a_running_agent_when_another_starts_in_its_home_then_it_is_refused(agent, until):
+    until(lambda: agent.events("agent.started") > 0)
+    other = AgentProcess(agent.home.root, agent.url)
+    other.start()
+
+    assert other.process.wait(10) == 1
+    assert "agent.already_running" in agent.log.read_text()
+    assert agent.is_running
+
+
+def test_given_no_work_then_torch_is_in_the_worker_only(agent, coordinator, offer):
+    slot = offer(QUICK)
+    coordinator.until(lambda: slot.receipt)
+
+    def loads_torch(process: psutil.Process) -> bool:
+        return any("libtorch" in region.path for region in process.memory_maps())
+
+    assert loads_torch(agent.worker())
+    assert not loads_torch(psutil.Process(agent.process.pid))

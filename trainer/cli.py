@@ -1,0 +1,152 @@
+"""`hypergpu ...`: one command for all. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from trainer.operator.config import DEFAULT_HOME, Home, checked_url, load_config
+from trainer.operator.console import Console
+from trainer.operator.version import VERSION
+from trainer.protocol.errors import HyperGPUError
+
+if TYPE_CHECKING:
+    from trainer.operator.pinning import Pin
+
+
+class RunByDefault(TyperGroup):
+    """`hypergpu agent [options]` is `hypergpu agent run [options]`."""
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+agent = typer.Typer(cls=RunByDefault, help="Offer this machine's GPU. Without a command: run.")
+app.add_typer(agent, name="agent")
+
+HomeOption = Annotated[Path, typer.Option("--home", envvar="HYPERGPU_AGENT_HOME", help="Where the agent keeps key and files.")]
+CoordinatorOption = Annotated[
+    str | None, typer.Option("--coordinator", envvar="HYPERGPU_COORDINATOR", help="https://... (kept for the next time)")
+]
+
+
+@app.callback(invoke_without_command=True)
+def hypergpu(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Train on, and with, other people's GPUs."""
+    if version:
+        typer.echo(f"hypergpu {VERSION}")
+        raise typer.Exit
+
+
+@agent.command()
+def run(
+    home: HomeOption = Path(DEFAULT_HOME),
+    coordinator: CoordinatorOption = None,
+    name: Annotated[str | None, typer.Option(help="Shown beside the node's number; default: this machine's name.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for training; default: all cores.")] = None,
+    gpu: Annotated[int | None, typer.Option(min=0, help="Which GPU; run one agent, with its own --home, for each.")] = None,
+    json_logs: Annotated[bool, typer.Option("--json-logs", help="Print JSON lines.")] = False,
+) -> None:
+    """Lease work, train, hand in, get paid. Ends on Ctrl-C or SIGTERM."""
+    from trainer.operator.agent import run_agent  # noqa: PLC0415
+
+    console = Console(as_json=json_logs)
+    try:
+        run_agent(load_config(Home.at(home), coordinator=coordinator, name=name, threads=threads, gpu=gpu), console)
+    except HyperGPUError as error:
+        console.say("agent.failed", str(error), code=error.code)
+        raise typer.Exit(1) from error
+
+
+@agent.command()
+def key(home: HomeOption = Path(DEFAULT_HOME)) -> None:
+    """Print the address of this node's hot key; make the key if there is none."""
+    from trainer.operator.identity import address_of, load_or_create_key  # noqa: PLC0415
+
+    try:
+        typer.echo(address_of(load_or_create_key(Home.at(home).key)))
+    except HyperGPUError as error:
+        end_with(error)
+
+
+@agent.command()
+def delegate(
+    operator: Annotated[str, typer.Option(help="The wallet that stakes for this node and is paid.")],
+    home: HomeOption = Path(DEFAULT_HOME),
+    coordinator: CoordinatorOption = None,
+    days: Annotated[float, typer.Option(min=0.01, help="How long the key may work.")] = 30,
+    nonce: Annotated[int, typer.Option(min=0, help="How often this key was delegated before.")] = 0,
+) -> None:
+    """Print, as JSON, the hot key's consent to work for a wallet: what registerNode needs."""
+    from trainer.operator.delegation import delegation_document  # noqa: PLC0415
+    from trainer.operator.identity import load_or_create_key  # noqa: PLC0415
+
+    try:
+        config = load_config(Home.at(home), coordinator=coordinator)
+        document = delegation_document(
+            known_pin(config.home, config.coordinator), url=config.coordinator, operator=operator,
+            hot_key_private=load_or_create_key(config.home.key), expires_at=int(time.time() + days * 86_400), nonce=nonce,
+        )  # fmt: skip
+    except HyperGPUError as error:
+        end_with(error)
+    typer.echo(json.dumps(document, indent=2))
+
+
+@agent.command()
+def doctor(
+    home: HomeOption = Path(DEFAULT_HOME),
+    coordinator: CoordinatorOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:
+    """Check all that an agent needs. Exit code 1 when something is missing."""
+    from trainer.operator.doctor import examine  # noqa: PLC0415
+
+    findings = []
+    try:
+        for finding in examine(load_config(Home.at(home), coordinator=coordinator)):
+            findings.append(finding)
+            if not as_json:
+                typer.echo(finding.line)
+    except HyperGPUError as error:
+        end_with(error)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    if any(finding.ok is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def known_pin(home: Home, url: str) -> Pin:
+    """The pinned chain, or, before the first hello, the one that the coordinator's public page names (pinned from then on)."""
+    import httpx  # noqa: PLC0415
+
+    from trainer.operator.pinning import hold_to_pin, pin_from_network, read_pin  # noqa: PLC0415
+
+    if (pin := read_pin(home.pin)) is not None:
+        return pin
+    try:
+        answer = httpx.get(f"{checked_url(url)}/api/v1/network", timeout=10).raise_for_status().json()
+    except httpx.HTTPError as error:
+        raise HyperGPUError("coordinator.unavailable", f"{url} does not answer: {error}") from error
+    return hold_to_pin(home.pin, pin_from_network(answer))
+
+
+def end_with(error: HyperGPUError) -> NoReturn:
+    typer.echo(f"✘ {error.message}", err=True)
+    raise typer.Exit(1) from error
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The agent: says hello, leases work orders, has them run, hands in what they made. Safe to kill at any line."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from trainer.operator.cache import CACHE_BYTES, OWN_BYTES, fetch, prune
+from trainer.operator.client import Coordinator
+from trainer.operator.config import AgentConfig, Home
+from trainer.operator.console import Console
+from trainer.operator.engine import Engine
+from trainer.operator.identity import address_of, load_or_create_key
+from trainer.operator.pinning import Pin, hold_to_pin, pin_from_hello
+from trainer.operator.pulse import LOST, Pulse
+from trainer.operator.results import WorkResult, find_result, mark_handed_in
+from trainer.operator.version import VERSION
+from trainer.protocol.eip712 import sign
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.orders import WorkOrder, verify_order
+from trainer.protocol.types import Receipt
+
+GREETING_SECONDS = 2
+"""Between two hellos while the node cannot work yet."""
+CURABLE = ("node.unknown_key", "node.key_expired", "request.clock_skew")
+"""Refusals that end once somebody acts; the agent says what to do and waits."""
+FATAL = ("coordinator.changed", "node.retired", "worker.")
+"""Nothing that waiting would cure."""
+HAND_IN_SECONDS = 10
+"""What a stop signal leaves for work that is already being handed in."""
+MAX_PAUSE_SECONDS = 30
+
+
+def run_agent(config: AgentConfig, console: Console) -> None:
+    """Work until stopped (SIGTERM, Ctrl-C). Raises HyperGPUError when the agent cannot go on."""
+    key = load_or_create_key(config.home.key)
+    with only_agent(config.home):
+        console.say(
+            "agent.started", f"hypergpu {VERSION}, node {config.name!r}, hot key {address_of(key)}, home {config.home.root}",
+            hot_key=address_of(key), name=config.name, home=str(config.home.root),
+        )  # fmt: skip
+        engine = Engine(config, console)
+        agent = Agent(config, console, engine, key)
+        agent.stop_on_signals()
+        try:
+            engine.start()
+            agent.work()
+        finally:
+            engine.stop()
+            console.say("agent.stopped", "stopped")
+
+
+@contextmanager
+def only_agent(home: Home) -> Iterator[None]:
+    """Hold the home's lock; the kernel frees it however the agent ends. Raises HyperGPUError `agent.already_running`."""
+    with home.lock.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            text = f"Another agent runs in {home.root}; give each GPU its own --home."
+            raise HyperGPUError("agent.already_running", text) from error
+        yield
+
+
+class Agent:
+    def __init__(self, config: AgentConfig, console: Console, engine: Engine, key: str) -> None:
+        self.config, self.home, self.console, self.engine, self.key = config, config.home, console, engine, key
+        self.coordinator = Coordinator(config.coordinator, key, say=console.say)
+        self.failures = 0
+        self.is_handing_in = False
+        self.stop_at: float | None = None
+
+    # The loop.
+
+    def work(self) -> None:
+        self.greet()
+        self.engine.ensure_ready()
+        while True:
+            try:
+                self.greet_again_if_changed()
+                if (lease := self.coordinator.lease()) is not None:
+                    self.carry_out(lease)
+                self.engine.ensure_ready()
+            except HyperGPUError as refusal:
+                if refusal.code.startswith(FATAL):
+                    raise
+                self.console.say("agent.refused", f"the coordinator refuses: {refusal}", code=refusal.code)
+                time.sleep(GREETING_SECONDS)
+                if refusal.code.startswith("node."):
+                    self.greet()
+
+    def greet(self) -> None:
+        """Say hello until the node is registered. Raises HyperGPUError `coordinator.changed` or another lasting refusal."""
+        said = ""
+        while True:
+            try:
+                answer = self.coordinator.hello(self.introduction())
+                break
+            except HyperGPUError as refusal:
+                if refusal.code not in CURABLE:
+                    raise
+                if refusal.code != said:
+                    self.say_what_to_do(refusal)
+                said = refusal.code
+                time.sleep(GREETING_SECONDS)
+        self.pin: Pin = hold_to_pin(self.home.pin, pin_from_hello(answer))
+        self.node_id: int = answer["node_id"]
+        self.heartbeat_seconds: float = answer["heartbeat_seconds"]
+        self.greeted_with = self.introduction()
+        self.console.say(
+            "agent.greeted", f"node {self.node_id} of operator {answer['operator']} at {self.config.coordinator}",
+            node_id=self.node_id, operator=answer["operator"],
+        )  # fmt: skip
+
+    def introduction(self) -> dict[str, Any]:
+        facts = self.engine.facts or {"device": "starting", "software": {"hypergpu": VERSION}, "samples_per_second": None}
+        return {**facts, "name": self.config.name}
+
+    def greet_again_if_changed(self) -> None:
+        if self.introduction() != self.greeted_with:
+            self.greet()
+            facts = self.introduction()
+            speed = f"{facts['samples_per_second']:,.0f} samples/s"
+            self.console.say("worker.ready", f"GPU worker ready: {facts['device']}, {speed}", **facts)
+
+    def say_what_to_do(self, refusal: HyperGPUError) -> None:
+        if not refusal.code.startswith("node."):
+            self.console.say("agent.waiting", refusal.message, code=refusal.code)
+            return
+        address = address_of(self.key)
+        self.console.say(
+            "agent.waiting",
+            f"{refusal.message}\n"
+            f"          Register it with your wallet: {self.config.coordinator}/operate?hot_key={address}\n"
+            f"          The key's consent for it:     hypergpu agent delegate --operator 0xYOUR_WALLET --home {self.home.root}",
+            code=refusal.code, hot_key=address, link=f"{self.config.coordinator}/operate?hot_key={address}",
+        )  # fmt: skip
+
+    # One order.
+
+    def carry_out(self, lease: dict[str, Any]) -> None:
+        """From lease to receipt. What goes wrong is reported and ends this order only."""
+        assignment, fence = lease["assignment_id"], lease["fence"]
+        try:
+            order = verify_order(self.pin.domain, lease, coordinator=self.pin.coordinator, node_id=self.node_id)
+            self.follow(assignment, fence, order)
+            self.failures = 0
+        except HyperGPUError as error:
+            self.give_up(assignment, fence, error)
+        except OSError as error:
+            self.give_up(assignment, fence, HyperGPUError("agent.storage", f"The agent's disk does not work: {error}"))
+        except SystemExit:
+            self.coordinator.report_failure(assignment, fence, HyperGPUError("agent.stopped", "The operator stopped the agent."))
+            raise
+        if self.stop_at is not None:
+            sys.exit(0)
+
+    def follow(self, assignment: int, fence: int, order: WorkOrder) -> None:
+        self.console.say(
+            "order.leased", f"{title(order)}: {order.spec.inner.steps} steps on shard {order.shard} of {order.shards}",
+            job_id=order.job_id, round=order.round, assignment_id=assignment, fence=fence,
+        )  # fmt: skip
+        seconds_left = order.deadline - time.time() - self.coordinator.skew
+        with Pulse(
+            self.coordinator, assignment=assignment, fence=fence, steps=order.spec.inner.steps, seconds_left=seconds_left,
+            every=self.heartbeat_seconds,
+        ) as pulse:  # fmt: skip
+            result = find_result(self.home, order) or self.train(order, pulse)
+            self.is_handing_in = True
+            try:
+                self.hand_in(assignment, fence, order, result, pulse)
+            finally:
+                self.is_handing_in = False
+        prune(self.home.cache, keep_bytes=CACHE_BYTES)
+        prune(self.home.artifacts, keep_bytes=OWN_BYTES)
+
+    def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
+        base = fetch(self.coordinator, order.base, self.home.cache, check=pulse.check)
+        data = {
+            role: str(fetch(self.coordinator, sha256, self.home.cache, check=pulse.check))
+            for role, sha256 in order.spec.data.files.items()
+        }
+        return self.engine.run(order, {"base": str(base), "data": data}, on_progress=pulse.progress, check=pulse.check)
+
+    def hand_in(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
+        """Commit to the hash, so that nobody can copy; then upload; then sign for it."""
+
+        def check() -> None:
+            pulse.check()
+            if self.stop_at is not None and time.monotonic() > self.stop_at:
+                sys.exit(0)
+
+        pulse.progress(result.steps_done, [])
+        self.coordinator.commit(assignment, {"fence": fence, "sha256": result.sha256, "size": result.size}, check=check)
+        self.coordinator.upload(assignment, fence, self.home.artifacts / result.sha256, result.sha256, check=check)
+        receipt = Receipt(
+            job_id=order.job_id, round=order.round, node_id=order.node_id, units=result.units,
+            base="0x" + order.base, artifact="0x" + result.sha256,
+        )  # fmt: skip
+        payload = {
+            "fence": fence, "receipt": receipt.as_dict(), "signature": sign(self.pin.domain, receipt, self.key),
+            "steps_done": result.steps_done, "losses": result.losses, "seconds": result.seconds,
+        }  # fmt: skip
+        answer = self.coordinator.hand_in(assignment, payload, check=check)
+        mark_handed_in(self.home, order, result)
+        self.console.say(
+            "order.handed_in",
+            f"{title(order)}: handed in {result.units:,} samples, loss {result.losses[0][1]:.4f} to {result.losses[-1][1]:.4f}, "
+            f"{result.size / 1000:,.0f} kB after {result.seconds:.1f} s",
+            job_id=order.job_id, round=order.round, contribution_id=answer["contribution_id"], sha256=result.sha256,
+        )  # fmt: skip
+
+    def give_up(self, assignment: int, fence: int, error: HyperGPUError) -> None:
+        """Drop what is no longer ours; report what failed, and pause longer each time in a row."""
+        if error.code.startswith((*LOST, "order.cancelled", "order.deadline")):
+            self.console.say("order.dropped", f"dropped the order: {error.message}", assignment_id=assignment, code=error.code)
+            return
+        self.console.say("order.failed", f"the order failed: {error}", assignment_id=assignment, code=error.code)
+        self.coordinator.report_failure(assignment, fence, error)
+        self.failures += 1
+        time.sleep(min(MAX_PAUSE_SECONDS, 2 ** (self.failures - 1)))
+
+    # Stopping.
+
+    def stop_on_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+
+    def stop(self, *_: object) -> None:
+        """Drop what is being done, but let a hand-in end. A second signal changes nothing."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        self.stop_at = time.monotonic() + HAND_IN_SECONDS
+        if not self.is_handing_in:
+            sys.exit(0)
+
+
+def title(order: WorkOrder) -> str:
+    return f"job {order.job_id} round {order.round}"

@@ -1,0 +1,66 @@
+"""Artifacts fetched from the coordinator: named by their SHA-256, checked before they appear, resumed after a break."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import httpx
+
+from trainer.operator.client import Check, Coordinator, UnavailableError
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+
+CACHE_BYTES = 20 * 2**30
+OWN_BYTES = 4 * 2**30
+"""How much is kept of what was fetched, and of what this node made."""
+
+
+def fetch(coordinator: Coordinator, sha256: str, folder: Path, *, check: Check) -> Path:
+    """The artifact's file in `folder`. Raises HyperGPUError `artifact.hash_mismatch` or the coordinator's refusal."""
+    final, part = folder / sha256, folder / f".{sha256}.part"
+    if final.exists():
+        os.utime(final)
+        return final
+    coordinator.persist(lambda: download(coordinator, sha256, part, check), check=check)
+    with part.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != sha256:
+        part.unlink()
+        raise HyperGPUError("artifact.hash_mismatch", f"What arrived as {sha256} hashes to {actual}; it was thrown away.")
+    os.replace(part, final)
+    return final
+
+
+def download(coordinator: Coordinator, sha256: str, part: Path, check: Check) -> None:
+    """Go on where `part` ends, if the server can (RFC 9110, section 14), else start over."""
+    done = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
+    try:
+        response = coordinator.request(
+            "GET", f"/agent/v1/artifacts/{sha256}", content=b"", body_sha256=sha256_hex(b""), headers=headers, stream=True
+        )
+    except HyperGPUError as error:
+        if error.data.get("status") == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink()
+            raise UnavailableError("coordinator.unavailable", "the rest of the download is not there; starting over") from error
+        raise
+    try:
+        with part.open("ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as file:
+            for chunk in response.iter_raw():
+                check()
+                file.write(chunk)
+    finally:
+        response.close()
+
+
+def prune(folder: Path, *, keep_bytes: int) -> None:
+    """Delete the files used longest ago until the rest fits."""
+    entries = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.iterdir() if path.is_file())
+    excess = sum(size for _, size, _ in entries) - keep_bytes
+    for _, size, path in entries:
+        if excess <= 0:
+            return
+        path.unlink()
+        excess -= size

@@ -1,0 +1,160 @@
+"""The coordinator as an agent sees it: signed requests that outlive a restarted server."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from trainer.operator.config import is_loopback
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.requests import sign_request
+
+T = TypeVar("T")
+Check = Callable[[], None]
+"""Raises when there is no point in trying on."""
+
+TIMEOUT = httpx.Timeout(15, connect=5)
+LONG_POLL_TIMEOUT = httpx.Timeout(35, connect=5)
+"""The coordinator answers a poll for work within 20 s."""
+BACKOFF_SECONDS = 0.2
+MAX_BACKOFF_SECONDS = 5.0
+RTT_WEIGHT = 0.2
+"""Of the newest round trip in the moving average (1/8 in RFC 6298, for samples that come much faster)."""
+
+
+class UnavailableError(HyperGPUError):
+    """The server is there but cannot answer now (5xx, 429): worth trying again."""
+
+
+class Coordinator:
+    """`rtt_ms` is the moving average of the heartbeats' round trips by the monotonic clock, None before the first;
+    `skew` is the server's clock minus ours in seconds at the last hello."""
+
+    def __init__(self, url: str, private_key: str, *, say: Callable[[str, str], None]) -> None:
+        self.url, self.private_key, self.say = url, private_key, say
+        on_this_machine = is_loopback(urlsplit(url).hostname or "")
+        self.http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not on_this_machine)
+        self.rtt_ms: float | None = None
+        self.skew = 0.0
+        self.is_reachable = True
+
+    # The agent API, call by call. Each raises HyperGPUError with the server's code.
+
+    def hello(self, facts: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self.persist(lambda: self.post("/agent/v1/hello", facts)).json()
+        self.skew = answer["server_time"] - time.time()
+        return answer
+
+    def lease(self) -> dict[str, Any] | None:
+        """Wait up to 20 s for work; None when there is none."""
+        response = self.persist(lambda: self.post("/agent/v1/leases", {"rtt_ms": self.rtt_ms}, timeout=LONG_POLL_TIMEOUT))
+        return None if response.status_code == httpx.codes.NO_CONTENT else response.json()
+
+    def heartbeat(self, assignment: int, progress: dict[str, Any]) -> dict[str, Any]:
+        """One attempt: the next heartbeat is the retry. Raises httpx.TransportError and UnavailableError too."""
+        started = time.monotonic()
+        body = {**progress, "rtt_ms": self.rtt_ms}
+        answer: dict[str, Any] = self.post(f"/agent/v1/assignments/{assignment}/heartbeat", body).json()
+        self.measure((time.monotonic() - started) * 1000)
+        return answer
+
+    def measure(self, milliseconds: float) -> None:
+        mean = milliseconds if self.rtt_ms is None else self.rtt_ms + RTT_WEIGHT * (milliseconds - self.rtt_ms)
+        self.rtt_ms = round(mean, 2)
+
+    def commit(self, assignment: int, payload: dict[str, Any], *, check: Check) -> None:
+        self.persist(lambda: self.post(f"/agent/v1/assignments/{assignment}/commit", payload), check=check)
+
+    def upload(self, assignment: int, fence: int, artifact: Path, sha256: str, *, check: Check) -> None:
+        path = f"/agent/v1/assignments/{assignment}/artifact?fence={fence}"
+
+        def attempt() -> httpx.Response:
+            with artifact.open("rb") as file:
+                return self.request("PUT", path, content=file, body_sha256=sha256, kind="application/octet-stream")
+
+        self.persist(attempt, check=check)
+
+    def hand_in(self, assignment: int, payload: dict[str, Any], *, check: Check) -> dict[str, Any]:
+        path = f"/agent/v1/assignments/{assignment}/receipt"
+        answer: dict[str, Any] = self.persist(lambda: self.post(path, payload), check=check).json()
+        return answer
+
+    def report_failure(self, assignment: int, fence: int, error: HyperGPUError) -> None:
+        """Best effort, once: the lease runs out anyway."""
+        body = {"fence": fence, "code": error.code, "message": error.message}
+        try:
+            self.post(f"/agent/v1/assignments/{assignment}/fail", body, timeout=httpx.Timeout(3))
+        except (HyperGPUError, httpx.TransportError) as problem:
+            self.say("fail.unsent", f"the coordinator did not take the failure report: {problem}")
+
+    # One signed attempt, and the patience around it.
+
+    def post(self, path: str, payload: dict[str, Any], *, timeout: httpx.Timeout = TIMEOUT) -> httpx.Response:
+        body = json.dumps(payload, allow_nan=False).encode()
+        return self.request("POST", path, content=body, body_sha256=sha256_hex(body), timeout=timeout)
+
+    def request(
+        self, method: str, path: str, *, content: bytes | BinaryIO, body_sha256: str, kind: str = "application/json",
+        headers: dict[str, str] | None = None, timeout: httpx.Timeout = TIMEOUT, stream: bool = False,
+    ) -> httpx.Response:  # fmt: skip
+        """Send once. Raises HyperGPUError (a refusal), UnavailableError or httpx.TransportError."""
+        headers = {"Content-Type": kind, **(headers or {})}
+        request = self.http.build_request(method, path, content=content, headers=headers, timeout=timeout)
+        target, _, query = request.url.raw_path.decode("ascii").partition("?")
+        signature = sign_request(
+            method=method, path=target, query=query, body_sha256=body_sha256, audience=request.headers["Host"],
+            private_key=self.private_key,
+        )  # fmt: skip
+        request.headers.update(signature)
+        response = self.http.send(request, stream=stream)
+        if not response.is_success:
+            response.read()
+            response.close()
+            raise refusal(response)
+        return response
+
+    def persist(self, attempt: Callable[[], T], *, check: Check | None = None) -> T:
+        """`attempt()` until the coordinator answers, for ever, with exponential backoff and full jitter (Brooker 2015).
+
+        Raises refusals at once, and what `check` raises.
+        """
+        for failures in itertools.count():
+            if check is not None:
+                check()
+            try:
+                result = attempt()
+            except (httpx.TransportError, UnavailableError) as error:
+                self.note_reachable(False, str(error) or type(error).__name__)
+                time.sleep(random.uniform(0, min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(failures, 10))))
+            else:
+                self.note_reachable(True)
+                return result
+        raise AssertionError("unreachable: the loop ends only by returning or raising")
+
+    def note_reachable(self, reachable: bool, problem: str = "") -> None:
+        if reachable != self.is_reachable:
+            text = f"{self.url} answers again" if reachable else f"{self.url} does not answer ({problem}); trying on"
+            self.say("coordinator.reachable" if reachable else "coordinator.unreachable", text)
+        self.is_reachable = reachable
+
+
+def refusal(response: httpx.Response) -> HyperGPUError:
+    """The error in a response that is not a success: the server's own {code, message, data} where it has one."""
+    status = response.status_code
+    if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
+        return UnavailableError("coordinator.unavailable", f"HTTP {status}")
+    try:
+        body = response.json()
+        return HyperGPUError(body["code"], body["message"], **body.get("data", {}))
+    except (ValueError, KeyError, TypeError):
+        text = f"HTTP {status} without a reason: is this the coordinator's address?"
+        return HyperGPUError("coordinator.unexpected", text, status=status)

@@ -1,0 +1,139 @@
+"""Where an agent lives and whom it works for."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from trainer.protocol.errors import HyperGPUError
+
+DEFAULT_HOME = "~/.hypergpu/agent"
+SOCKET_PATH_BYTES = 90
+"""Unix socket addresses hold about 104 bytes on the strictest system; the rest is for the file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder that holds all an agent keeps. Deleting it forgets the hot key."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, root: str | Path) -> Home:
+        """Make the folder, readable by its owner only. Raises HyperGPUError `config.home_too_long`."""
+        home = cls(Path(root).expanduser().resolve())
+        if len(os.fsencode(home.run)) > SOCKET_PATH_BYTES:
+            text = f"The path {home.root} is too long for a Unix socket; choose a shorter --home."
+            raise HyperGPUError("config.home_too_long", text)
+        home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (home.cache, home.artifacts, home.results, home.logs):
+            folder.mkdir(exist_ok=True)
+        return home
+
+    @property
+    def key(self) -> Path:
+        return self.root / "hot.key"
+
+    @property
+    def pin(self) -> Path:
+        """The coordinator that was met first."""
+        return self.root / "coordinator.json"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def facts(self) -> Path:
+        """The worker's last word on its device, with the benchmark."""
+        return self.root / "device.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "agent.lock"
+
+    @property
+    def children(self) -> Path:
+        return self.root / "children.json"
+
+    @property
+    def cache(self) -> Path:
+        """Fetched artifacts by SHA-256."""
+        return self.root / "cache"
+
+    @property
+    def artifacts(self) -> Path:
+        """Own pseudo-gradients by SHA-256."""
+        return self.root / "artifacts"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Sockets of the running agent; emptied at each start."""
+        return self.root / "run"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentConfig:
+    """`threads` of the CPU for training (None: all cores); `gpu` is the CUDA index (None: the first)."""
+
+    home: Home
+    coordinator: str
+    name: str
+    threads: int | None = None
+    gpu: int | None = None
+
+
+def load_config(
+    home: Home, *, coordinator: str | None = None, name: str | None = None, threads: int | None = None, gpu: int | None = None
+) -> AgentConfig:
+    """What is given now, over what was given last, which is then kept.
+
+    Raises HyperGPUError `config.no_coordinator` or `config.insecure_url`.
+    """
+    kept = json.loads(home.config.read_text()) if home.config.exists() else {}
+    url = checked_url(coordinator or kept.get("coordinator"))
+    name = (name or kept.get("name") or platform.node())[:80]
+    if kept != (wanted := {"coordinator": url, "name": name}):
+        write_json(home.config, wanted)
+    return AgentConfig(home=home, coordinator=url, name=name, threads=threads, gpu=gpu)
+
+
+def checked_url(url: str | None) -> str:
+    """The coordinator's address without a trailing slash: https, or http on this machine."""
+    if not url:
+        raise HyperGPUError("config.no_coordinator", "Say whom to work for: --coordinator https://... (kept for the next time).")
+    parts = urlsplit(url)
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise HyperGPUError("config.insecure_url", f"{url} is not the address of a coordinator, such as https://example.org.")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise HyperGPUError("config.insecure_url", f"{url} is not encrypted; http is for this machine only, use https.")
+    return url.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def write_json(path: Path, value: object) -> None:
+    """A file that is there whole or not at all, also after a crash in between."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value))
+    os.replace(temporary, path)

@@ -1,0 +1,63 @@
+"""Child processes that never outlive their agent, however it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from trainer.operator.config import write_json
+
+MAX_LOG_BYTES = 5_000_000
+
+
+def start_child(command: Sequence[str], *, log: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start `command` in a session of its own, so that Ctrl-C reaches the agent alone, which then stops its children.
+
+    Where `setpriv` exists (Linux) the kernel ends the child with its parent; elsewhere the worker watches its parent.
+    """
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        os.replace(log, log.with_suffix(".old"))
+    if setpriv := shutil.which("setpriv"):
+        command = [setpriv, "--pdeathsig", "KILL", *command]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
+
+
+def kill_child(child: subprocess.Popen[bytes] | None) -> None:
+    """End a child at once: nothing that matters lives in one only."""
+    if child is not None and child.poll() is None:
+        child.kill()
+        child.wait()
+
+
+def remember_children(path: Path, children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Write each child's pid and start time, which together name a process for good."""
+    running = [psutil.Process(child.pid) for child in children if child.poll() is None]
+    write_json(path, [{"pid": process.pid, "created": process.create_time()} for process in running])
+
+
+def kill_remembered(path: Path) -> list[int]:
+    """End children of an agent that was killed; the pids that still ran."""
+    if not path.exists():
+        return []
+    ended = []
+    for entry in json.loads(path.read_text()):
+        try:
+            process = psutil.Process(entry["pid"])
+            if process.create_time() == entry["created"]:
+                process.kill()
+                process.wait(10)
+                ended.append(process.pid)
+        except psutil.NoSuchProcess:
+            continue
+    path.unlink()
+    return ended

@@ -1,0 +1,85 @@
+"""Heartbeats for one lease, in a thread, from its first fetch to its receipt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+import httpx
+
+from trainer.operator.client import Coordinator, UnavailableError
+from trainer.protocol.errors import HyperGPUError
+
+LOST = ("lease.", "assignment.", "node.")
+"""Refusals that say that the order is no longer this node's."""
+
+
+class Pulse:
+    """Tells the coordinator that the order is being worked on, and `check()` whether it still is ours to do.
+
+    `seconds_left` until the order's deadline; `every` is the time between heartbeats in seconds.
+    """
+
+    def __init__(
+        self, coordinator: Coordinator, *, assignment: int, fence: int, steps: int, seconds_left: float, every: float
+    ) -> None:
+        self.coordinator, self.assignment, self.fence, self.steps, self.every = coordinator, assignment, fence, steps, every
+        self.deadline = time.monotonic() + seconds_left
+        self.step = 0
+        self.points: list[list[float]] = []
+        self.lost: HyperGPUError | None = None
+        self.lock = threading.Lock()
+        self.nudge, self.ended = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.beat_until_ended, daemon=True)
+
+    def __enter__(self) -> Pulse:
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.ended.set()
+        self.nudge.set()
+        self.thread.join(timeout=1)  # a heartbeat under way to a silent server must not hold the agent
+
+    def progress(self, step: int, points: list[list[float]]) -> None:
+        """`step` steps are done; `points` are new [step, loss]. The first progress is sent at once."""
+        with self.lock:
+            first = self.step == 0
+            self.step = step
+            self.points += points
+        if first:
+            self.nudge.set()
+
+    def check(self) -> None:
+        """Raises HyperGPUError `lease.*`, `assignment.*`, `order.cancelled` or `order.deadline`: drop the work."""
+        if self.lost is not None:
+            raise self.lost
+        if time.monotonic() > self.deadline:
+            raise HyperGPUError("order.deadline", "The round's deadline has passed.")
+
+    def beat_until_ended(self) -> None:
+        while not self.ended.is_set() and self.lost is None:
+            self.beat()
+            self.nudge.wait(self.every)
+            self.nudge.clear()
+
+    def beat(self) -> None:
+        with self.lock:
+            points, self.points = self.points, []
+            progress = {"fence": self.fence, "step": self.step, "steps": self.steps, "losses": points}
+        try:
+            answer = self.coordinator.heartbeat(self.assignment, progress)
+        except (httpx.TransportError, UnavailableError):
+            with self.lock:
+                self.points = points + self.points
+            return
+        except HyperGPUError as error:
+            if error.code.startswith(LOST):
+                self.lost = error
+            else:
+                self.coordinator.say("heartbeat.refused", str(error))
+            return
+        self.deadline = time.monotonic() + answer["deadline_seconds"]
+        if answer["cancel"]:
+            self.lost = HyperGPUError("order.cancelled", answer.get("reason") or "The coordinator cancelled the order.")

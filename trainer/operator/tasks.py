@@ -1,0 +1,160 @@
+"""What the GPU worker does: one work order to one encoded pseudo-gradient."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from celery import Task, shared_task
+
+from trainer.data import Dataset, load_dataset
+from trainer.diloco.checkpoint import load_checkpoint
+from trainer.diloco.encoding import Tensors, encode
+from trainer.diloco.local import LocalResult, NodeState, run_local_steps
+from trainer.operator.broker import RUN_WORK_ORDER, Updates, connect
+from trainer.operator.config import Home
+from trainer.operator.results import WorkResult, is_point, loss_points, order_key, save_artifact, save_result, was_handed_in
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.orders import WorkOrder
+from trainer.protocol.spec import JobSpec
+
+REPORT_SECONDS = 0.2
+RESIDENT_JOBS = 2
+"""Jobs whose model and optimizer stay on the device; the one used longest ago makes room."""
+
+
+class Resident:
+    """What stays between the rounds of one job: data, model, AdamW's moments and the error feedback.
+
+    The error that a round leaves counts from when that round's artifact was handed in: work that nobody received must not
+    change what is sent next.
+    """
+
+    def __init__(self, spec: JobSpec, dataset: Dataset) -> None:
+        self.spec, self.dataset = spec, dataset
+        self.state = NodeState(spec, dataset.info)
+        self.unsettled: tuple[str, Tensors | None] | None = None
+
+    def settle_error(self, home: Home) -> None:
+        if self.unsettled is not None:
+            key, error = self.unsettled
+            self.unsettled = None
+            if was_handed_in(home, key):
+                self.state.error = error
+
+    def start_afresh(self) -> None:
+        """After half a round: without its moments the order, run again, gives the same as after a crash."""
+        error = self.state.error
+        self.state = NodeState(self.spec, self.dataset.info)
+        self.state.error = error
+
+
+RESIDENTS: dict[int, Resident] = {}
+"""By job id, oldest use first. One task runs at a time (solo pool), so nothing else touches it."""
+
+
+class ReportedTask(Task):  # type: ignore[misc]
+    """A task whose failure, of whatever kind, reaches the agent and leaves no half-trained state."""
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        RESIDENTS.pop(kwargs["order"]["job_id"], None)
+        error = exc if isinstance(exc, HyperGPUError) else HyperGPUError("worker.failed", f"{type(exc).__name__}: {exc}")
+        updates_of(self).post({"failed": error.as_json()})
+
+
+@shared_task(bind=True, base=ReportedTask, name=RUN_WORK_ORDER)  # type: ignore[untyped-decorator]
+def run_work_order(self: Task, *, order: dict[str, Any], home: str, paths: dict[str, Any]) -> None:
+    """`paths`: {"base": file, "data": {role: file}} in the agent's cache. Posts {"done": WorkResult} or {"stopped"}."""
+    updates = updates_of(self)
+    result = train(WorkOrder.model_validate(order), Home(Path(home)), paths, updates)
+    updates.post({"stopped": True} if result is None else {"done": asdict(result)})
+
+
+def updates_of(task: Task) -> Updates:
+    socket = Path(task.app.conf.broker_url.removeprefix("redis+socket://"))
+    return Updates(connect(socket), task.request.id)
+
+
+def train(order: WorkOrder, home: Home, paths: dict[str, Any], updates: Updates) -> WorkResult | None:
+    """Run the whole order and store its artifact and result; None when asked to stop before the end.
+
+    Raises HyperGPUError `training.*`, `artifact.*`, `data.*` or `model.*`.
+    """
+    resident = resident_for(order, paths["data"])
+    resident.settle_error(home)
+    assert_hash(Path(paths["base"]), order.base)
+    base = load_checkpoint(Path(paths["base"]).read_bytes(), shapes=resident.state.shapes)
+    report = Report(updates, order.spec.inner.steps)
+    try:
+        local = run_local_steps(
+            resident.state, order, base, resident.dataset, on_step=report.step, should_stop=report.should_stop
+        )
+    except torch.OutOfMemoryError as error:
+        RESIDENTS.clear()  # the other job may be what fills the memory
+        raise HyperGPUError("training.out_of_memory", "The model and batch do not fit this GPU's memory.") from error
+    if local.steps_done < order.spec.inner.steps:
+        resident.start_afresh()
+        return None
+    return store(order, home, resident, local)
+
+
+def store(order: WorkOrder, home: Home, resident: Resident, local: LocalResult) -> WorkResult:
+    data, error = encode(local.pseudo_gradient, order.spec.encoding, error=resident.state.error)
+    resident.unsettled = (order_key(order), error)
+    result = WorkResult(
+        sha256=save_artifact(home, data), size=len(data), units=local.units, steps_done=local.steps_done,
+        losses=loss_points(local.losses, steps=order.spec.inner.steps), seconds=local.seconds,
+    )  # fmt: skip
+    save_result(home, order, result)
+    return result
+
+
+def resident_for(order: WorkOrder, files: dict[str, str]) -> Resident:
+    resident = RESIDENTS.pop(order.job_id, None)
+    if resident is None or resident.spec != order.spec:
+        while len(RESIDENTS) >= RESIDENT_JOBS:
+            RESIDENTS.pop(next(iter(RESIDENTS)))
+        data = {role: Path(file) for role, file in files.items()}
+        for role, file in data.items():
+            assert_hash(file, order.spec.data.files[role])
+        resident = Resident(order.spec, load_dataset(order.spec.data, files=data))
+    RESIDENTS[order.job_id] = resident
+    return resident
+
+
+def assert_hash(path: Path, sha256: str) -> None:
+    """Raises HyperGPUError `artifact.hash_mismatch`; the file is then removed, so that it is fetched again."""
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != sha256:
+        path.unlink()
+        raise HyperGPUError("artifact.hash_mismatch", f"{path.name} hashes to {actual}; it will be fetched again.")
+
+
+class Report:
+    """Progress to the agent at most five times a second, the first step at once."""
+
+    def __init__(self, updates: Updates, steps: int) -> None:
+        self.updates, self.steps = updates, steps
+        self.points: list[list[float]] = []
+        self.reported_at = self.asked_at = float("-inf")
+
+    def step(self, index: int, loss: float) -> None:
+        """`index` counts from 0 (see run_local_steps), reports count steps done."""
+        done, now = index + 1, time.monotonic()
+        if is_point(done, steps=self.steps):
+            self.points.append([done, loss])
+        if now - self.reported_at >= REPORT_SECONDS or done == self.steps:
+            self.updates.post({"step": done, "losses": self.points})
+            self.points, self.reported_at = [], now
+
+    def should_stop(self) -> bool:
+        now = time.monotonic()
+        if now - self.asked_at < REPORT_SECONDS:
+            return False
+        self.asked_at = now
+        return self.updates.is_asked_to_stop()
