@@ -1,0 +1,162 @@
+"""A whole marketplace on this machine: processes, operators with their own wallets, a paid job. Started by scripts/demo."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from scripts.hypergpu_demo import recipes
+from scripts.hypergpu_demo.ports import claim
+from scripts.hypergpu_demo.stack import ROOT, Stack, wipe
+from scripts.hypergpu_demo.supervise import StackError
+from scripts.hypergpu_demo.view import ENDED, View, tokens
+
+SETTLE_SECONDS = 60
+"""Patience for the last payments after the last round."""
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description="Train a paid job on this machine, live in the browser.")
+    parser.add_argument("--once", action="store_true", help="end when the job is done; exit code 0 only if all of it is proven")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of the run")
+    parser.add_argument("--job", choices=sorted(recipes.MODELS), default="digits")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="the text file of --job text")
+    parser.add_argument("--rounds", type=positive, help="outer rounds")
+    parser.add_argument("--operators", type=positive, default=4, help="operators with one node each (default 4)")
+    parser.add_argument("--model", help="an architecture: " + ", ".join(name for names in recipes.MODELS.values() for name in names))
+    parser.add_argument("--port", type=int, default=8000, help="of the page; chain and redis take the next two (default 8000)")
+    parser.add_argument("--state", type=Path, default=ROOT / ".state" / "demo", help="database, chain, keys, logs (kept between runs)")
+    parser.add_argument("--fresh", action="store_true", help="begin with an empty state folder")
+    parser.add_argument("--keep", action="store_true", help="with --once: go on serving the page after the job")
+    return parser.parse_args()
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def main() -> int:
+    options = arguments()
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
+    try:
+        return run(options)
+    except StackError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped.\n")
+        return 130
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def run(options: argparse.Namespace) -> int:
+    files = recipes.data_files(job=options.job, data=options.data)
+    recipes.spec(job=options.job, model=options.model, rounds=options.rounds, operators=options.operators, files={})
+    state = options.state.resolve()
+    ports = claim(options.port)
+    if options.fresh and state.exists():
+        wipe(state)
+    view = View(f"http://127.0.0.1:{ports.web}")
+    began = time.monotonic()
+    with Stack(state, ports=ports, operators=options.operators, say=view.say) as stack:
+        view.say(f"Starting redis, a local test chain, the marketplace and {options.operators} operator agents (logs: {state}/logs)")
+        stack.start()
+        view.say(f"The page is up: [bold]{view.url}[/bold]")
+        outcome = train(stack, view, options, files, began)
+        serving = options.keep or not options.once
+        if serving:
+            view.say(f"Serving [bold]{view.url}[/bold] until Ctrl-C.")
+            view.say(f"Your own wallet: add the network {stack.rpc_url} (chain 31337) and import this key, worth nothing elsewhere:")
+            view.say(f"  {stack.keys.key('visitor')}")
+        while serving:
+            stack.processes.check()
+            time.sleep(0.5)
+        return outcome
+
+
+def train(stack: Stack, view: View, options: argparse.Namespace, files: dict[str, Path], began: float) -> int:
+    """Have operators bid, post the job, watch it, check it against the chain. The exit code."""
+    from scripts.hypergpu_demo.market import Market  # noqa: PLC0415  (web3 loads while the workers do)
+
+    market = Market(stack)
+    market.api.sign_in(stack.keys.wallet("requester"), market.domain.chain_id)
+    market.give_tokens("visitor", 1000 * 10**6)
+    nodes = market.join_operators()
+    view.say(f"{len(nodes)} operators have staked, registered a node each and bid (nodes {', '.join(map(str, nodes))})")
+    stack.wait_for_workers()
+    spec = recipes.spec(
+        job=options.job, model=options.model, rounds=options.rounds, operators=options.operators, files=market.upload(files)
+    )
+    posted_at = datetime.now(UTC)
+    job = market.post_job(f"{options.job} {spec['model']['architecture']}", spec)
+    view.say(f"Job {job['id']} is posted and its escrow of {tokens(int(job['escrow']))} is on chain: {view.url}/jobs/{job['id']}")
+    with view:
+        snapshot = watch(stack, market, view, job["id"])
+    return conclude(market, view, options, snapshot, posted_at=posted_at, began=began)
+
+
+def watch(stack: Stack, market: Any, view: View, job_id: int) -> dict[str, Any]:
+    """Show the job until it is closed on chain, or ended and out of patience."""
+    ended_at: float | None = None
+    while True:
+        stack.processes.check()
+        snapshot: dict[str, Any] = market.api.get(f"jobs/{job_id}")
+        view.show(snapshot)
+        if snapshot["job"]["state"] == "closed":
+            return snapshot
+        if snapshot["job"]["state"] in ENDED:
+            ended_at = ended_at or time.monotonic()
+            if time.monotonic() - ended_at > SETTLE_SECONDS:
+                return snapshot
+        time.sleep(0.5)
+
+
+def conclude(
+    market: Any, view: View, options: argparse.Namespace, snapshot: dict[str, Any], *, posted_at: datetime, began: float
+) -> int:
+    from scripts.hypergpu_demo import report  # noqa: PLC0415
+
+    ledger = report.read_ledger(market.chain, snapshot)
+    figures = report.summary(snapshot, ledger, posted_at=posted_at, wall_seconds=time.monotonic() - began)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    details, name = figures["details"], figures["details"]["metric"]
+    view.say(
+        f"{name} {figures['start_metric']:.4f} → {figures['final_metric']:.4f} (target {details['target']}) in {figures['rounds']} rounds "
+        f"by {figures['operators']} operators"
+    )
+    view.say(
+        f"{figures['receipts_settled']} contributions paid {tokens(ledger.paid)} in {figures['settle_transactions']} transactions; final "
+        f"p50 {figures['settle_seconds_p50']} s, p95 {figures['settle_seconds_p95']} s after hand-in"
+    )
+    problems = list(ledger.problems)
+    if not report.improved(snapshot["job"]):
+        problems.append(f"the job did not pass its target ({name} {details['target']}); {snapshot['job']['reason'] or ''}")
+    if not ledger.closed:
+        problems.append("the job was not closed on chain")
+    for problem in problems:
+        view.say(f"[red]✘[/red] {problem}")
+    if not problems:
+        view.say("[green]✔[/green] Every accepted contribution is paid and final; credits equal the escrow spent (read from the chain).")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    sys.exit(main())

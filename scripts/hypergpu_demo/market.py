@@ -1,0 +1,179 @@
+"""The people of the demo: operators who stake, register and bid, and a requester who pays. They use what everybody has:
+the public API, the agent's command line and the chain, each with a wallet of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from eth_account.messages import encode_defunct
+from eth_account.signers.local import LocalAccount
+
+from scripts.hypergpu_demo.onchain import Onchain
+from scripts.hypergpu_demo.stack import ROOT, Stack
+from scripts.hypergpu_demo.supervise import StackError
+from trainer.protocol.eip712 import Domain, sign
+from trainer.protocol.types import JOB_ANY, Bid
+
+DAY = 86_400
+TOKEN = 10**6
+"""Base units of one token."""
+CAPACITY = 10**7
+"""Samples a round that a standing bid covers at most."""
+RATES = (90, 100, 110, 120)
+"""Base units per sample that operators ask, in turn."""
+MAX_RATE = 150
+"""The most that the requester pays per sample."""
+
+
+class Api:
+    """The marketplace's HTTP interface; refusals become StackError with the server's own sentence."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.http = httpx.Client(base_url=url, timeout=30)
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self.checked(self.http.get(f"/api/v1/{path}", params=query))
+
+    def post(self, path: str, body: Any) -> Any:
+        return self.checked(self.http.post(f"/api/v1/{path}", json=body, headers=self.csrf()))
+
+    def upload(self, path: Path) -> str:
+        """Store a data set; its SHA-256."""
+        headers = {**self.csrf(), "X-Filename": path.name, "Content-Type": "application/octet-stream"}
+        stored = self.checked(self.http.post("/api/v1/datasets", content=path.read_bytes(), headers=headers))
+        return str(stored["sha256"])
+
+    def csrf(self) -> dict[str, str]:
+        return {"X-CSRFToken": self.http.cookies.get("csrftoken", ""), "Referer": self.url}
+
+    def checked(self, response: httpx.Response) -> Any:
+        if response.is_success:
+            return response.json()
+        try:
+            refusal = response.json()
+            raise StackError(f"{response.request.url.path}: {refusal['message']} ({refusal['code']}) {refusal.get('data') or ''}")
+        except (ValueError, KeyError) as error:
+            raise StackError(f"{response.request.url.path} answers {response.status_code}.") from error
+
+    def sign_in(self, wallet: LocalAccount, chain_id: int) -> None:
+        """A session by the wallet's signature (ERC-4361)."""
+        self.get("auth/session")  # sets the CSRF cookie
+        nonce = self.post("auth/nonce", {})["nonce"]
+        site = urlsplit(self.url).netloc
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        message = (
+            f"{site} wants you to sign in with your Ethereum account:\n{wallet.address}\n\nSign in to HyperGPU.\n\n"
+            f"URI: {self.url}\nVersion: 1\nChain ID: {chain_id}\nNonce: {nonce}\nIssued At: {now}"
+        )
+        signature = "0x" + bytes(wallet.sign_message(encode_defunct(text=message)).signature).hex()
+        self.post("auth/login", {"message": message, "signature": signature})
+
+
+class Market:
+    """All actors of one stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.api = Api(stack.url)
+        deployment = json.loads((stack.state / "deployment.json").read_text())
+        self.chain = Onchain(stack.rpc_url, deployment)
+        self.domain = Domain(chain_id=deployment["chainId"], contract=deployment["market"])
+        self.min_stake = int(deployment["minStake"])
+
+    # Supply.
+
+    def join_operators(self) -> list[int]:
+        """Each operator stakes, registers its node and bids for any job. Returns the node ids. What was done in an earlier run stands."""
+        names = self.stack.operator_names()
+        with ThreadPoolExecutor(len(names)) as pool:
+            return list(pool.map(self.join_operator, range(1, len(names) + 1)))
+
+    def join_operator(self, number: int) -> int:
+        wallet = self.stack.keys.wallet(f"operator-{number}")
+        consent = self.hot_key_consent(number, wallet.address)
+        market = self.chain.market.functions
+        if market.nodeOfKey(consent["hotKey"]).call() == 0:
+            self.chain.send(
+                wallet,
+                self.chain.token.functions.mint(wallet.address, self.min_stake),
+                self.chain.token.functions.approve(self.chain.market.address, self.min_stake),
+                market.registerNode(consent["hotKey"], consent["expiresAt"], self.min_stake, consent["possession"]),
+            )
+        node = self.indexed_node(consent["hotKey"])
+        self.post_standing_bid(wallet, node, rate=RATES[(number - 1) % len(RATES)])
+        return node
+
+    def hot_key_consent(self, number: int, operator: str) -> dict[str, Any]:
+        """What the agent's own command prints for its operator: hot key, expiry, possession."""
+        command = [
+            *(sys.executable, "-m", "trainer.cli", "agent", "delegate", "--operator", operator, "--days", "365"),
+            *("--home", str(self.stack.agent_home(number)), "--coordinator", self.stack.url),
+        ]
+        done = subprocess.run(command, cwd=ROOT, env=self.stack.processes.env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StackError(f"hypergpu agent delegate failed: {done.stderr.strip()[-300:]}")
+        consent: dict[str, Any] = json.loads(done.stdout)["registerNode"]
+        return consent
+
+    def indexed_node(self, hot_key: str) -> int:
+        """The node's id, once the marketplace has seen its registration final on chain."""
+        return int(wait_for(lambda: self.api.get("nodes", hot_key=hot_key)["nodes"], what="the node's registration")[0]["id"])
+
+    def post_standing_bid(self, wallet: LocalAccount, node: int, *, rate: int) -> None:
+        """Good for any job for a month. The same bid of the same day is the same signature, so that it may be posted again."""
+        bid = Bid(
+            job_id=JOB_ANY, node_id=node, rate=rate, capacity=CAPACITY, expires_at=(int(time.time()) // DAY + 30) * DAY,
+            nonce=self.chain.market.functions.bidNonce(node).call(),
+        )  # fmt: skip
+        self.api.post("bids", {**bid.as_dict(), "signature": sign(self.domain, bid, wallet.key)})
+
+    # Demand.
+
+    def give_tokens(self, name: str, amount: int) -> None:
+        wallet = self.stack.keys.wallet(name)
+        if self.chain.token.functions.balanceOf(wallet.address).call() < amount:
+            self.chain.send(wallet, self.chain.token.functions.mint(wallet.address, amount))
+
+    def upload(self, files: dict[str, Path]) -> dict[str, str]:
+        return {role: self.api.upload(path) for role, path in files.items()}
+
+    def post_job(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        """Draft the job and put its escrow on chain. `self.api` must be signed in as the requester. Returns the draft."""
+        wallet = self.stack.keys.wallet("requester")
+        body = {"name": name, "spec": spec, "max_rate": str(MAX_RATE), "escrow": str(10**12)}
+        escrow = int(self.api.post("jobs/check", body)["worst_case_cost"])
+        draft = self.api.post("jobs", body | {"escrow": str(escrow)})
+        spec_hash, *amounts = draft["transaction"]["args"]
+        self.chain.send(
+            wallet,
+            self.chain.token.functions.mint(wallet.address, escrow),
+            self.chain.token.functions.approve(self.chain.market.address, escrow),
+            self.chain.market.functions.createJob(bytes.fromhex(spec_hash[2:]), *map(int, amounts)),
+        )
+        job: dict[str, Any] = draft["job"]
+        return job
+
+
+def wait_for(question: Callable[[], Any], *, what: str, seconds: float = 60) -> Any:
+    """The first answer that counts as true. Raises StackError after `seconds`."""
+    until = time.monotonic() + seconds
+    while not (answer := question()):
+        if time.monotonic() > until:
+            raise StackError(f"Waited {seconds:.0f} s for {what}.")
+        time.sleep(0.1)
+    return answer
+
+
+def total(amounts: Iterable[str | int]) -> int:
+    return sum(int(amount) for amount in amounts)

@@ -1,0 +1,51 @@
+"""The jobs that the demo posts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scripts.hypergpu_demo.supervise import StackError
+
+MODELS: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {
+        "mlp": {"architecture": "mlp", "config": {}},
+        "cnn": {"architecture": "cnn", "config": {}},
+        "resnet": {"architecture": "resnet", "config": {}},
+        "vgg": {"architecture": "vgg", "config": {}},
+    },
+    "text": {"gpt": {"architecture": "gpt", "config": {}}},
+}
+ROUNDS = {"digits": 12, "text": 12}
+DEFAULT_MODEL = {"digits": "mlp", "text": "gpt"}
+
+
+def spec(*, job: str, model: str | None, rounds: int | None, operators: int, files: dict[str, str]) -> dict[str, Any]:
+    """The job's specification as POST /api/v1/jobs takes it; what is left out has the protocol's default."""
+    known = MODELS[job]
+    name = model or DEFAULT_MODEL[job]
+    if name not in known:
+        raise StackError(f"There is no recipe for --model {name} with --job {job}: choose one of {', '.join(known)}.")
+    common = {
+        "model": known[name],
+        "rounds": {
+            "rounds": rounds or ROUNDS[job], "nodes": operators, "quorum": max(1, operators // 2), "deadline_seconds": 120,
+        },
+    }  # fmt: skip
+    if job == "digits":
+        return common | {"data": {"kind": "digits"}, "target": {"metric": "accuracy", "value": 0.95}}
+    return common | {
+        "data": {"kind": "text", "files": files, "sequence_length": 64},
+        "target": {"metric": "loss", "value": 2.6},
+    }
+
+
+def data_files(*, job: str, data: Path | None) -> dict[str, Path]:
+    """Files to upload, by role. Raises StackError when the job needs a file that is not there."""
+    if job == "digits":
+        return {}
+    if data is None:
+        raise StackError("--job text needs a text file: name one with --data PATH.")
+    if not data.is_file():
+        raise StackError(f"There is no file {data}.")
+    return {"text": data}

