@@ -32,9 +32,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, metavar="PATH", help="the text file of --job text")
     parser.add_argument("--rounds", type=positive, help="outer rounds")
     parser.add_argument("--operators", type=positive, default=4, help="operators with one node each (default 4)")
-    parser.add_argument("--model", help="an architecture: " + ", ".join(name for names in recipes.MODELS.values() for name in names))
+    parser.add_argument("--model", help="an architecture: " + ", ".join(recipes.model_names()))
     parser.add_argument("--port", type=int, default=8000, help="of the page; chain and redis take the next two (default 8000)")
-    parser.add_argument("--state", type=Path, default=ROOT / ".state" / "demo", help="database, chain, keys, logs (kept between runs)")
+    parser.add_argument("--state", type=Path, default=ROOT / ".state" / "demo", help="where all of it is kept between runs")
     parser.add_argument("--fresh", action="store_true", help="begin with an empty state folder")
     parser.add_argument("--keep", action="store_true", help="with --once: go on serving the page after the job")
     return parser.parse_args()
@@ -75,14 +75,14 @@ def run(options: argparse.Namespace) -> int:
     view = View(f"http://127.0.0.1:{ports.web}")
     began = time.monotonic()
     with Stack(state, ports=ports, operators=options.operators, say=view.say) as stack:
-        view.say(f"Starting redis, a local test chain, the marketplace and {options.operators} operator agents (logs: {state}/logs)")
+        view.say(f"Starting a local test chain, the marketplace and {options.operators} operator agents (logs: {state}/logs)")
         stack.start()
         view.say(f"The page is up: [bold]{view.url}[/bold]")
         outcome = train(stack, view, options, files, began)
         serving = options.keep or not options.once
         if serving:
             view.say(f"Serving [bold]{view.url}[/bold] until Ctrl-C.")
-            view.say(f"Your own wallet: add the network {stack.rpc_url} (chain 31337) and import this key, worth nothing elsewhere:")
+            view.say(f"Your own wallet: add the network {stack.rpc_url} (chain id 31337) and import this test key:")
             view.say(f"  {stack.keys.key('visitor')}")
         while serving:
             stack.processes.check()
@@ -138,12 +138,12 @@ def conclude(
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     details, name = figures["details"], figures["details"]["metric"]
     view.say(
-        f"{name} {figures['start_metric']:.4f} → {figures['final_metric']:.4f} (target {details['target']}) in {figures['rounds']} rounds "
-        f"by {figures['operators']} operators"
+        f"{name} {figures['start_metric']:.4f} → {figures['final_metric']:.4f} (target {details['target']}) "
+        f"in {figures['rounds']} rounds by {figures['operators']} operators"
     )
     view.say(
-        f"{figures['receipts_settled']} contributions paid {tokens(ledger.paid)} in {figures['settle_transactions']} transactions; final "
-        f"p50 {figures['settle_seconds_p50']} s, p95 {figures['settle_seconds_p95']} s after hand-in"
+        f"{figures['receipts_settled']} contributions paid {tokens(ledger.paid)} in {figures['settle_transactions']} "
+        f"transactions; final p50 {figures['settle_seconds_p50']} s, p95 {figures['settle_seconds_p95']} s after hand-in"
     )
     problems = list(ledger.problems)
     if not report.improved(snapshot["job"]):
@@ -153,7 +153,7 @@ def conclude(
     for problem in problems:
         view.say(f"[red]✘[/red] {problem}")
     if not problems:
-        view.say("[green]✔[/green] Every accepted contribution is paid and final; credits equal the escrow spent (read from the chain).")
+        view.say("[green]✔[/green] Read from the chain: every accepted contribution is paid, credits equal the escrow spent.")
     return 1 if problems else 0
 
 

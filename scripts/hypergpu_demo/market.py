@@ -94,7 +94,7 @@ class Market:
     # Supply.
 
     def join_operators(self) -> list[int]:
-        """Each operator stakes, registers its node and bids for any job. Returns the node ids. What was done in an earlier run stands."""
+        """Each operator stakes, registers its node and bids for any job; what an earlier run did stands. The node ids."""
         names = self.stack.operator_names()
         with ThreadPoolExecutor(len(names)) as pool:
             return list(pool.map(self.join_operator, range(1, len(names) + 1)))

@@ -27,7 +27,8 @@ class Onchain:
         self.token = self.contract("TestUSD", deployment["token"])
 
     def contract(self, name: str, address: str) -> Any:
-        return self.web3.eth.contract(address=Web3.to_checksum_address(address), abi=json.loads((ABI / f"{name}.json").read_text())["abi"])
+        abi = json.loads((ABI / f"{name}.json").read_text())["abi"]
+        return self.web3.eth.contract(address=Web3.to_checksum_address(address), abi=abi)
 
     def send(self, wallet: LocalAccount, *calls: ContractFunction) -> None:
         """Sign and send `calls` in this order and wait until each is included. Raises StackError when one is refused."""
@@ -42,7 +43,7 @@ class Onchain:
         for call, transaction_hash in zip(calls, hashes, strict=True):
             receipt = self.web3.eth.wait_for_transaction_receipt(transaction_hash, timeout=30, poll_latency=0.05)
             if receipt["status"] != 1:
-                raise StackError(f"The chain refused {call.fn_name} of {wallet.address} (transaction {transaction_hash.to_0x_hex()}).")
+                raise StackError(f"The chain refused {call.fn_name} of {wallet.address} in {transaction_hash.to_0x_hex()}.")
 
     def final_logs(self, event: str, **arguments: Any) -> Sequence[Any]:
         """Logs of one event of the market that can no longer change."""

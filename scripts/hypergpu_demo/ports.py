@@ -51,7 +51,7 @@ def claim(port: int) -> Ports:
     ports = Ports(port)
     taken = [str(port) for port in ports.all() if not is_free(port)]
     if taken:
-        raise StackError(f"Port {', '.join(taken)} is taken by another program: choose others with --port, such as --port {port + 100}.")
+        raise StackError(f"Port {', '.join(taken)} is taken by another program: choose another --port, such as {port + 100}.")
     return ports
 
 

@@ -20,6 +20,10 @@ ROUNDS = {"digits": 12, "text": 12}
 DEFAULT_MODEL = {"digits": "mlp", "text": "gpt"}
 
 
+def model_names() -> list[str]:
+    return [name for models in MODELS.values() for name in models]
+
+
 def spec(*, job: str, model: str | None, rounds: int | None, operators: int, files: dict[str, str]) -> dict[str, Any]:
     """The job's specification as POST /api/v1/jobs takes it; what is left out has the protocol's default."""
     known = MODELS[job]

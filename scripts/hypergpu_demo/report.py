@@ -35,15 +35,15 @@ def read_ledger(chain: Onchain, snapshot: dict[str, Any]) -> Ledger:
         problems.append(f"the credits of the job sum to {paid}, its escrow was charged {job[3]}")
     transactions = {log["transactionHash"] for log in settled}
     return Ledger(
-        receipts=len(settled), transactions=len(transactions), paid=paid, escrow=job[2], spent=job[3], closed=job[8], problems=problems
-    )
+        receipts=len(settled), transactions=len(transactions), paid=paid, escrow=job[2], spent=job[3], closed=job[8],
+        problems=problems,
+    )  # fmt: skip
 
 
 def unpaid(snapshot: dict[str, Any], settled: Sequence[Any]) -> list[str]:
     """Each accepted contribution has exactly one final payment, to the unit, and nothing else was paid."""
-    expected = [
-        (c["round"], c["node_id"], c["units"], c["quality"], c["artifact"]) for c in snapshot["contributions"] if c["state"] == "accepted"
-    ]
+    accepted = [c for c in snapshot["contributions"] if c["state"] == "accepted"]
+    expected = [(c["round"], c["node_id"], c["units"], c["quality"], c["artifact"]) for c in accepted]
     args = [log["args"] for log in settled]
     found = [(a["round"], a["nodeId"], a["units"], a["quality"], a["artifact"].hex()) for a in args]
     missing, surplus = set(expected) - set(found), set(found) - set(expected)
@@ -58,7 +58,8 @@ def unbalanced(chain: Onchain) -> list[str]:
     """The market's own books: earnings equal spendings, and its tokens cover stakes, escrows and credits exactly."""
     block = chain.web3.eth.get_block("finalized")["number"]
     view = chain.market.functions
-    jobs = [view.getJob(number).call(block_identifier=block) for number in range(1, view.jobCount().call(block_identifier=block) + 1)]
+    last_job = view.jobCount().call(block_identifier=block)
+    jobs = [view.getJob(number).call(block_identifier=block) for number in range(1, last_job + 1)]
     ids = range(1, view.nodeCount().call(block_identifier=block) + 1)
     metrics = [view.getNodeMetrics(number).call(block_identifier=block) for number in ids]
     wallets = {view.getNode(number).call(block_identifier=block)[0] for number in ids}

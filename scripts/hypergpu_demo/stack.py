@@ -45,7 +45,7 @@ class Stack:
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StackError(f"A demo runs in {self.state} already: stop it, or give this one another --state and --port.") from error
+            raise StackError(f"A demo runs in {self.state} already: stop it, or choose another --state and --port.") from error
         wipe(self.state / "logs")
         self.processes.__enter__()
         return self
@@ -56,9 +56,8 @@ class Stack:
 
     def environment(self) -> dict[str, str]:
         """The caller's, without its HyperGPU and Django settings, with ours."""
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("HYPERGPU_", "DJANGO_", "CELERY_", "PYTEST_"))
-        }
+        ours = ("HYPERGPU_", "DJANGO_", "CELERY_", "PYTEST_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         key = self.keys.key
         return kept | {
             "HYPERGPU_REDIS_URL": f"redis://{HOST}:{self.ports.redis}/0",
@@ -132,8 +131,18 @@ class Stack:
 
     def web(self) -> Program:
         command = [
-            *(sys.executable, "-m", "uvicorn", "marketplace.config.asgi:application", "--host", HOST, "--port", str(self.ports.web)),
-            *("--ws", "websockets", "--timeout-graceful-shutdown", "1", "--no-access-log"),
+            *(sys.executable, "-m", "uvicorn", "marketplace.config.asgi:application"),
+            *(
+                "--host",
+                HOST,
+                "--port",
+                str(self.ports.web),
+                "--ws",
+                "websockets",
+                "--timeout-graceful-shutdown",
+                "1",
+                "--no-access-log",
+            ),
         ]
         return Program(name="web", command=command, ready=self.page_answers)
 
@@ -162,8 +171,8 @@ class Stack:
 
     def agent(self, number: int) -> Program:
         command = [
-            *(sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number)), "--coordinator", self.url),
-            *("--threads", "1", "--name", f"demo node {number}"),
+            *(sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number))),
+            *("--coordinator", self.url, "--threads", "1", "--name", f"demo node {number}"),
         ]
         return Program(name=f"agent {number}", command=command)
 
@@ -175,7 +184,7 @@ def anvil() -> str:
     """The chain's binary, from npm. Raises StackError when it is not installed."""
     found = subprocess.run(["node", "contracts/bin/foundry.js", "anvil"], cwd=ROOT, capture_output=True, text=True, check=False)
     if found.returncode:
-        raise StackError(f"The local chain (anvil) is not installed: run ./scripts/setup. {found.stderr.strip().splitlines()[:1]}")
+        raise StackError("The local chain (anvil) is not installed: run ./scripts/setup.")
     return found.stdout.strip()
 
 

@@ -53,29 +53,33 @@ class View:
 
     def tell(self, snapshot: dict[str, Any]) -> None:
         """One line for each fact that is new."""
-        job = snapshot["job"]
+        job, rounds = snapshot["job"], snapshot["rounds"]
         lines = [f"job {job['id']} is {job['state']}{': ' + job['reason'] if job['reason'] else ''}"]
-        for round_ in snapshot["rounds"]:
-            if round_["aggregated_at"]:
-                metric = round_["metric"]
-                took = seconds_between(round_["opened_at"], round_["aggregated_at"])
-                lines.append(
-                    f"round {round_['number'] + 1} of {job['rounds']}: loss {metric['loss']:.4f}, accuracy {metric['accuracy']:.2%}, "
-                    f"{round_['accepted']} of {round_['expected']} contributions accepted, {took:.1f} s"
-                )
-        for round_ in snapshot["rounds"]:
-            paid = [p for p in snapshot["payments"] if p["round"] == round_["number"] and p["state"] == "final"]
-            if round_["settled_at"] and paid:
-                waits = [seconds_between(p["handed_in_at"], p["final_at"]) for p in paid]
-                amount = sum(int(p["amount"]) for p in paid)
-                lines.append(
-                    f"round {round_['number'] + 1} paid: {tokens(amount)} to {len(paid)} nodes in {paid[0]['tx_hash'][:18]}…, final "
-                    f"{max(waits):.1f} s after hand-in"
-                )
+        lines += [aggregated_line(job, round_) for round_ in rounds if round_["aggregated_at"]]
+        lines += [paid_line(round_, snapshot["payments"]) for round_ in rounds if round_["settled_at"]]
         for line in lines:
-            if line not in self.told:
+            if line and line not in self.told:
                 self.told.add(line)
                 self.say(line)
+
+
+def aggregated_line(job: dict[str, Any], round_: dict[str, Any]) -> str:
+    metric, seconds = round_["metric"], seconds_between(round_["opened_at"], round_["aggregated_at"])
+    return (
+        f"round {round_['number'] + 1} of {job['rounds']}: loss {metric['loss']:.4f}, accuracy {metric['accuracy']:.2%}, "
+        f"{round_['accepted']} of {round_['expected']} contributions accepted, {seconds:.1f} s"
+    )
+
+
+def paid_line(round_: dict[str, Any], payments: Sequence[dict[str, Any]]) -> str:
+    paid = [p for p in payments if p["round"] == round_["number"] and p["state"] == "final"]
+    if not paid:
+        return ""
+    slowest = max(seconds_between(p["handed_in_at"], p["final_at"]) for p in paid)
+    return (
+        f"round {round_['number'] + 1} paid: {tokens(sum(int(p['amount']) for p in paid))} to {len(paid)} nodes in "
+        f"{paid[0]['tx_hash'][:18]}…, final {slowest:.1f} s after hand-in"
+    )
 
 
 def panel(snapshot: dict[str, Any], url: str) -> Panel:
@@ -108,10 +112,9 @@ def nodes_table(snapshot: dict[str, Any]) -> Table:
         loss = f"{slot['losses'][-1][1]:.4f}" if slot and slot["losses"] else ""
         rtt = f"{node['rtt']['ms']:.0f} ms" if node["rtt"] else ""
         step = f"{slot['step']}/{slot['steps']}" if slot else ""
-        table.add_row(
-            f"{node['id']} {node['name']}", node["operator"][:10] + "…", slot["state"] if slot else node["state"], step, loss, rtt,
-            tokens(int(node["earned"])),
-        )  # fmt: skip
+        state = slot["state"] if slot else node["state"]
+        name, operator = f"{node['id']} {node['name']}", node["operator"][:10] + "…"
+        table.add_row(name, operator, state, step, loss, rtt, tokens(int(node["earned"])))
     return table
 
 
