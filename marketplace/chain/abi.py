@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import eth_abi
 from django.conf import settings
+from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
-from eth_utils import keccak
+from eth_utils.crypto import keccak
 
 from marketplace.chain.values import plain, raw, snake, types
 from trainer.protocol.errors import HyperGPUError
@@ -67,7 +67,7 @@ def function_entry(contract: Contract, function: str) -> dict[str, Any]:
 def encode_arguments(entry: dict[str, Any], args: list[Any]) -> bytes:
     try:
         values = [raw(component, value) for component, value in zip(entry["inputs"], args, strict=True)]
-        return eth_abi.encode(types(entry["inputs"]), values)
+        return encode(types(entry["inputs"]), values)
     except (EncodingError, ValueError, TypeError, KeyError) as error:
         raise HyperGPUError("chain.bad_arguments", f"The arguments do not fit {entry['name']}: {error}") from error
 
@@ -76,7 +76,7 @@ def decode_result(contract: Contract, function: str, data: str) -> Any:
     """The plain value; a dict by name when the function returns several. Raises HyperGPUError `chain.bad_answer`."""
     outputs = function_entry(contract, function)["outputs"]
     try:
-        values = eth_abi.decode(types(outputs), bytes.fromhex(data.removeprefix("0x")))
+        values = decode(types(outputs), bytes.fromhex(data.removeprefix("0x")))
     except DecodingError as error:
         raise HyperGPUError(
             "chain.bad_answer", f"{function} answered otherwise than its interface; is the contract there?"
@@ -91,14 +91,14 @@ def decode_log(topics: list[str], data: str) -> tuple[str, dict[str, Any]] | Non
     if entry is None:
         return None
     indexed = iter(topics[1:])
-    body = iter(eth_abi.decode(types([i for i in entry["inputs"] if not i["indexed"]]), bytes.fromhex(data.removeprefix("0x"))))
+    body = iter(decode(types([i for i in entry["inputs"] if not i["indexed"]]), bytes.fromhex(data.removeprefix("0x"))))
     return entry["name"], {snake(item["name"]): event_value(item, indexed, body) for item in entry["inputs"]}
 
 
 def event_value(component: dict[str, Any], indexed: Iterator[str], body: Iterator[Any]) -> Any:
     if not component["indexed"]:
         return plain(component, next(body))
-    return plain(component, eth_abi.decode([component["type"]], bytes.fromhex(next(indexed)[2:]))[0])
+    return plain(component, decode([component["type"]], bytes.fromhex(next(indexed)[2:]))[0])
 
 
 @cache
@@ -121,12 +121,12 @@ def decode_error(data: str) -> str:
     entry = errors_by_selector().get(selector)
     try:
         if selector == "08c379a0":
-            return str(eth_abi.decode(["string"], body)[0])
+            return str(decode(["string"], body)[0])
         if selector == "4e487b71":
-            panic = eth_abi.decode(["uint256"], body)[0]
+            panic = decode(["uint256"], body)[0]
             return f"panic: {PANICS.get(panic, hex(panic))}"
         if entry is not None:
-            values = zip(entry["inputs"], eth_abi.decode(types(entry["inputs"]), body), strict=True)
+            values = zip(entry["inputs"], decode(types(entry["inputs"]), body), strict=True)
             details = ", ".join(f"{snake(item['name'])}={plain(item, value)}" for item, value in values)
             return f"{entry['name']}({details})"
     except DecodingError:

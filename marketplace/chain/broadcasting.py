@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
-from eth_utils import keccak
+from eth_utils.crypto import keccak
 
 from marketplace.chain.fees import Fee, bumped, first_fee
 from marketplace.chain.models import Attempt, Intent

@@ -53,6 +53,8 @@ def deploy(*, terms: Terms, token: str = "") -> tuple[dict[str, Any], bool]:
     deployment = {
         "chainId": settings.HYPERGPU.chain_id, "market": created.contract, "token": token, "block": created.block,
         "deployer": signer.address, "transactions": transactions, "constructor": arguments,
+        "minStake": str(terms.min_stake), "exitNotice": terms.exit_notice, "unbondingTime": terms.unbonding_time,
+        "tokenInfo": {name: token_view(token, name) for name in ("name", "symbol", "decimals")},
     }  # fmt: skip
     write(path, deployment)
     return deployment, True
@@ -76,6 +78,11 @@ def create(signer: KeySigner, contract: abi.Contract, arguments: list[Any]) -> S
     sent = transact(signer, to=None, data=abi.encode_constructor(contract, arguments))
     require_code(str(sent.contract))
     return Sent(sent.tx_hash, sent.block, sent.gas_used, checksummed(str(sent.contract)), sent.events)
+
+
+def token_view(token: str, function: str) -> Any:
+    answer = rpc().ask("eth_call", {"to": token, "data": abi.encode_call("token", function, [])}, "latest")
+    return abi.decode_result("token", function, answer)
 
 
 def require_code(address: str) -> None:

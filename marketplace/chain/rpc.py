@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -103,7 +103,7 @@ def number(answer: str) -> int:
     return int(answer, 16)
 
 
-def fault(error: dict[str, Any]) -> Fault:
+def fault(error: Mapping[str, Any]) -> Fault:
     data = error.get("data")
     message = str(error.get("message", "no reason given"))
     return Fault(code=error.get("code", 0), message=message, data=data if isinstance(data, str) else "")

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eth_utils import is_address, to_checksum_address
 from eth_utils.abi import collapse_if_tuple
+from eth_utils.address import is_address, to_checksum_address
 
 
 def types(components: Sequence[Mapping[str, Any]]) -> list[str]:

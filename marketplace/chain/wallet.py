@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from eth_utils import keccak
+from eth_utils.crypto import keccak
 from pydantic import SecretStr
 
 from marketplace.chain import abi

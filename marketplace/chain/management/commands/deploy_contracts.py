@@ -18,7 +18,6 @@ class Command(BaseCommand):
         parser.add_argument("--token", default="", help="address of the ERC-20 that pays; default: deploy the test token")
         parser.add_argument("--min-stake", type=int, default=100_000_000, help="base units per active node (default 100.000000)")
         parser.add_argument("--attestors", default="", help="comma-separated addresses; default: those of the attestor keys")
-        parser.add_argument("--quorum", type=int, default=0, help="attestations per batch; default: a majority")
         parser.add_argument("--exit-notice", type=int, default=86_400, help="seconds from a requester's notice to its exit")
         parser.add_argument("--unbonding-time", type=int, default=86_400, help="seconds until a stake can be taken out")
 
@@ -28,7 +27,7 @@ class Command(BaseCommand):
             keys = [] if given else settings.HYPERGPU.attestor_keys
             attestors = given or [KeySigner(key, chain_id=settings.HYPERGPU.chain_id).address for key in keys]
             terms = Terms(
-                min_stake=options["min_stake"], attestors=attestors, quorum=options["quorum"] or len(attestors) // 2 + 1,
+                min_stake=options["min_stake"], attestors=attestors, quorum=settings.HYPERGPU.quorum,
                 exit_notice=options["exit_notice"], unbonding_time=options["unbonding_time"],
             )  # fmt: skip
             deployment, new = deploy(terms=terms, token=options["token"])

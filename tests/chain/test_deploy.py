@@ -1,0 +1,138 @@
+"""Deployment, the people's own wallets, and what anybody may read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+from eth_account import Account
+
+from marketplace.chain.services import domain, finalized_block, market_view
+from marketplace.chain.wallet import send
+from marketplace.config.env import Settings
+from tests.chain.conftest import Chain
+from tests.support.anvil import Anvil, chain_settings, start_anvil
+from trainer.protocol import eip712
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.types import Delegation
+
+pytestmark = pytest.mark.chain
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[Anvil]:
+    """A node that mines by itself: wallets wait for finality here."""
+    with start_anvil(block_seconds=0.05) as anvil:
+        yield anvil
+
+
+@pytest.fixture
+def env(quick: Anvil, tmp_path: Path) -> Iterator[Settings]:
+    env = chain_settings(quick, tmp_path)
+    quick.fund(Account.from_key(env.admin_key.get_secret_value()).address)
+    with override_settings(HYPERGPU=env):
+        yield env
+
+
+def deploy_contracts(*arguments: str) -> str:
+    out = StringIO()
+    call_command("deploy_contracts", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_deploying_writes_where_everything_is_and_does_nothing_the_second_time(env: Settings, quick: Anvil) -> None:
+    assert deploy_contracts("--min-stake", "5").startswith("deployed: market 0x")
+    written = env.deployment_path.read_text()
+    deployment = json.loads(written)
+    assert {"chainId", "market", "token", "block", "deployer", "transactions", "constructor"} <= deployment.keys()
+    assert deployment["tokenInfo"] == {"name": "HyperGPU Test USD", "symbol": "tUSD", "decimals": 6}
+    assert (
+        int(quick.ask("eth_getTransactionReceipt", deployment["transactions"]["market"])["blockNumber"], 16)
+        == deployment["block"]
+    )
+    assert deployment["block"] <= finalized_block()
+    assert market_view("minStake") == 5
+    admin = Account.from_key(env.admin_key.get_secret_value()).address
+    count = quick.transactions_of(admin)
+    assert deploy_contracts().startswith("already there, nothing done")
+    assert (env.deployment_path.read_text(), quick.transactions_of(admin)) == (written, count)
+
+
+def test_a_named_token_is_used_and_no_other_deployed(env: Settings, quick: Anvil, tmp_path: Path) -> None:
+    deploy_contracts()
+    token = json.loads(env.deployment_path.read_text())["token"]
+    with override_settings(HYPERGPU=chain_settings(quick, tmp_path, deployment_file=tmp_path / "second.json")):
+        deploy_contracts("--token", token)
+        second = json.loads((tmp_path / "second.json").read_text())
+    assert second["token"] == token and "token" not in second["transactions"]
+
+
+def test_a_token_that_is_not_there_is_refused(env: Settings) -> None:
+    with pytest.raises(CommandError, match=r"chain\.no_code"):
+        deploy_contracts("--token", Account.create().address)
+    assert not env.deployment_path.exists()
+
+
+def test_a_deployment_whose_chain_was_reset_is_never_replaced_silently(env: Settings) -> None:
+    env.deployment_path.write_text(json.dumps({"chainId": 31337, "market": Account.create().address, "token": ""}))
+    with pytest.raises(CommandError, match=r"chain\.deployment_lost"):
+        deploy_contracts()
+
+
+def test_nothing_is_promised_before_there_are_contracts(env: Settings) -> None:
+    with pytest.raises(HyperGPUError) as refusal:
+        domain()
+    assert refusal.value.code == "chain.not_deployed"
+
+
+def test_an_operator_registers_a_node_with_its_own_wallet(env: Settings, quick: Anvil) -> None:
+    deploy_contracts()
+    wallet, hot = quick.new_wallet(), Account.create()
+    operator = Account.from_key(wallet).address
+    stake = market_view("minStake")
+    delegation = Delegation(
+        operator=operator, hot_key=hot.address, expires_at=2**40, nonce=market_view("delegationNonce", hot.address)
+    )
+    send(wallet, "mint", [operator, stake], contract="token")
+    send(wallet, "approve", [domain().contract, stake], contract="token")
+    sent = send(wallet, "registerNode", [hot.address, 2**40, stake, eip712.sign(domain(), delegation, hot.key)])
+    node_id = sent.event("NodeRegistered")["node_id"]
+    assert sent.block <= finalized_block()
+    node = market_view("getNode", node_id)
+    assert (node["operator"], node["hot_key"], node["expires_at"]) == (operator, hot.address, 2**40)
+    assert market_view("getAttestors")["quorum"] == env.quorum
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "reason"),
+    [("retireNode", [999], "UnknownNode(node_id=999)"), ("requestExit", [77], "UnknownJob(job_id=77)")],
+)
+def test_a_wallet_is_told_why_a_call_would_fail_and_pays_nothing(
+    env: Settings, quick: Anvil, function: str, args: list[int], reason: str
+) -> None:
+    deploy_contracts()
+    wallet = quick.new_wallet()
+    with pytest.raises(HyperGPUError) as refusal:
+        send(wallet, function, args)
+    assert (refusal.value.code, refusal.value.data["reason"]) == ("chain.reverted", reason)
+    assert quick.transactions_of(Account.from_key(wallet).address) == 0
+
+
+def test_a_view_that_reverts_says_why(chain: Chain) -> None:
+    with pytest.raises(HyperGPUError) as refusal:
+        market_view("getJob", 10**6)
+    assert (refusal.value.code, refusal.value.data) == ("chain.reverted", {"reason": "UnknownJob(job_id=1000000)"})
+
+
+def test_a_node_that_does_not_answer_is_named_without_its_secret_path(tmp_path: Path, chain: Chain) -> None:
+    dead = chain.env.model_copy(update={"rpc_url": "http://user:password@127.0.0.1:9/v2/secret"})
+    with override_settings(HYPERGPU=dead), pytest.raises(HyperGPUError) as refusal:
+        finalized_block()
+    assert refusal.value.code == "chain.unreachable"
+    assert "127.0.0.1:9" in refusal.value.message
+    assert "secret" not in refusal.value.message and "password" not in refusal.value.message
