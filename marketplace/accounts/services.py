@@ -8,12 +8,20 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.utils import timezone
+from rest_framework.request import Request
 
 from marketplace.accounts import siwe
 from marketplace.accounts.models import Account, SignInNonce
 from trainer.protocol.errors import HyperGPUError
 
 NONCE_LIFE = timedelta(minutes=5)
+
+
+def signed_in(request: Request) -> str:
+    """Address of the wallet behind `request`. Raises HyperGPUError `auth.required`."""
+    if not isinstance(request.user, Account):
+        raise HyperGPUError("auth.required", "Connect your wallet and sign in first.")
+    return request.user.address
 
 
 def issue_nonce() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django.conf import settings
 from django.db.models import Max, Min
 from django.utils import timezone
@@ -18,6 +20,7 @@ from marketplace.events.models import Event
 from marketplace.events.selectors import events_after
 from marketplace.events.serializers import StreamSerializer
 from marketplace.events.services import position
+from marketplace.events.types import EVENT_TYPES
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
 from marketplace.jobs.serializers import JobSerializer, PostJobSerializer, job_json
@@ -151,7 +154,7 @@ class CheckJobView(APIView):
     def post(self, request: Request) -> Response:
         posted = read_posted(request)
         spec, rate = posted["spec"], posted["max_rate"]
-        anyone = usable_bids(chain_job_id=0, max_rate=2**120, units=spec.units_per_round)
+        anyone = usable_bids(chain_job_id=0, max_rate=Decimal(2**120), units=spec.units_per_round)
         matching = anyone.filter(rate__lte=rate)
         cheapest = anyone.aggregate(lowest=Min("rate"))["lowest"]
         return Response(
@@ -208,7 +211,6 @@ def indexed_block() -> int:
     return Cursor.objects.aggregate(newest=Max("block"))["newest"] or 0
 
 
-
 class NetworkView(APIView):
     @extend_schema(operation_id="getNetwork", responses=NetworkSerializer)
     def get(self, request: Request) -> Response:
@@ -234,10 +236,34 @@ class NetworkView(APIView):
         )  # fmt: skip
 
 
+class ChangesSerializer(serializers.Serializer):
+    """The entities that an event changed, whole; a client replaces its rows by id."""
+
+    job = JobSerializer(required=False)
+    rounds = RoundSerializer(many=True, required=False)
+    assignments = AssignmentSerializer(many=True, required=False)
+    contributions = ContributionSerializer(many=True, required=False)
+    nodes = NodeSerializer(many=True, required=False)
+    payments = PaymentSerializer(many=True, required=False)
+    bids = BidSerializer(many=True, required=False)
+
+
+class EventSerializer(serializers.Serializer):
+    """A fact, as the socket's `pub` frames and the catch-up carry it."""
+
+    op = serializers.ChoiceField(["pub"])
+    topic = serializers.CharField()
+    epoch = serializers.CharField()
+    seq = serializers.IntegerField()
+    type = serializers.ChoiceField(EVENT_TYPES)
+    at = serializers.CharField()
+    changes = ChangesSerializer()
+
+
 class EventsSerializer(serializers.Serializer):
     epoch = serializers.CharField()
     seq = serializers.IntegerField()
-    events = serializers.ListField(child=serializers.DictField())
+    events = EventSerializer(many=True)
 
 
 class EventsView(APIView):
@@ -245,7 +271,9 @@ class EventsView(APIView):
 
     @extend_schema(
         operation_id="listEvents", responses=EventsSerializer,
-        parameters=[OpenApiParameter("topic", str, required=True), OpenApiParameter("since", int), OpenApiParameter("limit", int)],
+        parameters=[
+            OpenApiParameter("topic", str, required=True), OpenApiParameter("since", int), OpenApiParameter("limit", int)
+        ],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
         topic = request.query_params.get("topic", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from marketplace.common.times import iso
 from marketplace.events.models import Event, Stream
+from marketplace.events.types import EVENT_TYPES
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +32,23 @@ FOLLOW_UPS: dict[str, list[FollowUp]] = {}
 """Event type -> tasks that follow. Filled by marketplace/flow.py alone."""
 
 
-def emit(type: str, *, topics: Sequence[str], changes: Mapping[str, Any], refs: Mapping[str, Any] | None = None) -> Event:
+def emit(
+    type: str, *, topics: Sequence[str], changes: Mapping[str, Any], refs: Mapping[str, Any] | None = None, follow: bool = True
+) -> Event:
     """Record a fact in the caller's transaction; after commit, start what follows and tell the browsers.
 
-    `topics`: the first carries the follow-up tasks (called with `refs`), the others only show the event.
-    Raises TransactionManagementError outside a transaction.
+    `topics`: the first carries the follow-up tasks (called with `refs`), the others only show the event; with `follow`
+    False none does. Raises TransactionManagementError outside a transaction, ValueError for a type that is not listed.
     """
+    if type not in EVENT_TYPES:
+        raise ValueError(f"{type} is not in marketplace/events/types.py")
     connection = transaction.get_connection()
     connection.validate_no_broken_transaction()
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("emit() belongs inside the transaction of the change it reports")
-    events = [append(topic, type=type, changes=changes, refs=refs or {}, primary=topic == topics[0]) for topic in topics]
+    events = [
+        append(topic, type=type, changes=changes, refs=refs or {}, primary=follow and topic == topics[0]) for topic in topics
+    ]
     transaction.on_commit(partial(dispatch, events), robust=True)
     return events[0]
 
@@ -119,7 +126,3 @@ def position(topic: str) -> dict[str, Any]:
 
 def follow_up(type: str, *tasks: FollowUp) -> None:
     FOLLOW_UPS[type] = list(tasks)
-
-
-def after_commit(call: Callable[[], None]) -> None:
-    transaction.on_commit(call, robust=True)

@@ -6,10 +6,9 @@ from functools import cached_property
 
 from django.db import models
 
-from trainer.protocol.spec import JobSpec
+from marketplace.common.models import AmountField
 
-AMOUNT = {"max_digits": 39, "decimal_places": 0}
-"""A uint128 of token base units."""
+from trainer.protocol.spec import JobSpec
 
 
 class Job(models.Model):
@@ -34,10 +33,10 @@ class Job(models.Model):
     reason = models.CharField(max_length=300, blank=True)
 
     chain_id = models.BigIntegerField(null=True, unique=True)
-    escrow = models.DecimalField(**AMOUNT)
-    max_rate = models.DecimalField(**AMOUNT)
-    spent = models.DecimalField(**AMOUNT, default=0)
-    refund = models.DecimalField(**AMOUNT, null=True)
+    escrow = AmountField()
+    max_rate = AmountField()
+    spent = AmountField(default=0)
+    refund = AmountField(null=True)
 
     # Rounds aggregated so far; the number of the next round.
     round = models.IntegerField(default=0)
@@ -73,7 +72,7 @@ class Seat(models.Model):
 
     job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="seats")
     node_id = models.BigIntegerField()
-    rate = models.DecimalField(**AMOUNT)
+    rate = AmountField()
     capacity = models.BigIntegerField()
     taken = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)

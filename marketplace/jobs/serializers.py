@@ -42,8 +42,8 @@ class JobSerializer(serializers.ModelSerializer):
     class Meta:
         model = Job
         fields = [
-            "id", "chain_id", "name", "state", "reason", "requester", "spec", "spec_hash", "escrow", "spent", "max_rate", "refund",
-            "round", "rounds", "start_metric", "metric", "target", "reached_target", "data_source", "checkpoint",
+            "id", "chain_id", "name", "state", "reason", "requester", "spec", "spec_hash", "escrow", "spent", "max_rate",
+            "refund", "round", "rounds", "start_metric", "metric", "target", "reached_target", "data_source", "checkpoint",
             "created_at", "funded_at", "first_step_at", "completed_at", "closed_at",
         ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from marketplace.accounts.services import signed_in
 from marketplace.events.serializers import StreamSerializer
 from marketplace.events.services import position
 from marketplace.jobs import services
@@ -65,7 +66,7 @@ class JobsView(APIView):
     @extend_schema(operation_id="postJob", request=PostJobSerializer, responses={201: DraftSerializer})
     def post(self, request: Request) -> Response:
         posted = read_posted(request)
-        job = services.draft_job(requester=request.user.address, **posted)
+        job = services.draft_job(requester=signed_in(request), **posted)
         args = ["0x" + job.spec_hash, str(job.escrow), str(job.max_rate)]
         return Response({"job": job_json(job), "transaction": {"function": "createJob", "args": args}}, status=201)
 
@@ -78,7 +79,7 @@ class StopJobView(APIView):
         job = Job.objects.filter(pk=job_id).first()
         if job is None:
             raise HyperGPUError("job.unknown", f"There is no job {job_id}.")
-        if job.requester != request.user.address:
+        if job.requester != signed_in(request):
             raise HyperGPUError("job.not_yours", "Only its requester stops a job.")
         services.end(job_id=job_id, state=Job.State.STOPPED, reason="Stopped by its requester.")
         job.refresh_from_db()

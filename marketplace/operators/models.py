@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from django.db import models
 
-AMOUNT = {"max_digits": 39, "decimal_places": 0}
-"""A uint128 of token base units."""
+from marketplace.common.models import AmountField
 
 
 class Operator(models.Model):
     """A wallet with a stake. Everything here is read off the chain."""
 
     address = models.CharField(max_length=42, primary_key=True)
-    stake = models.DecimalField(**AMOUNT, default=0)
+    stake = AmountField(default=0)
 
 
 class Node(models.Model):
@@ -25,8 +24,8 @@ class Node(models.Model):
     retired = models.BooleanField(default=False)
     min_bid_nonce = models.BigIntegerField(default=0)
 
-    earned = models.DecimalField(**AMOUNT, default=0)
-    credit = models.DecimalField(**AMOUNT, default=0)
+    earned = AmountField(default=0)
+    credit = AmountField(default=0)
     units = models.BigIntegerField(default=0)
     rounds = models.IntegerField(default=0)
 
@@ -53,7 +52,7 @@ class Bid(models.Model):
 
     node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="bids")
     chain_job_id = models.BigIntegerField()
-    rate = models.DecimalField(**AMOUNT)
+    rate = AmountField()
     capacity = models.BigIntegerField()
     expires_at = models.DateTimeField()
     nonce = models.BigIntegerField()

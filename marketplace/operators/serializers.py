@@ -15,7 +15,7 @@ from marketplace.operators.models import Bid, Node
 class MeasuredSerializer(serializers.Serializer):
     ms = serializers.FloatField()
     at = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # DRF's own `source` is an option, this is a field
 
 
 class RateSerializer(serializers.Serializer):

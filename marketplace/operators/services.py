@@ -163,7 +163,7 @@ def post_bid(*, message: SignedBid, signature: str) -> Bid:
                 "capacity": message.capacity,
                 "expires_at": datetime.fromtimestamp(message.expires_at, UTC),
                 "nonce": message.nonce,
-            },  # fmt: skip
+            },
         )
         if created:
             emit("bid.posted", topics=selectors.topics_of(node), changes={"bids": [bid_json(bid)]})

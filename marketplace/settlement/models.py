@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
-from marketplace.jobs.models import AMOUNT, Job
+from marketplace.common.models import AmountField
+from marketplace.jobs.models import Job
 from marketplace.training.models import Contribution, Round
 
 
@@ -54,9 +55,9 @@ class Payment(models.Model):
     node_id = models.BigIntegerField()
     operator = models.CharField(max_length=42, db_index=True)
     units = models.BigIntegerField()
-    rate = models.DecimalField(**AMOUNT)
+    rate = AmountField()
     quality = models.IntegerField()
-    amount = models.DecimalField(**AMOUNT)
+    amount = AmountField()
     state = models.CharField(max_length=12, choices=Batch.State, default=Batch.State.ATTESTING, db_index=True)
     tx_hash = models.CharField(max_length=66, blank=True)
     block = models.BigIntegerField(null=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from marketplace.jobs.models import Job
@@ -14,7 +14,7 @@ from marketplace.training.models import Round
 from marketplace.training.selectors import STALL, claim
 
 
-def payments():  # type: ignore[no-untyped-def]
+def payments() -> QuerySet[Payment]:
     return Payment.objects.select_related("contribution__round")
 
 

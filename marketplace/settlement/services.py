@@ -41,7 +41,7 @@ def build_batch(*, round_id: int) -> Batch:
                 "evidence": round_.evidence,
                 "intent_key": f"settle:{domain().contract}:{round_.job.chain_id}:{round_.number}",
                 "driven_at": timezone.now(),
-            },  # fmt: skip
+            },
         )
         if not created:
             return batch
@@ -157,7 +157,7 @@ def tell(batch: Batch, payments: list[Payment], type: str) -> None:
         refs={"batch_id": batch.pk},
     )
     for operator, mine in rows.items():
-        emit(f"operator.{type}", topics=[f"operator.{operator.lower()}"], changes={"payments": mine})
+        emit(type, topics=[f"operator.{operator.lower()}"], changes={"payments": mine}, follow=False)
 
 
 # The end of a job.

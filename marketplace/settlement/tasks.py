@@ -6,6 +6,7 @@ from celery import shared_task
 from django.conf import settings
 from eth_account import Account
 
+from marketplace.chain.services import domain
 from marketplace.settlement import services
 from marketplace.settlement.attesting import disagreement
 from marketplace.settlement.models import Batch
@@ -34,7 +35,7 @@ def attest(batch_id: int) -> None:
         services.record_attestation(
             batch_id=batch_id,
             attestor=Account.from_key(secret).address,
-            signature="" if refusal else eip712.sign(services.domain(), message, secret),
+            signature="" if refusal else eip712.sign(domain(), message, secret),
             refusal=refusal,
             quorum=settings.HYPERGPU.quorum,
         )

@@ -42,7 +42,7 @@ def bench(job: JobWork) -> Bench:
 
 
 @lru_cache(maxsize=4)
-def cached_bench(spec_json: str, files: tuple) -> Bench:  # type: ignore[type-arg]
+def cached_bench(spec_json: str, files: tuple) -> Bench:
     spec = JobSpec.model_validate_json(spec_json)
     torch.set_num_threads(1)
     dataset = load_dataset(spec.data, files=dict(files))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from marketplace.artifacts import store
@@ -65,7 +65,7 @@ def stalled_contributions() -> Iterable[dict[str, Any]]:
     return [{"contribution_id": pk} for pk in claim(waiting)]
 
 
-def claim(rows) -> list[int]:  # type: ignore[no-untyped-def]
+def claim(rows: QuerySet[Any]) -> list[int]:
     """Ids of the rows, marked as handed over now, so that the next sweep leaves them alone for a while."""
     ids = list(rows.values_list("pk", flat=True)[:100])
     rows.model.objects.filter(pk__in=ids).update(driven_at=timezone.now())

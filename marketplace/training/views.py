@@ -109,7 +109,7 @@ def parsed(kind: type[AnyBody], request: HttpRequest) -> AnyBody:
 async def lease(request: HttpRequest) -> HttpResponse:
     """The node's next work order; waits for one up to `POLL_SECONDS`, then answers 204."""
     try:
-        node, body = await sync_to_async(authenticate_lease)(request)
+        node, _body = await sync_to_async(authenticate_lease)(request)
         until = time.monotonic() + POLL_SECONDS
         while True:
             leased = await sync_to_async(leases.lease_next)(node_id=node.pk)

@@ -50,7 +50,9 @@ class TestNode:
     def row(self) -> Node:
         return Node.objects.get(pk=self.id)
 
-    def call(self, method: str, path: str, body: Any = None, *, key: str | None = None, raw: bytes | None = None, **extra: Any) -> HttpResponse:
+    def call(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, raw: bytes | None = None, **extra: Any
+    ) -> HttpResponse:
         """One signed request; `raw` sends bytes, `key` signs with another key than the node's."""
         data = raw if raw is not None else (json.dumps(body).encode() if body is not None else b"")
         bare, _, query = path.partition("?")
@@ -62,7 +64,14 @@ class TestNode:
 
     def bid(self, *, rate: int = 5, job_id: int = 0, **changes: Any) -> Bid:
         message = SignedBid(
-            **{"job_id": job_id, "node_id": self.id, "rate": rate, "capacity": 10**6, "expires_at": int(time.time()) + 3600, "nonce": 0}
+            **{
+                "job_id": job_id,
+                "node_id": self.id,
+                "rate": rate,
+                "capacity": 10**6,
+                "expires_at": int(time.time()) + 3600,
+                "nonce": 0,
+            }
             | changes
         )
         return operators.post_bid(message=message, signature=eip712.sign(domain(), message, self.operator.key))

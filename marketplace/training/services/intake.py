@@ -69,6 +69,9 @@ def accept_contribution(
     Raises HyperGPUError `receipt.mismatch` (not this order's job, round, node, base, artifact or too many units),
     `receipt.wrong_signature`, `signature.*`, `receipt.replayed` (another one stands for this slot).
     """
+    size, committed_at = assignment.committed_size, assignment.committed_at
+    if size is None or committed_at is None:
+        raise HyperGPUError("artifact.not_committed", "Commit and upload the artifact before its receipt.")
     check_receipt(assignment, receipt)
     if eip712.recover(domain(), receipt, signature).lower() != node.hot_key.lower():
         raise HyperGPUError("receipt.wrong_signature", f"The receipt was not signed by the hot key of node {node.pk}.")
@@ -84,8 +87,8 @@ def accept_contribution(
                 raise HyperGPUError("artifact.not_committed", "Commit and upload the artifact before its receipt.")
             contribution = Contribution.objects.create(
                 assignment=assignment, round=assignment.round, node_id=node.pk, units=receipt.units,
-                artifact=assignment.committed_sha256, size=assignment.committed_size, signature=signature,
-                seconds=seconds if math.isfinite(seconds) else 0.0, committed_at=assignment.committed_at, driven_at=timezone.now(),
+                artifact=assignment.committed_sha256, size=size, signature=signature, committed_at=committed_at,
+                seconds=seconds if math.isfinite(seconds) else 0.0, driven_at=timezone.now(),
             )  # fmt: skip
             assignment.refresh_from_db()
             emit(

@@ -157,8 +157,8 @@ def abandon(round_: Round) -> bool:
             round_.refresh_from_db()
             slots = [assignment_json(assignment) for assignment in Assignment.objects.filter(round=round_)]
             emit(
-                "round.abandoned", topics=[topic_of(round_.job_id)], changes={"rounds": [round_json(round_)], "assignments": slots},
-                refs={"round_id": round_.pk},
+                "round.abandoned", topics=[topic_of(round_.job_id)], refs={"round_id": round_.pk},
+                changes={"rounds": [round_json(round_)], "assignments": slots},
             )  # fmt: skip
     return False
 

@@ -33,7 +33,8 @@ def record_start(*, job_id: int, prepared: Prepared) -> None:
 
 def record_check(*, contribution_id: int, refusal: HyperGPUError | None) -> None:
     """RECEIVED -> CHECKED or REJECTED."""
-    state, told = Contribution.State.CHECKED, {"checked_at": timezone.now()}
+    state = Contribution.State.CHECKED
+    told: dict[str, Any] = {"checked_at": timezone.now()}
     if refusal is not None:
         state, told = Contribution.State.REJECTED, {"code": refusal.code, "reason": refusal.message[:300]}
     with transaction.atomic():

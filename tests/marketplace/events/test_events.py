@@ -32,19 +32,19 @@ class Recorder:
 @pytest.fixture
 def follower(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setitem(services.FOLLOW_UPS, "thing.happened", [recorder])
+    monkeypatch.setitem(services.FOLLOW_UPS, "job.changed", [recorder])
     return recorder
 
 
 def happen(*topics: str, **refs: Any) -> None:
     with transaction.atomic():
-        services.emit("thing.happened", topics=topics or ("job.1",), changes={"job": {"id": 1}}, refs=refs)
+        services.emit("job.changed", topics=topics or ("job.1",), changes={"job": {"id": 1}}, refs=refs)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_what_follows_starts_after_the_commit(follower: Recorder) -> None:
     with transaction.atomic():
-        services.emit("thing.happened", topics=["job.1"], changes={}, refs={"thing_id": 7})
+        services.emit("job.changed", topics=["job.1"], changes={}, refs={"thing_id": 7})
         assert follower.calls == []
     assert follower.calls == [{"thing_id": 7}]
     assert Event.objects.get().dispatched_at is not None
@@ -53,7 +53,7 @@ def test_what_follows_starts_after_the_commit(follower: Recorder) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_nothing_follows_a_rollback(follower: Recorder) -> None:
     with pytest.raises(RuntimeError), transaction.atomic():
-        services.emit("thing.happened", topics=["job.1"], changes={})
+        services.emit("job.changed", topics=["job.1"], changes={})
         raise RuntimeError("the change failed")
     assert follower.calls == []
     assert not Event.objects.exists()
@@ -62,7 +62,7 @@ def test_nothing_follows_a_rollback(follower: Recorder) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_emit_outside_a_transaction_is_our_own_bug() -> None:
     with pytest.raises(transaction.TransactionManagementError):
-        services.emit("thing.happened", topics=["job.1"], changes={})
+        services.emit("job.changed", topics=["job.1"], changes={})
 
 
 @pytest.mark.django_db(transaction=True)
@@ -99,7 +99,9 @@ async def test_the_socket_replays_what_was_missed_and_follows_live(follower: Rec
     happen_later = sync_to_async(happen)
     await happen_later()
     await happen_later()
-    socket = WebsocketCommunicator(application, "/ws/v1/events", headers=[(b"origin", b"http://testserver"), (b"host", b"testserver")])
+    socket = WebsocketCommunicator(
+        application, "/ws/v1/events", headers=[(b"origin", b"http://testserver"), (b"host", b"testserver")]
+    )
     assert (await socket.connect())[0]
     first = await subscribe(socket, "job.1")
     assert (first["op"], first["mode"], first["seq"]) == ("sub_ok", "snapshot", 2)
@@ -123,7 +125,9 @@ async def test_the_socket_replays_what_was_missed_and_follows_live(follower: Rec
 async def test_gauges_are_thinned_to_the_newest() -> None:
     from asgiref.sync import sync_to_async  # noqa: PLC0415
 
-    socket = WebsocketCommunicator(application, "/ws/v1/events", headers=[(b"origin", b"http://testserver"), (b"host", b"testserver")])
+    socket = WebsocketCommunicator(
+        application, "/ws/v1/events", headers=[(b"origin", b"http://testserver"), (b"host", b"testserver")]
+    )
     await socket.connect()
     await subscribe(socket, "job.1")
 

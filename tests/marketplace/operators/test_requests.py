@@ -23,7 +23,13 @@ def send(headers: dict, body: dict | None = None, path: str = "/agent/v1/hello")
 
 
 def headers(key: str | bytes, **changes: str) -> dict[str, str]:
-    fields = {"method": "POST", "path": "/agent/v1/hello", "query": "", "body_sha256": sha256_hex(json.dumps(HELLO).encode()), "audience": HOST}
+    fields = {
+        "method": "POST",
+        "path": "/agent/v1/hello",
+        "query": "",
+        "body_sha256": sha256_hex(json.dumps(HELLO).encode()),
+        "audience": HOST,
+    }
     return sign_request(**(fields | changes), private_key=key)
 
 
@@ -53,7 +59,9 @@ def test_a_changed_body_is_refused() -> None:
     assert send(headers(node.hot.key), {**HELLO, "device": "H100"}).json()["code"] == "request.body_changed"
 
 
-@pytest.mark.parametrize("changes", [{"path": "/agent/v1/leases"}, {"audience": "other.example"}, {"method": "PUT"}, {"query": "a=1"}])
+@pytest.mark.parametrize(
+    "changes", [{"path": "/agent/v1/leases"}, {"audience": "other.example"}, {"method": "PUT"}, {"query": "a=1"}]
+)
 def test_a_signature_for_another_request_is_refused(changes: dict) -> None:
     node = register(1)
     assert send(headers(node.hot.key, **changes)).json()["code"] == "request.wrong_key"

@@ -49,7 +49,9 @@ def upload(node: TestNode, leased: dict[str, Any], data: bytes):  # type: ignore
     return node.call("PUT", path(leased, f"artifact?fence={leased['fence']}"), raw=data)
 
 
-def hand_in(node: TestNode, leased: dict[str, Any], data: bytes, *, key: str | None = None, fence: int | None = None, **changes: Any):  # type: ignore[no-untyped-def]
+def hand_in(
+    node: TestNode, leased: dict[str, Any], data: bytes, *, key: str | None = None, fence: int | None = None, **changes: Any
+):  # type: ignore[no-untyped-def]
     receipt = node.receipt(leased["order"], sha256_hex(data), **changes)
     body = {"fence": fence or leased["fence"], "receipt": receipt, "signature": node.sign(receipt, key), "seconds": 0.1}
     return node.call("POST", path(leased, "receipt"), body)
