@@ -1,0 +1,106 @@
+import { Link } from 'react-router';
+import type { Job } from '@/api/types';
+import { Empty, Panel, Skeleton } from '@/components/basics';
+import { ErrorNotice } from '@/components/Notice';
+import { JobCard } from '@/features/jobs/JobCard';
+import { NetworkStrip } from '@/features/operators/NetworkStrip';
+import { PaymentFeed } from '@/features/settlement/PaymentFeed';
+import { plural } from '@/lib/format';
+import type { Entities } from '@/realtime/entities';
+import { type LiveTopic, useTopic, useTopics } from '@/realtime/RealtimeProvider';
+import { jobTopic, listOf, marketTopic } from '@/realtime/topics';
+import { useTitle } from '../useTitle';
+
+/** Jobs whose curve and payments the list follows, too. */
+const FOLLOWED = 3;
+
+const ACTIVE = new Set(['running', 'funded']);
+
+export function HomePage() {
+  const market = useTopic(marketTopic);
+  const jobs = listOf(market.data.jobs, (job) => Date.parse(job.created_at));
+  const followed = [...jobs]
+    .filter((job) => job.state !== 'draft')
+    .sort((a, b) => Number(ACTIVE.has(b.state)) - Number(ACTIVE.has(a.state)))
+    .slice(0, FOLLOWED);
+  const details = useTopics(followed.map((job) => jobTopic(job.id)));
+  const nodes = [...market.data.nodes.values()];
+  const running = jobs.filter((job) => ACTIVE.has(job.state)).length;
+  useTitle(running ? `${plural(running, 'job')} running` : '');
+  return (
+    <>
+      <div className="hero">
+        <h1>{running ? `Other people's GPUs are training ${plural(running, 'model')} right now.` : "Train neural networks on other people's GPUs."}</h1>
+        <p className="lede">
+          Every contribution is signed by the node that made it, scored on held-out data, and paid on chain by its quality, within seconds. Anyone
+          can recompute every payment.
+        </p>
+        <div className="row">
+          <Link className="button primary" to="/new">
+            Train a model
+          </Link>
+          <Link className="button" to="/operate">
+            Earn with your GPU
+          </Link>
+        </div>
+      </div>
+      <NetworkStrip nodes={nodes} ready={market.ready} />
+      {market.error && !market.ready ? <ErrorNotice error={market.error} title="The jobs cannot be read." retry={market.retry} /> : null}
+      <div className="split">
+        <section className="stack" aria-labelledby="jobs-heading">
+          <h2 id="jobs-heading">Jobs</h2>
+          <Jobs jobs={jobs} ready={market.ready} losses={lossesByJob(followed, details)} />
+        </section>
+        <PaymentFeed
+          payments={details.flatMap((detail) => [...detail.data.payments.values()])}
+          jobs={market.data.jobs}
+          nodes={market.data.nodes}
+          ready={market.ready && details.every((detail) => detail.ready)}
+        />
+      </div>
+    </>
+  );
+}
+
+function Jobs({ jobs, ready, losses }: { jobs: readonly Job[]; ready: boolean; losses: Map<number, number[]> }) {
+  if (!ready) {
+    return (
+      <>
+        <Skeleton height={92} />
+        <Skeleton height={92} />
+      </>
+    );
+  }
+  if (jobs.length === 0) {
+    return (
+      <Panel flush>
+        <Empty
+          title="No job has been posted yet"
+          action={
+            <Link className="button primary" to="/new">
+              Post the first job
+            </Link>
+          }
+        >
+          A job needs a name, a most that it may cost, and a wallet that locks it. It starts training seconds after the escrow is final.
+        </Empty>
+      </Panel>
+    );
+  }
+  return (
+    <div className="jobs">
+      {jobs.map((job) => (
+        <JobCard key={job.id} job={job} losses={losses.get(job.id) ?? []} />
+      ))}
+    </div>
+  );
+}
+
+function lossesByJob(jobs: readonly Job[], details: readonly LiveTopic[]): Map<number, number[]> {
+  return new Map(jobs.map((job, index) => [job.id, details[index] ? evaluationLosses(job, details[index].data) : []]));
+}
+
+function evaluationLosses(job: Job, { rounds }: Entities): number[] {
+  const after = listOf(rounds, (round) => -round.number).flatMap((round) => round.metric?.loss ?? []);
+  return [...(job.start_metric?.loss ? [job.start_metric.loss] : []), ...after];
+}

@@ -1,0 +1,53 @@
+import { Link, useParams } from 'react-router';
+import { isAddress } from 'viem';
+import { Address, Empty, Panel, Skeleton } from '@/components/basics';
+import { ErrorNotice } from '@/components/Notice';
+import { NodeTable } from '@/features/operators/NodeTable';
+import { OperatorMoney } from '@/features/operators/OperatorMoney';
+import { PaymentFeed } from '@/features/settlement/PaymentFeed';
+import { short } from '@/lib/format';
+import { useTopic } from '@/realtime/RealtimeProvider';
+import { listOf, operatorTopic } from '@/realtime/topics';
+import { useTitle } from '../useTitle';
+import { NotFoundPage } from './NotFoundPage';
+
+export function OperatorPage() {
+  const { address = '' } = useParams();
+  return isAddress(address, { strict: false }) ? <LiveOperator key={address} address={address} /> : <NotFoundPage />;
+}
+
+function LiveOperator({ address }: { address: string }) {
+  const { data, ready, error, retry } = useTopic(operatorTopic(address));
+  const nodes = listOf(data.nodes, (node) => -node.id);
+  useTitle(`Operator ${short(address)}`);
+  return (
+    <>
+      <div className="stack tight">
+        <p className="crumbs">
+          <Link to="/operators">Operators</Link> /
+        </p>
+        <h1>
+          <Address value={address} />
+        </h1>
+      </div>
+      {error && !ready ? <ErrorNotice error={error} title="This operator cannot be read." retry={retry} /> : null}
+      {ready ? (
+        <>
+          <OperatorMoney stake={nodes[0]?.stake ?? '0'} nodes={nodes} />
+          <Panel title="Nodes" flush>
+            {nodes.length ? (
+              <NodeTable nodes={nodes} />
+            ) : (
+              <Empty title="No node yet" action={<Link to="/operate">Register one</Link>}>
+                This wallet has not registered a node.
+              </Empty>
+            )}
+          </Panel>
+          <PaymentFeed payments={[...data.payments.values()]} jobs={data.jobs} nodes={data.nodes} ready />
+        </>
+      ) : error ? null : (
+        <Skeleton height={300} />
+      )}
+    </>
+  );
+}

@@ -1,0 +1,90 @@
+import type { Job, Node } from '@/api/types';
+import { Amount, Bar } from '@/components/basics';
+import { duration } from '@/lib/format';
+import { formatMetric, metricValue, towards } from '@/lib/metric';
+import { percent } from '@/lib/money';
+
+type Props = {
+  job: Job;
+  nodes: readonly Node[];
+  /** Seconds left, as a range; null when nothing can be said. */
+  eta: { from: number; to: number; rounds: number } | null;
+};
+
+/** The four numbers that answer: how good, how far, how much, by whom. */
+export function JobNumbers({ job, nodes, eta }: Props) {
+  const name = job.target.metric;
+  const now = metricValue(job.metric, name);
+  const start = metricValue(job.start_metric, name);
+  const online = nodes.filter((node) => node.state === 'online').length;
+  return (
+    <section className="panel" aria-label="Where the job stands">
+      <dl className="stats">
+        <div className="stat">
+          <dt>{name === 'accuracy' ? 'Accuracy on held-out data' : 'Loss on held-out data'}</dt>
+          <dd className="big" data-testid="metric-now">
+            {formatMetric(now, name)}
+          </dd>
+          <dd className="note num">
+            from {formatMetric(start, name)} to target {formatMetric(job.target.value, name)}
+            {job.reached_target ? ', reached ✓' : ''}
+          </dd>
+          <dd>
+            <Bar value={towards(start, now, job.target.value)} label="Way from the start to the target" tone={job.reached_target ? 'ok' : undefined} />
+          </dd>
+        </div>
+        <div className="stat">
+          <dt>Rounds</dt>
+          <dd className="big">
+            {job.round} <small>of {job.rounds}</small>
+          </dd>
+          <dd className="note num">{eta ? etaText(eta) : endText(job)}</dd>
+          <dd>
+            <Bar value={(100 * job.round) / Math.max(1, job.rounds)} label="Rounds done" tone={job.round >= job.rounds ? 'ok' : undefined} />
+          </dd>
+        </div>
+        <div className="stat">
+          <dt>Spent of the escrow</dt>
+          <dd className="big">
+            <Amount base={job.spent} />
+          </dd>
+          <dd className="note">
+            of <Amount base={job.escrow} />
+            {job.refund === null ? (
+              ', the rest is returned at the end'
+            ) : (
+              <>
+                , <Amount base={job.refund} /> returned
+              </>
+            )}
+          </dd>
+          <dd>
+            <Bar value={percent(job.spent, job.escrow)} label="Part of the escrow that is spent" text={`${percent(job.spent, job.escrow)} %`} />
+          </dd>
+        </div>
+        <div className="stat">
+          <dt>Nodes online</dt>
+          <dd className="big">
+            {online} <small>of {nodes.length} seated</small>
+          </dd>
+          <dd className="note">
+            {job.spec.rounds.nodes} wanted in a round, {job.spec.rounds.quorum} are enough at its deadline
+          </dd>
+        </div>
+      </dl>
+    </section>
+  );
+}
+
+function etaText({ from, to, rounds }: { from: number; to: number; rounds: number }): string {
+  const range = duration(from) === duration(to) ? duration(to) : `${duration(from)} to ${duration(to)}`;
+  return `about ${range} left, at the pace of the last ${rounds === 1 ? 'round' : `${rounds} rounds`}`;
+}
+
+function endText(job: Job): string {
+  if (job.completed_at && job.first_step_at) {
+    return `trained in ${duration((Date.parse(job.completed_at) - Date.parse(job.first_step_at)) / 1000)}`;
+  }
+  if (job.state === 'running' || job.state === 'funded') return 'an estimate follows after the first round';
+  return job.reason ?? '';
+}

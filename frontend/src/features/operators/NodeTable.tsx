@@ -1,0 +1,73 @@
+import type { ReactNode } from 'react';
+import { Link } from 'react-router';
+import type { Node } from '@/api/types';
+import { Address, Age, Amount, Num } from '@/components/basics';
+import { DataTable } from '@/components/DataTable';
+import { NodeStateChip } from '@/components/states';
+import { count, milliseconds, short } from '@/lib/format';
+
+type Props = { nodes: readonly Node[]; withOperator?: boolean; foot?: ReactNode };
+
+export function NodeTable({ nodes, withOperator, foot }: Props) {
+  const operator = {
+    key: 'operator',
+    label: 'Operator',
+    cell: (node: Node) => (
+      <Address
+        value={node.operator}
+        copy={false}
+        href={
+          <Link className="hash" to={`/operators/${node.operator}`} title={node.operator}>
+            {short(node.operator)}
+          </Link>
+        }
+      />
+    ),
+  };
+  return (
+    <DataTable
+      caption="Nodes"
+      columns={[
+        { key: 'node', label: 'Node', lead: true, cell: (node) => <NodeName node={node} /> },
+        { key: 'state', label: 'State', cell: (node) => <NodeStateChip state={node.state} /> },
+        ...(withOperator ? [operator] : []),
+        { key: 'device', label: 'Device', cell: (node) => node.device ?? <span className="muted">not reported</span> },
+        { key: 'speed', label: 'Speed', number: true, cell: (node) => <Speed node={node} /> },
+        { key: 'rtt', label: 'Round trip', number: true, cell: (node) => <RoundTrip node={node} /> },
+        { key: 'work', label: 'Working on', cell: (node) => <WorkingOn node={node} /> },
+        { key: 'rounds', label: 'Rounds paid', number: true, cell: (node) => count(node.rounds) },
+        { key: 'earned', label: 'Earned', number: true, cell: (node) => <Amount base={node.earned} aligned /> },
+      ]}
+      rows={nodes}
+      id={(node) => node.id}
+      rowProps={(node) => ({ 'data-testid': 'node-row', 'data-state': node.state })}
+      foot={foot}
+    />
+  );
+}
+
+function NodeName({ node }: { node: Node }) {
+  return (
+    <span>
+      {node.name} <span className="muted small num">#{node.id}</span>
+    </span>
+  );
+}
+
+function Speed({ node: { samples_per_second: speed } }: { node: Node }) {
+  return <Num value={speed ? count(speed.value) : null} unit="samples/s" title="measured by node" />;
+}
+
+function RoundTrip({ node: { rtt } }: { node: Node }) {
+  return <Num value={rtt ? milliseconds(rtt.ms) : null} source={rtt?.source} at={rtt?.at} />;
+}
+
+function WorkingOn({ node }: { node: Node }) {
+  if (!node.working_on) return <span className="muted">{node.last_seen ? <Age at={node.last_seen} prefix="seen " /> : 'not seen yet'}</span>;
+  const { job_id, round } = node.working_on;
+  return (
+    <Link to={`/jobs/${job_id}`}>
+      job {job_id}, round {round}
+    </Link>
+  );
+}

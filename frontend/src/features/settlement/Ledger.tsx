@@ -1,0 +1,138 @@
+import type { Job, Node } from '@/api/types';
+import { Age, Amount, Empty, Panel } from '@/components/basics';
+import { DataTable } from '@/components/DataTable';
+import { ContributionStateChip, NodeDot, PaymentStateChip } from '@/components/states';
+import { TransactionHash } from '@/components/TransactionPanel';
+import { count, duration, plural, quality } from '@/lib/format';
+import type { Entities } from '@/realtime/entities';
+import { type Line, ledgerOf, median, reconcile, rejectedOf, settleSeconds } from './ledger';
+
+type Props = { job: Job; entities: Entities; round: number | null; pickRound: (round: number | null) => void };
+
+/** Every contribution with its payment; choosing a line lights up its round on the curves. */
+export function Ledger({ job, entities, round, pickRound }: Props) {
+  const lines = ledgerOf(entities);
+  const rejected = rejectedOf(entities).length;
+  const columns = [
+    { key: 'round', label: 'Round', lead: true, cell: (line: Line) => <RoundButton line={line} chosen={round} pick={pickRound} /> },
+    { key: 'node', label: 'Node', cell: (line: Line) => <NodeLabel id={line.contribution.node_id} nodes={entities.nodes} /> },
+    { key: 'samples', label: 'Samples', number: true, cell: (line: Line) => count(line.contribution.units) },
+    { key: 'quality', label: 'Quality', number: true, cell: (line: Line) => (line.contribution.quality === null ? '–' : quality(line.contribution.quality)) },
+    { key: 'amount', label: 'Amount', number: true, cell: ({ payment }: Line) => (payment ? <Amount base={payment.amount} aligned /> : '–') },
+    { key: 'state', label: 'State', cell: (line: Line) => <StateOf line={line} /> },
+    { key: 'tx', label: 'Transaction', cell: ({ payment }: Line) => (payment?.tx_hash ? <TransactionHash hash={payment.tx_hash} /> : '–') },
+    { key: 'seconds', label: 'Hand-in to final', number: true, cell: ({ payment }: Line) => <Settled line={payment} /> },
+  ];
+  return (
+    <Panel
+      title="Contributions and payments"
+      aside={rejected ? <a href="#rejected">{plural(rejected, 'rejected contribution')}</a> : undefined}
+      flush
+    >
+      {lines.length === 0 ? (
+        <Empty title="Nothing handed in yet">
+          Each accepted contribution is paid units × rate × quality. The first ones come at the end of round 0.
+        </Empty>
+      ) : (
+        <DataTable
+          caption="Contributions with their payments, newest first. Choose one to light up its round on the curves."
+          columns={columns}
+          rows={lines}
+          id={(line) => line.contribution.id}
+          limit={20}
+          rowProps={({ contribution, payment }) => ({
+            'data-testid': 'payment-row',
+            'data-state': payment?.state ?? contribution.state,
+            className: contribution.round === round ? 'selectable selected' : 'selectable',
+            onClick: () => pickRound(contribution.round === round ? null : contribution.round),
+          })}
+          foot={<Sums job={job} entities={entities} />}
+        />
+      )}
+    </Panel>
+  );
+}
+
+function RoundButton({ line, chosen, pick }: { line: Line; chosen: number | null; pick: (round: number | null) => void }) {
+  const { round } = line.contribution;
+  const toggle = (event: React.MouseEvent) => {
+    event.stopPropagation();
+    pick(round === chosen ? null : round);
+  };
+  return (
+    <button type="button" className="link num" aria-pressed={round === chosen} aria-label={`Show round ${round} on the curves`} onClick={toggle}>
+      {round}
+    </button>
+  );
+}
+
+export function NodeLabel({ id, nodes }: { id: number; nodes: ReadonlyMap<number, Node> }) {
+  const node = nodes.get(id);
+  return (
+    <span className="address">
+      <NodeDot id={id} />
+      {node ? node.name : `node ${id}`}
+    </span>
+  );
+}
+
+function StateOf({ line: { contribution, payment } }: { line: Line }) {
+  if (!payment) return <ContributionStateChip state={contribution.state} />;
+  return (
+    <span title={payment.reason ?? undefined}>
+      <PaymentStateChip state={payment.state} />
+    </span>
+  );
+}
+
+function Settled({ line }: { line: Line['payment'] }) {
+  const seconds = line ? settleSeconds(line) : null;
+  if (line && seconds !== null) return <span className="num">{duration(seconds)}</span>;
+  return line ? <Age at={line.handed_in_at} prefix="handed in " /> : '–';
+}
+
+function Sums({ job, entities }: { job: Job; entities: Entities }) {
+  const payments = [...entities.payments.values()];
+  const { credited, spent, agrees } = reconcile(job, payments);
+  const seconds = payments.flatMap((payment) => settleSeconds(payment) ?? []);
+  const middle = median(seconds);
+  return (
+    <span className="row" data-testid="reconciliation" data-agrees={agrees}>
+      <span>
+        Final payments <Amount base={credited} /> {agrees ? '=' : '≠'} spent on chain <Amount base={spent} />{' '}
+        {agrees ? '✓' : '(the newest round is still settling)'}
+      </span>
+      {middle === null ? null : (
+        <span>
+          hand-in to final: median {duration(middle)} of {plural(seconds.length, 'payment')}
+        </span>
+      )}
+    </span>
+  );
+}
+
+/** What was refused, by whom, and why: nothing disappears silently. */
+export function Rejected({ entities }: { entities: Entities }) {
+  const rows = rejectedOf(entities);
+  if (rows.length === 0) return null;
+  return (
+    <section id="rejected">
+      <Panel title="Rejected contributions" aside={<span className="muted small">not paid, not part of the model</span>} flush>
+        <DataTable
+          caption="Rejected contributions"
+          columns={[
+            { key: 'round', label: 'Round', lead: true, cell: (row) => <span className="num">{row.round}</span> },
+            { key: 'node', label: 'Node', cell: (row) => <NodeLabel id={row.node_id} nodes={entities.nodes} /> },
+            { key: 'code', label: 'Code', cell: (row) => <code>{row.code}</code> },
+            { key: 'reason', label: 'Reason', cell: (row) => row.reason },
+            { key: 'received', label: 'Received', cell: (row) => <Age at={row.received_at} /> },
+          ]}
+          rows={rows}
+          id={(row) => row.id}
+          limit={10}
+        />
+      </Panel>
+    </section>
+  );
+}
+
