@@ -102,9 +102,7 @@ def resolve_import(unit: str, target: str, remappings: list[str]) -> str:
 
 def render_mirrors(contracts: dict[str, dict[str, Any]]) -> dict[Path, str]:
     """The text of each generated file."""
-    mirrors = {
-        CONTRACTS / "abi" / f"{name}.json": json.dumps(contract, indent=2) + "\n" for name, contract in contracts.items()
-    }
+    mirrors = {CONTRACTS / "abi" / f"{name}.json": json.dumps(contract, indent=2) + "\n" for name, contract in contracts.items()}
     constants = [
         f"export const {constant} = {json.dumps(contracts[name]['abi'], indent=2)} as const;\n"
         for name, constant in DEPLOYABLES.items()
