@@ -9,6 +9,9 @@ marketplace/training/services/{leases,intake}.py. Each event goes to the browser
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from marketplace.chain.projections import LogEntry
 from marketplace.chain.projections import register as on_chain
 from marketplace.events.services import follow_up
 from marketplace.events.sweeping import STALLED
@@ -19,6 +22,13 @@ from marketplace.settlement import services as settlement
 from marketplace.settlement import tasks as settlement_tasks
 from marketplace.training import selectors as training_rows
 from marketplace.training import tasks as training
+from marketplace.training.services import rounds
+
+
+def args(record: Callable[..., None], *names: str, **renamed: str) -> Callable[[LogEntry], None]:
+    """A handler that calls `record` with these arguments of the log; `renamed` maps a parameter to the log's name for it."""
+    wanted = {name: name for name in names} | renamed
+    return lambda log: record(**{parameter: log.args[name] for parameter, name in wanted.items()})
 
 
 def connect() -> None:
@@ -39,66 +49,25 @@ def connect() -> None:
     follow_up("job.failed", settlement_tasks.close_job)
 
     # A final log of the contract -> what it changes here, in the transaction that moves the indexer's cursor.
-    on_chain(
-        "NodeRegistered",
-        lambda log: operators.record_registration(
-            node_id=log.args["node_id"],
-            operator=log.args["operator"],
-            hot_key=log.args["hot_key"],
-            expires_at=log.args["expires_at"],
-        ),
-    )
-    on_chain(
-        "HotKeyDelegated",
-        lambda log: operators.record_delegation(
-            node_id=log.args["node_id"], hot_key=log.args["hot_key"], expires_at=log.args["expires_at"]
-        ),
-    )
-    on_chain("NodeRetired", lambda log: operators.record_retirement(node_id=log.args["node_id"]))
-    on_chain("StakeAdded", lambda log: operators.record_stake(operator=log.args["operator"], added=log.args["amount"]))
-    on_chain("UnstakeRequested", lambda log: operators.record_stake(operator=log.args["operator"], added=-log.args["amount"]))
-    on_chain(
-        "BidsCancelled", lambda log: operators.record_bids_cancelled(node_id=log.args["node_id"], min_nonce=log.args["min_nonce"])
-    )
-    on_chain("CreditWithdrawn", lambda log: operators.record_withdrawal(node_id=log.args["node_id"], amount=log.args["amount"]))
-    on_chain(
-        "JobCreated",
-        lambda log: jobs.record_creation(
-            chain_id=log.args["job_id"],
-            requester=log.args["requester"],
-            spec=log.args["spec"],
-            escrow=log.args["escrow"],
-            max_rate=log.args["max_rate"],
-        ),
-    )
-    on_chain("JobFunded", lambda log: jobs.record_funding(chain_id=log.args["job_id"], escrow=log.args["escrow"]))
-    on_chain(
-        "BidTaken",
-        lambda log: jobs.record_seat(
-            chain_id=log.args["job_id"], node_id=log.args["node_id"], rate=log.args["rate"], capacity=log.args["capacity"]
-        ),
-    )
-    on_chain(
-        "ContributionSettled",
-        lambda log: operators.record_earning(node_id=log.args["node_id"], units=log.args["units"], amount=log.args["amount"]),
-    )
-    on_chain("RoundSettled", lambda log: jobs.record_spending(chain_id=log.args["job_id"], amount=log.args["total"]))
-    on_chain(
-        "RoundSettled",
-        lambda log: settlement.record_settlement(
-            chain_job_id=log.args["job_id"], number=log.args["round"], tx_hash=log.tx_hash, block=log.block
-        ),
-    )
-    on_chain("JobClosed", lambda log: jobs.record_closing(chain_id=log.args["job_id"], refund=log.args["refund"]))
+    on_chain("NodeRegistered", args(operators.record_registration, "node_id", "operator", "hot_key", "expires_at"))
+    on_chain("HotKeyDelegated", args(operators.record_delegation, "node_id", "hot_key", "expires_at"))
+    on_chain("NodeRetired", args(operators.record_retirement, "node_id"))
+    on_chain("StakeAdded", args(operators.record_stake, "operator", added="amount"))
+    on_chain("UnstakeRequested", args(operators.record_unstaking, "operator", "amount"))
+    on_chain("BidsCancelled", args(operators.record_bids_cancelled, "node_id", "min_nonce"))
+    on_chain("JobCreated", args(jobs.record_creation, "requester", "spec", "escrow", "max_rate", chain_id="job_id"))
+    on_chain("JobFunded", args(jobs.record_funding, "escrow", chain_id="job_id"))
+    on_chain("BidTaken", args(jobs.record_seat, "node_id", "rate", "capacity", chain_id="job_id"))
+    on_chain("ContributionSettled", args(operators.record_earning, "node_id", "units", "amount"))
+    on_chain("RoundSettled", args(jobs.record_spending, chain_id="job_id", amount="total"))
+    on_chain("RoundSettled", settlement.record_settlement)
+    on_chain("CreditWithdrawn", args(operators.record_withdrawal, "node_id", "amount"))
+    on_chain("JobClosed", args(rounds.release_seats, chain_id="job_id"))
+    on_chain("JobClosed", args(jobs.record_closing, "refund", chain_id="job_id"))
 
     # A state of our own transaction -> what it changes here, in the transaction that finds it out.
     for state in ("sent", "included", "failed"):
-        on_chain(
-            f"intent.{state}",
-            lambda intent: settlement.record_intent(
-                key=intent.key, state=intent.state, tx_hash=intent.tx_hash or "", block=intent.block, reason=intent.reason or ""
-            ),
-        )
+        on_chain(f"intent.{state}", settlement.record_intent)
 
     # Rows that should have moved by now (their worker or the broker died) -> the task that moves them.
     STALLED[:] = [

@@ -7,7 +7,6 @@ from functools import cached_property
 from django.db import models
 
 from marketplace.common.models import AmountField
-
 from trainer.protocol.spec import JobSpec
 
 

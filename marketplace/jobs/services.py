@@ -78,7 +78,12 @@ def record_creation(*, chain_id: int, requester: str, spec: str, escrow: int, ma
         log.warning("job %s on chain has no draft here (spec %s)", chain_id, spec)
         return
     Job.objects.filter(pk=job.pk, state=Job.State.DRAFT).update(
-        chain_id=chain_id, escrow=escrow, max_rate=max_rate, state=Job.State.FUNDED, funded_at=timezone.now()
+        chain_id=chain_id,
+        escrow=escrow,
+        max_rate=max_rate,
+        state=Job.State.FUNDED,
+        funded_at=timezone.now(),
+        driven_at=timezone.now(),
     )
     announce(job, "job.funded")
 

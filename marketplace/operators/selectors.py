@@ -27,7 +27,8 @@ def state_of(node: Node) -> str:
 
 
 def topics_of(node: Node) -> list[str]:
-    return ["market", f"operator.{node.operator_id.lower()}"]
+    """Where the pages that show the node listen."""
+    return ["market", f"operator.{node.operator_id.lower()}", *(f"job.{job_id}" for job_id in node.jobs)]
 
 
 def usable_bids(*, chain_job_id: int, max_rate: Decimal, units: int) -> QuerySet[Bid]:

@@ -47,6 +47,10 @@ def record_retirement(*, node_id: int) -> None:
     announce(Node.objects.get(pk=node_id))
 
 
+def record_unstaking(*, operator: str, amount: int) -> None:
+    record_stake(operator=operator, added=-amount)
+
+
 def record_stake(*, operator: str, added: int) -> None:
     """`added` is negative when stake left."""
     Operator.objects.get_or_create(address=operator)
@@ -129,9 +133,22 @@ def announce_silent_nodes() -> int:
     return count
 
 
+def join_job(*, node_id: int, job_id: int) -> None:
+    """The node has a seat: the job's page follows it. Call inside the transaction of the seat."""
+    node = Node.objects.get(pk=node_id)
+    Node.objects.filter(pk=node_id).update(jobs=sorted({*node.jobs, job_id}))
+    announce(node)
+
+
+def leave_job(*, node_id: int, job_id: int) -> None:
+    node = Node.objects.get(pk=node_id)
+    Node.objects.filter(pk=node_id).update(jobs=[other for other in node.jobs if other != job_id])
+
+
 def assign_work(*, node_id: int, working_on: dict[str, int] | None) -> None:
     """What the node is shown to be doing; call inside the transaction that changes it."""
-    Node.objects.filter(pk=node_id).update(working_on=working_on)
+    if Node.objects.filter(pk=node_id).update(working_on=working_on):
+        announce(Node.objects.get(pk=node_id))
 
 
 # Bids.

@@ -9,6 +9,8 @@ from django.db import transaction
 from django.utils import timezone
 from eth_account import Account
 
+from marketplace.chain.models import Intent
+from marketplace.chain.projections import LogEntry
 from marketplace.chain.services import domain, enqueue
 from marketplace.events.services import emit
 from marketplace.jobs.models import Job, Seat
@@ -113,29 +115,30 @@ def fail(batch: Batch, *, reason: str) -> None:
 # What becomes of the transaction. Each runs in the transaction of the chain layer that found it out.
 
 
-def record_intent(*, key: str, state: str, tx_hash: str, block: int | None, reason: str) -> None:
+def record_intent(intent: Intent) -> None:
     """Follow a settlement's transaction: sent, included or failed. Finality is taken from the event log, not from here."""
-    batch = Batch.objects.select_related("round__job").filter(intent_key=key).first()
+    batch = Batch.objects.select_related("round__job").filter(intent_key=intent.key).first()
     if batch is None or batch.state == Batch.State.FINAL:
         return
-    now = timezone.now()
-    if state == "failed":
-        fail(batch, reason=reason)
-    elif state == "sent":
-        Batch.objects.filter(pk=batch.pk).update(state=Batch.State.SENT, tx_hash=tx_hash or "")
-        move_payments(batch, Batch.State.SENT, tx_hash=tx_hash or "", sent_at=now)
-    elif state == "included":
-        Batch.objects.filter(pk=batch.pk).update(state=Batch.State.INCLUDED, tx_hash=tx_hash or "")
-        move_payments(batch, Batch.State.INCLUDED, tx_hash=tx_hash or "", block=block, included_at=now)
+    now, tx_hash = timezone.now(), intent.tx_hash or ""
+    if intent.state == Intent.State.FAILED:
+        fail(batch, reason=intent.reason)
+    elif intent.state == Intent.State.SENT:
+        Batch.objects.filter(pk=batch.pk).update(state=Batch.State.SENT, tx_hash=tx_hash)
+        move_payments(batch, Batch.State.SENT, tx_hash=tx_hash, sent_at=now)
+    elif intent.state == Intent.State.INCLUDED:
+        Batch.objects.filter(pk=batch.pk).update(state=Batch.State.INCLUDED, tx_hash=tx_hash)
+        move_payments(batch, Batch.State.INCLUDED, tx_hash=tx_hash, block=intent.block, included_at=now)
 
 
-def record_settlement(*, chain_job_id: int, number: int, tx_hash: str, block: int) -> None:
+def record_settlement(log: LogEntry) -> None:
     """RoundSettled is final: the batch is paid, whoever sent it."""
-    batch = Batch.objects.select_related("round__job").filter(round__job__chain_id=chain_job_id, round__number=number).first()
+    of_round = Batch.objects.filter(round__job__chain_id=log.args["job_id"], round__number=log.args["round"])
+    batch = of_round.select_related("round__job").first()
     if batch is None:
         return
-    Batch.objects.filter(pk=batch.pk).update(state=Batch.State.FINAL, tx_hash=tx_hash, reason="")
-    move_payments(batch, Batch.State.FINAL, tx_hash=tx_hash, block=block, final_at=timezone.now(), reason="")
+    Batch.objects.filter(pk=batch.pk).update(state=Batch.State.FINAL, tx_hash=log.tx_hash, reason="")
+    move_payments(batch, Batch.State.FINAL, tx_hash=log.tx_hash, block=log.block, final_at=timezone.now(), reason="")
     mark_settled(round_id=batch.round_id)
 
 

@@ -37,7 +37,15 @@ def seat_bidders(*, job: Job) -> list[Seat]:
     picks = [bid for node_id, bid in chosen.items() if node_id not in seated][: max(wanted, 0)]
     with transaction.atomic():
         jobs.seat_nodes(job=job, bids=[as_message(bid) for bid in picks])
+        for bid in picks:
+            operators.join_job(node_id=bid.node_id, job_id=job.pk)
     return list(online_seats(job))
+
+
+def release_seats(*, chain_id: int) -> None:
+    """A closed job's page no longer follows the nodes. Call inside the indexer's transaction."""
+    for seat in Seat.objects.filter(job__chain_id=chain_id):
+        operators.leave_job(node_id=seat.node_id, job_id=seat.job_id)
 
 
 def as_message(bid: Bid) -> dict[str, object]:

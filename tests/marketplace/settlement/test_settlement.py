@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from marketplace.chain.models import Intent
+from marketplace.chain.projections import LogEntry
 from marketplace.jobs.models import Job
 from marketplace.operators.models import Node
 from marketplace.settlement import services, tasks
@@ -20,6 +21,19 @@ from trainer.protocol.packing import unpack_receipts
 from trainer.protocol.types import Receipt
 
 pytestmark = pytest.mark.django_db
+TX = "0x" + "ab" * 32
+
+
+def settled_log() -> LogEntry:
+    """RoundSettled of the first round, as the indexer hands it on."""
+    args = {"job_id": 1, "round": 0, "batch": 0, "last": True, "receipts": 2, "total": 1}
+    return LogEntry(name="RoundSettled", args=args, block=12, block_hash=TX, tx_hash=TX, log_index=0, timestamp=1_800_000_000)
+
+
+def report(batch: Batch, state: str, **changes: object) -> None:
+    """The sender's word on the batch's transaction."""
+    intent = Intent(key=batch.intent_key, state=state, **{"tx_hash": TX, **changes})
+    services.record_intent(intent)
 
 
 @pytest.fixture
@@ -71,10 +85,10 @@ def test_an_attestor_does_not_sign_for_a_wrong_quality(aggregated: Round) -> Non
 def test_the_chains_word_makes_a_payment_final_once(aggregated: Round, job: Job) -> None:  # noqa: F811
     batch = services.build_batch(round_id=aggregated.pk)
     tasks.attest(batch.pk)
-    services.record_intent(key=batch.intent_key, state="sent", tx_hash="0x" + "ab" * 32, block=None, reason="")
+    report(batch, "sent")
     assert set(Payment.objects.values_list("state", flat=True)) == {"sent"}
-    services.record_settlement(chain_job_id=1, number=0, tx_hash="0x" + "ab" * 32, block=12)
-    services.record_intent(key=batch.intent_key, state="included", tx_hash="0x" + "ab" * 32, block=12, reason="")
+    services.record_settlement(settled_log())
+    report(batch, "included", block=12)
     assert set(Payment.objects.values_list("state", flat=True)) == {"final"}
     aggregated.refresh_from_db()
     assert aggregated.state == Round.State.SETTLED
@@ -86,7 +100,7 @@ def test_a_stopped_job_is_closed_when_its_last_round_is_final(aggregated: Round,
     Job.objects.filter(pk=job.pk).update(state=Job.State.STOPPED, spent=sum(p.amount for p in Payment.objects.all()))
     services.close_if_settled(job_id=job.pk)
     assert not Intent.objects.filter(kind="closeJob").exists(), "a payment is still under way"
-    services.record_settlement(chain_job_id=1, number=0, tx_hash="0x" + "ab" * 32, block=12)
+    services.record_settlement(settled_log())
     services.close_if_settled(job_id=job.pk)
     services.close_if_settled(job_id=job.pk)
     assert Intent.objects.filter(key__startswith="close:").count() == 1
@@ -95,7 +109,7 @@ def test_a_stopped_job_is_closed_when_its_last_round_is_final(aggregated: Round,
 def test_a_reverted_settlement_says_why(aggregated: Round) -> None:
     batch = services.build_batch(round_id=aggregated.pk)
     tasks.attest(batch.pk)
-    services.record_intent(key=batch.intent_key, state="failed", tx_hash="", block=None, reason="EscrowExceeded")
+    report(batch, "failed", reason="EscrowExceeded")
     payment = Payment.objects.first()
     assert (payment.state, payment.reason) == ("failed", "EscrowExceeded")
     assert Node.objects.get(pk=1).earned == 0
