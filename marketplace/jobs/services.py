@@ -33,10 +33,14 @@ def announce(job: Job, type: str) -> None:
     emit(type, topics=topics_of(job), changes={"job": job_json(job)}, refs={"job_id": job.pk})
 
 
+def round_cost(spec: JobSpec, *, rate: int) -> int:
+    """Base units if every node of one round is paid in full at `rate`."""
+    return reward(units=spec.units_per_round, rate=rate, quality=QUALITY_ONE) * spec.rounds.nodes
+
+
 def worst_case_cost(spec: JobSpec, *, rate: int) -> int:
-    """Base units if every node of every round is paid in full at `rate`."""
-    one = reward(units=spec.units_per_round, rate=rate, quality=QUALITY_ONE)
-    return one * spec.rounds.nodes * spec.rounds.rounds
+    """Base units if every round costs the most it can."""
+    return round_cost(spec, rate=rate) * spec.rounds.rounds
 
 
 def draft_job(*, requester: str, name: str, spec: JobSpec, max_rate: int, escrow: int) -> Job:
@@ -45,7 +49,7 @@ def draft_job(*, requester: str, name: str, spec: JobSpec, max_rate: int, escrow
     Raises HyperGPUError `job.underfunded` when the escrow cannot pay one full round, `spec.invalid` for files that are
     not here.
     """
-    one_round = worst_case_cost(spec, rate=max_rate) // spec.rounds.rounds
+    one_round = round_cost(spec, rate=max_rate)
     if escrow < one_round:
         raise HyperGPUError(
             "job.underfunded",

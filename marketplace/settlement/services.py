@@ -13,6 +13,7 @@ from marketplace.chain.models import Intent
 from marketplace.chain.projections import LogEntry
 from marketplace.chain.services import domain, enqueue
 from marketplace.events.services import emit
+from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
 from marketplace.operators.models import Node
 from marketplace.settlement.models import Attestation, Batch, Closure, Payment
@@ -108,6 +109,8 @@ def queue(batch: Batch, *, signatures: list[str]) -> None:
 
 
 def fail(batch: Batch, *, reason: str) -> None:
+    """The chain or an attestor will not have this batch. Later rounds cannot settle past it, so the job ends."""
+    jobs.end(job_id=batch.round.job_id, state=Job.State.FAILED, reason=f"Round {batch.round.number} cannot be settled: {reason}")
     Batch.objects.filter(pk=batch.pk).update(state=Batch.State.FAILED, reason=reason[:300])
     move_payments(batch, Batch.State.FAILED, reason=reason[:300])
 

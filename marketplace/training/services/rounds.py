@@ -70,6 +70,9 @@ def open_round(*, job_id: int) -> Round | None:
     if job.state != Job.State.RUNNING or Round.objects.filter(job=job, number=job.round).exists():
         return None
     spec = job.parsed_spec
+    if not escrow_covers_next_round(job):
+        jobs.end(job_id=job.pk, state=Job.State.STOPPED, reason="The escrow does not cover another round.")
+        return None
     seats = seat_bidders(job=job)[: spec.rounds.nodes]
     if len(seats) < spec.rounds.quorum:
         jobs.explain(
@@ -104,6 +107,14 @@ def open_round(*, job_id: int) -> Round | None:
             refs={"round_id": round_.pk},
         )
     return round_
+
+
+def escrow_covers_next_round(job: Job) -> bool:
+    """Whether what is spent, the most that unsettled rounds can cost and the most of one more fit in the escrow: work that
+    could not be paid must not begin."""
+    unsettled = Round.objects.filter(job=job, state__in=[Round.State.AGGREGATING, Round.State.AGGREGATED]).count()
+    most = jobs.round_cost(job.parsed_spec, rate=int(job.max_rate))
+    return bool(job.spent + (unsettled + 1) * most <= job.escrow)
 
 
 def close_round_if_complete(*, round_id: int) -> bool:

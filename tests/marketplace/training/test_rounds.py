@@ -145,3 +145,11 @@ def test_the_cheapest_bids_are_taken(db: None) -> None:
     Job.objects.filter(pk=job.pk).update(state=Job.State.RUNNING)
     rounds.open_round(job_id=job.pk)
     assert set(Seat.objects.values_list("node_id", flat=True)) == {2, 3}
+
+
+def test_a_round_that_could_not_be_paid_does_not_open(job: Job) -> None:
+    Job.objects.filter(pk=job.pk).update(spent=job.escrow - 1)
+    Round.objects.filter(job=job).delete()
+    assert rounds.open_round(job_id=job.pk) is None
+    job.refresh_from_db()
+    assert (job.state, job.reason) == (Job.State.STOPPED, "The escrow does not cover another round.")
