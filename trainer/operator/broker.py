@@ -12,6 +12,8 @@ from typing import Any
 
 from celery import Celery
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 RUN_WORK_ORDER = "hypergpu.run_work_order"
 QUEUE = "gpu"
@@ -41,7 +43,8 @@ def make_app(socket: Path) -> Celery:
 
 
 def connect(socket: Path) -> Redis:
-    return Redis(unix_socket_path=str(socket), decode_responses=True, socket_timeout=10)
+    """A client that fails at once: the answer to a broker that is gone is a new one, not patience."""
+    return Redis(unix_socket_path=str(socket), decode_responses=True, socket_timeout=10, retry=Retry(NoBackoff(), 0))
 
 
 class Updates:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,6 +17,7 @@ import psutil
 from trainer.operator.config import write_json
 
 MAX_LOG_BYTES = 5_000_000
+WATCH_SECONDS = 0.5
 
 
 def start_child(command: Sequence[str], *, log: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -61,3 +65,12 @@ def kill_remembered(path: Path) -> list[int]:
             continue
     path.unlink()
     return ended
+
+
+def end_with_parent(parent: int, sibling: int) -> None:
+    """For a thread of a child: end this process, and `sibling`, which cannot watch, as soon as the parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    with suppress(ProcessLookupError):
+        os.kill(sibling, signal.SIGKILL)
+    os._exit(1)

@@ -57,7 +57,7 @@ RESIDENTS: dict[int, Resident] = {}
 """By job id, oldest use first. One task runs at a time (solo pool), so nothing else touches it."""
 
 
-class ReportedTask(Task):  # type: ignore[misc]
+class ReportedTask(Task):
     """A task whose failure, of whatever kind, reaches the agent and leaves no half-trained state."""
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
@@ -66,7 +66,7 @@ class ReportedTask(Task):  # type: ignore[misc]
         updates_of(self).post({"failed": error.as_json()})
 
 
-@shared_task(bind=True, base=ReportedTask, name=RUN_WORK_ORDER)  # type: ignore[untyped-decorator]
+@shared_task(bind=True, base=ReportedTask, name=RUN_WORK_ORDER)
 def run_work_order(self: Task, *, order: dict[str, Any], home: str, paths: dict[str, Any]) -> None:
     """`paths`: {"base": file, "data": {role: file}} in the agent's cache. Posts {"done": WorkResult} or {"stopped"}."""
     updates = updates_of(self)

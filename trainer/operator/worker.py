@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -17,17 +13,7 @@ from celery.signals import worker_ready
 from trainer.operator.benchmark import device_facts
 from trainer.operator.broker import QUEUE, READY, connect, make_app
 from trainer.operator.config import Home
-
-WATCH_SECONDS = 0.5
-
-
-def end_with_parent(parent: int, broker_pid: int) -> None:
-    """End this process and the broker as soon as the agent is gone: its children never outlive it."""
-    while os.getppid() == parent:
-        time.sleep(WATCH_SECONDS)
-    with suppress(ProcessLookupError):
-        os.kill(broker_pid, signal.SIGKILL)
-    os._exit(1)
+from trainer.operator.processes import end_with_parent
 
 
 def main() -> None:
@@ -43,7 +29,7 @@ def main() -> None:
         torch.set_num_threads(max(1, options.threads))
     facts = device_facts(Home(Path(options.home)))
 
-    @worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    @worker_ready.connect(weak=False)
     def announce(**_: object) -> None:
         connect(options.socket).rpush(READY, json.dumps(facts))
 

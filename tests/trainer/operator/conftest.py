@@ -20,7 +20,7 @@ from trainer.operator.identity import address_of, load_or_create_key
 torch.set_num_threads(1)
 
 
-def wait_until(fact: Callable[[], object], *, seconds: float = 20) -> None:
+def wait_until(fact: Callable[[], object], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not fact():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -100,7 +100,7 @@ class FakeCoordinator:
             self.changed.notify_all()
         return slot
 
-    def until(self, fact: Callable[[], Any], *, seconds: float = 30) -> Any:
+    def until(self, fact: Callable[[], Any], *, seconds: float = 120) -> Any:
         """Wait for a fact about what the agent did."""
         with self.changed:
             assert self.changed.wait_for(fact, timeout=seconds), "the agent did not do it in time"
@@ -128,9 +128,8 @@ class FakeCoordinator:
         slot.heartbeats.append(body)
         if slot.cancel:
             slot.is_over = True
-        return 200, {
-            "cancel": slot.cancel, "reason": "the round is closed" if slot.cancel else None, "lease_seconds": 10, "deadline_seconds": 60,
-        }  # fmt: skip
+        reason = "the round is closed" if slot.cancel else None
+        return 200, {"cancel": slot.cancel, "reason": reason, "lease_seconds": 10, "deadline_seconds": 60}
 
     def commit(self, slot: Slot, body: dict[str, Any]) -> tuple[int, Any]:
         slot.committed = body

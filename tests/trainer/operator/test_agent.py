@@ -18,14 +18,14 @@ from trainer.diloco.encoding import decode
 from trainer.models import model_shapes
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.eip712 import recover
-from trainer.protocol.spec import DataSpec, JobSpec, parse_spec
+from trainer.protocol.spec import DataSpec, parse_spec
 from trainer.protocol.types import Receipt
 
 pytestmark = pytest.mark.processes
 
 QUICK = parse_spec({"inner": {"steps": 20, "batch_size": 16}})
-SLOW = parse_spec({"model": {"config": {"hidden": [512, 512]}}, "inner": {"steps": 600, "batch_size": 64}})
-ENDLESS = parse_spec({"model": {"config": {"hidden": [512, 512]}}, "inner": {"steps": 10_000, "batch_size": 256}})
+SLOW = parse_spec({"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 600, "batch_size": 64}})
+ENDLESS = parse_spec({"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 10_000, "batch_size": 256}})
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +119,16 @@ def test_given_an_agent_killed_in_the_middle_then_nothing_of_it_survives_and_its
     children = agent.children()
     agent.process.kill()
     agent.process.wait()
-    until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), seconds=3)
+    until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), seconds=10)
     agent.start()
     coordinator.until(lambda: slot.receipt)
 
     assert slot.fence == 2 and slot.receipt["fence"] == 2
 
 
-def test_given_a_fence_that_went_stale_then_the_work_is_dropped_unreported_and_other_work_is_done(agent, coordinator, offer, until):
+def test_given_a_fence_that_went_stale_then_the_work_is_dropped_unreported_and_other_work_is_done(
+    agent, coordinator, offer, until
+):
     dropped = agent.events("order.dropped")
     slot = offer(ENDLESS)
     coordinator.until(lambda: slot.step > 0)
@@ -167,7 +169,7 @@ def test_given_a_worker_that_does_not_stop_when_cancelled_then_it_is_replaced(ag
 
 def test_given_a_web_server_that_is_down_in_the_middle_then_the_order_still_ends(agent, coordinator, offer, until):
     unreachable = agent.events("coordinator.unreachable")
-    slot = offer(QUICK if coordinator.server is None else SLOW)
+    slot = offer(SLOW)
     coordinator.until(lambda: slot.step > 0)
     coordinator.stop()
     until(lambda: agent.events("coordinator.unreachable") > unreachable)
@@ -184,7 +186,7 @@ def test_given_sigterm_in_the_middle_of_an_order_then_it_is_given_back_and_every
     started = time.monotonic()
 
     assert agent.stop() == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     assert slot.failure["code"] == "agent.stopped"
     assert not any(child.is_running() for child in children)
 
