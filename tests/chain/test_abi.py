@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from eth_abi.abi import decode, encode
 from eth_utils.address import to_checksum_address
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from web3 import Web3
 
 from marketplace.chain import abi
-from marketplace.chain.values import plain, raw, snake
+from marketplace.chain.values import plain, raw, snake, types
 from trainer.protocol.errors import HyperGPUError
+
+# The first call of each coder is slow, and the machine may be busy: time says nothing here.
+unhurried = settings(deadline=None, max_examples=50)
+REFERENCE = Web3().eth.contract(abi=abi.compiled("market")["abi"])
 
 bytes32 = st.binary(min_size=32, max_size=32)
 address = st.binary(min_size=20, max_size=20).map(lambda body: to_checksum_address(body))
@@ -27,15 +32,17 @@ def hexed(value: bytes) -> str:
     return "0x" + value.hex()
 
 
+@unhurried
 @given(job=st.integers(0, 2**256 - 1), offers=st.lists(bids, max_size=4), signatures=st.lists(st.binary(max_size=70), max_size=4))
 def test_structs_encode_as_web3_does_whether_lists_or_dicts(job: int, offers: list[Any], signatures: list[bytes]) -> None:
-    expected = Web3().eth.contract(abi=abi.compiled("market")["abi"]).encode_abi("takeBids", [job, offers, signatures])
+    expected = REFERENCE.encode_abi("takeBids", [job, offers, signatures])
     named = [dict(zip(BID_FIELDS, offer, strict=True)) for offer in offers]
     snaked = [{snake(name): value for name, value in offer.items()} for offer in named]
     for form in ([list(offer) for offer in offers], named, snaked):
         assert abi.encode_call("market", "takeBids", [job, form, [hexed(s) for s in signatures]]) == expected
 
 
+@unhurried
 @given(
     job=st.integers(0, 2**64),
     base=bytes32,
@@ -45,7 +52,7 @@ def test_structs_encode_as_web3_does_whether_lists_or_dicts(job: int, offers: li
 )
 def test_a_settlement_encodes_as_web3_does(job: int, base: bytes, receipts: bytes, last: bool, signature: bytes) -> None:
     args = [job, 3, 0, last, base, receipts, base, [signature]]
-    expected = Web3().eth.contract(abi=abi.compiled("market")["abi"]).encode_abi("settleRound", args)
+    expected = REFERENCE.encode_abi("settleRound", args)
     hexadecimal = [hexed(a) if isinstance(a, bytes) else a for a in args[:-1]]
     assert abi.encode_call("market", "settleRound", [*hexadecimal, [hexed(signature)]]) == expected
 
@@ -64,10 +71,11 @@ value = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@unhurried
 @given(st.lists(value, max_size=3))
 def test_plain_values_come_back_as_they_went(values: list[Any]) -> None:
-    encoded = abi.encode(abi.types([COMPONENT]), [raw(COMPONENT, values)])
-    assert plain(COMPONENT, abi.decode(abi.types([COMPONENT]), encoded)[0]) == values
+    encoded = encode(types([COMPONENT]), [raw(COMPONENT, values)])
+    assert plain(COMPONENT, decode(types([COMPONENT]), encoded)[0]) == values
 
 
 @pytest.mark.parametrize("short", ["0x", "0x12", "0x" + "12" * 31, "0x" + "12" * 33])
@@ -81,8 +89,8 @@ def test_a_hash_of_the_wrong_length_is_refused_instead_of_padded(short: str) -> 
     ("data", "words"),
     [
         ("0x", "reverted without a reason"),
-        ("0x08c379a0" + abi.encode(["string"], ["paused"]).hex(), "paused"),
-        ("0x4e487b71" + abi.encode(["uint256"], [0x11]).hex(), "panic: arithmetic overflow"),
+        ("0x08c379a0" + encode(["string"], ["paused"]).hex(), "paused"),
+        ("0x4e487b71" + encode(["uint256"], [0x11]).hex(), "panic: arithmetic overflow"),
         ("0xdeadbeef00", "reverted with unknown error 0xdeadbeef"),
         ("0x08c379a000", "reverted with malformed data 0x08c379a0"),
     ],
@@ -94,12 +102,12 @@ def test_reverts_are_told_in_words(data: str, words: str) -> None:
 @pytest.mark.parametrize("contract", ["market", "token"])
 def test_each_custom_error_is_told_by_its_name(contract: abi.Contract) -> None:
     for name, entry in abi.entries(contract, "error").items():
-        kinds = abi.types(entry["inputs"])
+        kinds = types(entry["inputs"])
         zeros = [
             b"\0" * 32 if kind == "bytes32" else "0x" + "00" * 20 if kind == "address" else "" if kind == "string" else 0
             for kind in kinds
         ]
-        told = abi.decode_error("0x" + (abi.hash_of(entry)[:4] + abi.encode(kinds, zeros)).hex())
+        told = abi.decode_error("0x" + (abi.hash_of(entry)[:4] + encode(kinds, zeros)).hex())
         assert told.startswith(f"{name}(")
 
 

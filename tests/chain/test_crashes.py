@@ -74,7 +74,7 @@ def test_a_sender_killed_at_any_step_sends_each_promise_once(chain: Chain, monke
     chain.drive(all_in("final", *(intent for intent, _ in promises)))
     assert [balance(to) for _, to in promises] == [1, 1]
     assert chain.sent_transactions() == 2
-    assert sorted(Intent.objects.values_list("nonce", flat=True)) == [0, 1]
+    assert set(Intent.objects.values_list("nonce", flat=True)) == {0, 1}
     assert SenderAccount.objects.get().next_nonce == 2
 
 
@@ -123,7 +123,7 @@ def test_two_senders_at_once_never_give_two_nonces_to_one_intent(chain: Chain) -
     for thread in threads:
         thread.join(60)
     assert not errors
-    assert sorted(Intent.objects.values_list("nonce", flat=True)) == list(range(12))
+    assert set(Intent.objects.values_list("nonce", flat=True)) == set(range(12))
     chain.drive(all_in("final", *(intent for intent, _ in promises)))
     assert [balance(to) for _, to in promises] == [1] * 12
     assert chain.sent_transactions() == 12

@@ -14,7 +14,8 @@ from marketplace.chain import indexer, projections, windows
 from marketplace.chain.indexer import index_once
 from marketplace.chain.models import ChainLog, Cursor
 from marketplace.chain.projections import LogEntry
-from marketplace.chain.rpc import Call, Rpc
+from marketplace.chain.rpc import Call, Rpc, rpc
+from marketplace.chain.sequences import follows
 from marketplace.chain.wallet import send
 from tests.chain.conftest import Chain
 from trainer.protocol.errors import HyperGPUError
@@ -125,7 +126,7 @@ def test_two_indexers_apply_a_window_once(chain: Chain, jobs: Callable[[int], li
     jobs(1)
     index_once()
     jobs(1)
-    node, cursor = indexer.rpc(), Cursor.objects.get()
+    node, cursor = rpc(), Cursor.objects.get()
     window = windows.read_window(node, cursor, chain.env.market_address)
     assert window is not None
     told = len(seen)
@@ -261,4 +262,4 @@ def test_a_projection_of_an_event_that_never_comes_is_refused() -> None:
     ],
 )
 def test_settled_rounds_count_without_gaps(before: dict[str, Any] | None, args: dict[str, Any], fits: bool) -> None:
-    assert indexer.follows(args, before, "rounds:1") is fits
+    assert follows(args, before, "rounds:1") is fits

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from eth_account import Account
+from eth_typing import HexStr
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -35,7 +36,7 @@ def test_a_plain_key_is_refused_on_mainnet() -> None:
 
 def test_a_keystore_with_its_password_signs_on_mainnet(tmp_path: Path) -> None:
     path = tmp_path / "sender.json"
-    path.write_text(json.dumps(Account.encrypt(KEY, "open sesame", iterations=2)))
+    path.write_text(json.dumps(Account.encrypt(HexStr(KEY), "open sesame", iterations=2)))
     path.with_name("sender.json.password").write_text("open sesame\n")
     signer = KeySigner(SecretStr(f"keystore:{path}"), chain_id=143)
     raw = signer.sign_transaction({name: value for name, value in TRANSACTION.items() if name != "to"})

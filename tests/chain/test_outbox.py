@@ -256,10 +256,11 @@ def test_an_intent_whose_block_was_replaced_by_another_with_it_is_tracked_there(
     track_receipts()
     before = Intent.objects.get()
     raw = Attempt.objects.get().raw
-    chain.anvil.ask("anvil_reorg", 2, [[raw, 1]])
+    chain.anvil.ask("anvil_reorg", 2, [[raw, 0]])
     track_receipts()
     after = Intent.objects.get()
     assert after.state == "included" and after.block_hash != before.block_hash
+    assert after.block == (before.block or 0) - 1
     chain.drive(all_in("final", intent))
     assert balance(to) == 1
 
