@@ -16,7 +16,10 @@ export default defineConfig({
       output: {
         codeSplitting: {
           groups: [
-            { name: 'chain', test: /node_modules[\\/](viem|wagmi|@wagmi|ox|abitype|@noble|@scure|mipd|zustand|eventemitter3)/ },
+            {
+              name: 'chain',
+              test: /node_modules[\\/](viem|wagmi|@wagmi|ox|abitype|@noble|@scure|mipd|zustand|eventemitter3)/,
+            },
             { name: 'react', test: /node_modules[\\/](react|react-dom|react-router|scheduler|@tanstack)/ },
           ],
         },

@@ -41,7 +41,11 @@ async function call<T>(method: string, path: string, { body, raw, headers, signa
     });
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
-    throw new ApiError('page.unreachable', 'The HyperGPU server cannot be reached. Check your connection; the page keeps trying.', 0);
+    throw new ApiError(
+      'page.unreachable',
+      'The HyperGPU server cannot be reached. Check your connection; the page keeps trying.',
+      0,
+    );
   }
   if (!response.ok) throw await refusal(response);
   return (await response.json()) as T;
@@ -51,7 +55,11 @@ async function call<T>(method: string, path: string, { body, raw, headers, signa
 async function refusal(response: Response): Promise<ApiError> {
   const value: unknown = await response.json().catch(() => null);
   if (value && typeof value === 'object' && 'code' in value && 'message' in value) {
-    const { code, message, data } = value as { code: string; message: string; data?: Record<string, unknown> };
+    const { code, message, data } = value as {
+      code: string;
+      message: string;
+      data?: Record<string, unknown>;
+    };
     return new ApiError(code, message, response.status, data);
   }
   return new ApiError(

@@ -156,7 +156,13 @@ export type JobSpec = {
   seed: number;
   model: { architecture: Architecture; config: Record<string, unknown> };
   data: { kind: DataKind; files: Record<string, string>; sequence_length: number };
-  inner: { steps: number; batch_size: number; learning_rate: number; weight_decay: number; clip_norm: number };
+  inner: {
+    steps: number;
+    batch_size: number;
+    learning_rate: number;
+    weight_decay: number;
+    clip_norm: number;
+  };
   outer: { optimizer: 'sgd' | 'nesterov'; learning_rate: number; momentum: number };
   encoding: { kind: 'dense' | 'int8' | 'topk'; chunk: number; k: number; error_decay: number };
   aggregation: { rule: 'geometric_median' | 'weighted_mean'; gate_tolerance: number; clip_factor: number };
@@ -165,7 +171,9 @@ export type JobSpec = {
 };
 
 /** A specification as a requester writes it: what is left out takes its default. */
-export type PartialSpec = { [Section in keyof JobSpec]?: JobSpec[Section] extends object ? Partial<JobSpec[Section]> : JobSpec[Section] };
+export type PartialSpec = {
+  [Section in keyof JobSpec]?: JobSpec[Section] extends object ? Partial<JobSpec[Section]> : JobSpec[Section];
+};
 
 export type Network = {
   version: string;
@@ -252,6 +260,13 @@ export type Changes = {
   bids?: Bid[];
 };
 
-export type EventRecord = { topic: string; epoch: string; seq: number; type: string; at: string; changes: Changes };
+export type EventRecord = {
+  topic: string;
+  epoch: string;
+  seq: number;
+  type: string;
+  at: string;
+  changes: Changes;
+};
 
 export type EventPage = { epoch: string; seq: number; events: EventRecord[] };

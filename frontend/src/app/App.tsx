@@ -17,10 +17,18 @@ import { NotFoundPage } from './pages/NotFoundPage';
 import { Shell } from './Shell';
 
 const JobPage = lazy(() => import('./pages/JobPage').then((module) => ({ default: module.JobPage })));
-const NewJobPage = lazy(() => import('./pages/NewJobPage').then((module) => ({ default: module.NewJobPage })));
-const OperatePage = lazy(() => import('./pages/OperatePage').then((module) => ({ default: module.OperatePage })));
-const OperatorsPage = lazy(() => import('./pages/OperatorsPage').then((module) => ({ default: module.OperatorsPage })));
-const OperatorPage = lazy(() => import('./pages/OperatorPage').then((module) => ({ default: module.OperatorPage })));
+const NewJobPage = lazy(() =>
+  import('./pages/NewJobPage').then((module) => ({ default: module.NewJobPage })),
+);
+const OperatePage = lazy(() =>
+  import('./pages/OperatePage').then((module) => ({ default: module.OperatePage })),
+);
+const OperatorsPage = lazy(() =>
+  import('./pages/OperatorsPage').then((module) => ({ default: module.OperatorsPage })),
+);
+const OperatorPage = lazy(() =>
+  import('./pages/OperatorPage').then((module) => ({ default: module.OperatorPage })),
+);
 
 export function App() {
   const [client] = useState(createQueryClient);
@@ -44,7 +52,9 @@ export function App() {
 /** Asking again is for what may pass; a refusal stays one. */
 function createQueryClient(): QueryClient {
   const passing = (error: Error) => !(error instanceof ApiError) || error.status === 0 || error.status >= 500;
-  return new QueryClient({ defaultOptions: { queries: { retry: (count, error) => count < 3 && passing(error) } } });
+  return new QueryClient({
+    defaultOptions: { queries: { retry: (count, error) => count < 3 && passing(error) } },
+  });
 }
 
 /** Every page needs to know which chain it speaks of, so that is asked first. */

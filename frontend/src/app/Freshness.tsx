@@ -34,8 +34,12 @@ export function Freshness() {
   }
   return (
     <span data-testid="freshness" data-state="live">
-      <Chip tone="ok" title={`Round trip to the server: median of the last pings. Block: the newest that HyperGPU has read from ${network.chain.name}.`}>
-        live{link.rtt === null ? '' : ` · ${Math.max(1, Math.round(link.rtt))} ms`} · block {count(network.indexed_block)}
+      <Chip
+        tone="ok"
+        title={`Round trip to the server: median of the last pings. Block: the newest that HyperGPU has read from ${network.chain.name}.`}
+      >
+        live{link.rtt === null ? '' : ` · ${Math.max(1, Math.round(link.rtt))} ms`}
+        <span className="roomy"> · block {count(network.indexed_block)}</span>
       </Chip>
     </span>
   );

@@ -9,7 +9,9 @@ export function chainOf({ chain }: Network): Chain {
     name: chain.name,
     nativeCurrency: chain.currency ?? { name: 'Ether', symbol: 'ETH', decimals: 18 },
     rpcUrls: { default: { http: [chain.rpc_url] } },
-    blockExplorers: chain.explorer_url ? { default: { name: 'Explorer', url: chain.explorer_url } } : undefined,
+    blockExplorers: chain.explorer_url
+      ? { default: { name: 'Explorer', url: chain.explorer_url } }
+      : undefined,
     testnet: chain.test,
   });
 }

@@ -22,7 +22,8 @@ const token = (network: Network, functionName: string, args: readonly unknown[])
 });
 
 /** Allows the market to take exactly `amount`, never more. */
-export const approve = (network: Network, amount: bigint) => token(network, 'approve', [network.contracts.market, amount]);
+export const approve = (network: Network, amount: bigint) =>
+  token(network, 'approve', [network.contracts.market, amount]);
 
 /** Test networks only: the test token's mint is open to everybody. */
 export const mint = (network: Network, to: Address, amount: bigint) => token(network, 'mint', [to, amount]);

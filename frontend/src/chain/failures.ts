@@ -1,6 +1,11 @@
 /** What went wrong with a wallet or a transaction, in words that say what happened and what to do. */
 
-import { BaseError, ContractFunctionRevertedError, formatUnits as decimal, UserRejectedRequestError } from 'viem';
+import {
+  BaseError,
+  ContractFunctionRevertedError,
+  formatUnits as decimal,
+  UserRejectedRequestError,
+} from 'viem';
 
 export type Remedy = 'retry' | 'switch' | 'gas' | 'tokens' | null;
 export type Failure = { kind: FailureKind; title: string; body: string; remedy: Remedy };
@@ -25,10 +30,18 @@ export function failure(kind: FailureKind, title: string, body: string, remedy: 
 
 export const FAILURES = {
   declined: failure('declined', 'You declined the request', 'Nothing was sent.'),
-  busy: failure('busy', 'Your wallet already has a request open', 'Open the wallet and answer it to continue.'),
+  busy: failure(
+    'busy',
+    'Your wallet already has a request open',
+    'Open the wallet and answer it to continue.',
+  ),
   locked: failure('locked', 'Your wallet is locked', 'Unlock it, then try again.'),
   disconnected: failure('disconnected', 'No wallet is connected', 'Connect a wallet, then try again.'),
-  cancelled: failure('cancelled', 'You cancelled this transaction', 'Another one took its place. Nothing happened here.'),
+  cancelled: failure(
+    'cancelled',
+    'You cancelled this transaction',
+    'Another one took its place. Nothing happened here.',
+  ),
   unreachable: failure(
     'unreachable',
     'The chain cannot be reached',
@@ -37,12 +50,22 @@ export const FAILURES = {
 } as const;
 
 export function wrongChain(wanted: string): Failure {
-  return failure('chain', 'Your wallet is on another chain', `HyperGPU settles on ${wanted} here. Nothing was sent.`, 'switch');
+  return failure(
+    'chain',
+    'Your wallet is on another chain',
+    `HyperGPU settles on ${wanted} here. Nothing was sent.`,
+    'switch',
+  );
 }
 
 export function noGas(needed: bigint, held: bigint, symbol: string): Failure {
   const missing = decimal(needed - held, 18).replace(/(\.\d{0,5}).*/, '$1');
-  return failure('gas', 'Not enough for gas', `You need about ${missing} ${symbol} more. Your tokens are not affected.`, 'gas');
+  return failure(
+    'gas',
+    'Not enough for gas',
+    `You need about ${missing} ${symbol} more. Your tokens are not affected.`,
+    'gas',
+  );
 }
 
 export function noTokens(needed: string, held: string): Failure {
@@ -57,21 +80,31 @@ export function describeFailure(error: unknown, { chain }: Facts): Failure {
   if (revert) return refused(revert);
   const code = codeOf(error);
   const text = textOf(error);
-  if (code === 4001 || findError(error, UserRejectedRequestError) || DECLINED.test(text)) return FAILURES.declined;
+  if (code === 4001 || findError(error, UserRejectedRequestError) || DECLINED.test(text))
+    return FAILURES.declined;
   if (code === -32002 || /already (pending|processing)|request already/i.test(text)) return FAILURES.busy;
   if (/wallet (is )?locked|device_locked|unlock/i.test(text)) return FAILURES.locked;
-  if (/chain.*(mismatch|does not match)|(switch|wrong) (the )?(chain|network)/i.test(text)) return wrongChain(chain);
+  if (/chain.*(mismatch|does not match)|(switch|wrong) (the )?(chain|network)/i.test(text))
+    return wrongChain(chain);
   if (/insufficient funds|exceeds (the )?balance of the account/i.test(text)) {
-    return failure('gas', 'Not enough for gas', 'Your account cannot pay the fee of this transaction.', 'gas');
+    return failure(
+      'gas',
+      'Not enough for gas',
+      'Your account cannot pay the fee of this transaction.',
+      'gas',
+    );
   }
   if (/connector not connected|not been authorized|unauthorized/i.test(text)) return FAILURES.disconnected;
-  if (/fetch failed|failed to fetch|http request failed|timed? ?out|network ?error|disconnected/i.test(text)) {
+  if (
+    /fetch failed|failed to fetch|http request failed|timed? ?out|network ?error|disconnected/i.test(text)
+  ) {
     return FAILURES.unreachable;
   }
   return failure('unknown', 'This did not work', text || 'The wallet gave no reason.');
 }
 
-const DECLINED = /user (rejected|denied|cancel)|rejected (the|by) (request|user)|denied transaction|action_rejected/i;
+const DECLINED =
+  /user (rejected|denied|cancel)|rejected (the|by) (request|user)|denied transaction|action_rejected/i;
 
 function findError<T extends Error>(error: unknown, kind: new (...args: never[]) => T): T | null {
   if (error instanceof kind) return error;
@@ -80,7 +113,11 @@ function findError<T extends Error>(error: unknown, kind: new (...args: never[])
 }
 
 function codeOf(error: unknown): number | null {
-  for (let cause = error, depth = 0; cause && depth < 8; cause = (cause as { cause?: unknown }).cause, depth++) {
+  for (
+    let cause = error, depth = 0;
+    cause && depth < 8;
+    cause = (cause as { cause?: unknown }).cause, depth++
+  ) {
     const code = (cause as { code?: unknown }).code;
     if (typeof code === 'number' && code !== -32603) return code;
   }
@@ -88,13 +125,15 @@ function codeOf(error: unknown): number | null {
 }
 
 function textOf(error: unknown): string {
-  if (error instanceof BaseError) return error.details ? `${error.shortMessage} ${error.details}` : error.shortMessage;
+  if (error instanceof BaseError)
+    return error.details ? `${error.shortMessage} ${error.details}` : error.shortMessage;
   return error instanceof Error ? error.message : String(error ?? '');
 }
 
 /** Custom errors of ComputeMarket and of the token, in words. Others are shown by name with their arguments. */
 const REASONS: Record<string, string> = {
-  InvalidPossession: 'The proof was not made by this hot key for your wallet. Run the delegate command again.',
+  InvalidPossession:
+    'The proof was not made by this hot key for your wallet. Run the delegate command again.',
   DelegationExpired: 'The proof has expired. Run the delegate command again.',
   HotKeyTaken: 'This hot key already belongs to a node.',
   HotKeyExpired: "The node's hot key has expired. Delegate a new one.",

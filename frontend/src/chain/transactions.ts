@@ -102,7 +102,16 @@ export async function sendTransaction(
   const startedAt = Date.now();
   const chain = network.chain.id;
   transactions.put({
-    key, title, chainId: chain, from, stage: 'preflight', hash: null, block: null, failure: null, note: null, startedAt,
+    key,
+    title,
+    chainId: chain,
+    from,
+    stage: 'preflight',
+    hash: null,
+    block: null,
+    failure: null,
+    note: null,
+    startedAt,
   });
   if (!address) return fail(key, FAILURES.disconnected);
   if (chainId !== chain) return fail(key, wrongChain(network.chain.name));
@@ -131,7 +140,12 @@ function publicClient(config: Config, chainId: number): PublicClient {
   return client as PublicClient;
 }
 
-async function missingGas(client: PublicClient, call: Call, account: Address, network: Network): Promise<Failure | null> {
+async function missingGas(
+  client: PublicClient,
+  call: Call,
+  account: Address,
+  network: Network,
+): Promise<Failure | null> {
   const [gas, price, held] = await Promise.all([
     client.estimateContractGas({ ...call, account }),
     client.getGasPrice(),
@@ -144,7 +158,8 @@ async function missingGas(client: PublicClient, call: Call, account: Address, ne
 /** Takes up everything that a reload interrupted. */
 export function resumeTransactions(config: Config, network: Network): void {
   for (const transaction of transactions.all().values()) {
-    if (isPending(transaction) && transaction.chainId === network.chain.id) void follow(config, network, transaction.key);
+    if (isPending(transaction) && transaction.chainId === network.chain.id)
+      void follow(config, network, transaction.key);
   }
 }
 
@@ -192,7 +207,11 @@ async function untilIncluded(client: PublicClient, key: string): Promise<boolean
 }
 
 function reverted(block: number): Failure {
-  return failure('reverted', 'Included, but refused', `The contract refused it in block ${block}; only gas was spent.`);
+  return failure(
+    'reverted',
+    'Included, but refused',
+    `The contract refused it in block ${block}; only gas was spent.`,
+  );
 }
 
 async function untilRecorded(client: PublicClient, network: Network, key: string): Promise<void> {
@@ -202,7 +221,8 @@ async function untilRecorded(client: PublicClient, network: Network, key: string
     if (!transaction || !isPending(transaction) || transaction.block === null || !transaction.hash) return;
     try {
       if (transaction.stage === 'included') await checkFinal(client, transaction);
-      else if ((await fetchNetwork()).indexed_block >= transaction.block) transactions.change(key, { stage: 'recorded', note: null });
+      else if ((await fetchNetwork()).indexed_block >= transaction.block)
+        transactions.change(key, { stage: 'recorded', note: null });
     } catch {
       // The chain or the server does not answer right now; the link's chip says so, and asking goes on.
     }
@@ -214,7 +234,11 @@ async function checkFinal(client: PublicClient, { key, hash, block }: Transactio
   const finalized = await client.getBlock({ blockTag: 'finalized' });
   const receipt = await client.getTransactionReceipt({ hash: hash as Hash }).catch(() => null);
   if (!receipt) {
-    transactions.change(key, { stage: 'sent', block: null, note: 'The chain took back the block that held it; waiting again.' });
+    transactions.change(key, {
+      stage: 'sent',
+      block: null,
+      note: 'The chain took back the block that held it; waiting again.',
+    });
     const included = await untilIncluded(client, key);
     if (!included) return;
   } else if (Number(finalized.number) >= (block as number)) {

@@ -1,6 +1,14 @@
 /** The EIP-712 messages that the page shows, checks or lets a wallet sign; the same types as trainer/protocol and the contract. */
 
-import { type Address, encodePacked, type Hex, parseSignature, size, slice, type TypedDataDomain } from 'viem';
+import {
+  type Address,
+  encodePacked,
+  type Hex,
+  parseSignature,
+  size,
+  slice,
+  type TypedDataDomain,
+} from 'viem';
 import type { Network } from '@/api/types';
 
 export const TYPES = {
@@ -52,7 +60,9 @@ export const TYPES = {
 } as const;
 
 /** Where a signature counts: one chain and one ComputeMarket. */
-export function domainOf(network: Network): TypedDataDomain & { chainId: number; verifyingContract: Address } {
+export function domainOf(
+  network: Network,
+): TypedDataDomain & { chainId: number; verifyingContract: Address } {
   return {
     name: 'HyperGPU',
     version: '1',
@@ -61,7 +71,13 @@ export function domainOf(network: Network): TypedDataDomain & { chainId: number;
   };
 }
 
-export type SettledReceipt = { nodeId: number; units: bigint; quality: number; artifact: Hex; signature: Hex };
+export type SettledReceipt = {
+  nodeId: number;
+  units: bigint;
+  quality: number;
+  artifact: Hex;
+  signature: Hex;
+};
 
 /** Receipts as `settleRound` reads them: nodeId, units, quality, artifact, r, s, v; 111 bytes each, big endian. */
 export function packReceipts(receipts: readonly SettledReceipt[]): Hex {

@@ -8,6 +8,8 @@ export type Column<Row> = {
   number?: boolean;
   /** The cell that heads the card on a narrow screen. */
   lead?: boolean;
+  /** Takes a whole line of that card. */
+  wide?: boolean;
 };
 
 type Props<Row> = {
@@ -21,10 +23,14 @@ type Props<Row> = {
   limit?: number;
 };
 
+const NARROW_LIMIT = 8;
+const narrow = () => matchMedia('(max-width: 760px)').matches;
+
 /** A table that turns into labelled cards on a phone. Its caption names it for screen readers. */
 export function DataTable<Row>({ caption, columns, rows, id, rowProps, foot, limit = 40 }: Props<Row>) {
   const [all, setAll] = useState(false);
-  const shown = all ? rows : rows.slice(0, limit);
+  const most = narrow() ? Math.min(limit, NARROW_LIMIT) : limit;
+  const shown = all ? rows : rows.slice(0, most);
   return (
     <>
       <div className="table-wrap">
@@ -46,7 +52,7 @@ export function DataTable<Row>({ caption, columns, rows, id, rowProps, foot, lim
                   <td
                     key={column.key}
                     data-label={typeof column.label === 'string' ? column.label : column.key}
-                    className={[column.number ? 'number' : '', column.lead ? 'lead' : ''].join(' ').trim() || undefined}
+                    className={cellClass(column)}
                   >
                     {column.cell(row)}
                   </td>
@@ -56,16 +62,20 @@ export function DataTable<Row>({ caption, columns, rows, id, rowProps, foot, lim
           </tbody>
         </table>
       </div>
-      {foot || rows.length > limit ? (
+      {foot || rows.length > most ? (
         <div className="table-foot">
           <span>{foot}</span>
-          {rows.length > limit ? (
+          {rows.length > most ? (
             <button type="button" className="link" onClick={() => setAll(!all)}>
-              {all ? `Show the newest ${limit}` : `Show all ${plural(rows.length, 'row')}`}
+              {all ? `Show the first ${most}` : `Show all ${plural(rows.length, 'row')}`}
             </button>
           ) : null}
         </div>
       ) : null}
     </>
   );
+}
+
+function cellClass<Row>({ number, lead, wide }: Column<Row>): string | undefined {
+  return [number && 'number', lead && 'lead', wide && 'wide'].filter(Boolean).join(' ') || undefined;
 }

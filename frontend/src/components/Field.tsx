@@ -3,7 +3,14 @@ import { type InputHTMLAttributes, type ReactNode, type SelectHTMLAttributes, us
 type Shared = { label: string; hint?: ReactNode; error?: ReactNode; unit?: string; whole?: boolean };
 
 /** A labelled input whose hint and error are announced with it. */
-export function Field({ label, hint, error, unit, whole, ...input }: Shared & InputHTMLAttributes<HTMLInputElement>) {
+export function Field({
+  label,
+  hint,
+  error,
+  unit,
+  whole,
+  ...input
+}: Shared & InputHTMLAttributes<HTMLInputElement>) {
   const id = useId();
   const element = (
     <input

@@ -19,6 +19,8 @@ type Props = {
   xLabel: string;
   formatX: (x: number) => string;
   formatY: (y: number) => string;
+  /** Ticks lie `step` apart. */
+  formatTick: (y: number, step: number) => string;
   /** Charts with the same key share their crosshair. */
   sync?: string;
   /** A span of x to light up. */
@@ -50,7 +52,9 @@ export function LineChart(props: Props) {
     const chart = new uPlot(options(element, latest, setReadout), tabulate(latest.current.lines), element);
     chart.over.setAttribute('aria-hidden', 'true');
     plot.current = chart;
-    const observer = new ResizeObserver(() => chart.setSize({ width: element.clientWidth, height: latest.current.height }));
+    const observer = new ResizeObserver(() =>
+      chart.setSize({ width: element.clientWidth, height: latest.current.height }),
+    );
     observer.observe(element);
     return () => {
       observer.disconnect();
@@ -83,48 +87,87 @@ export function LineChart(props: Props) {
 
   return (
     <div className="stack tight">
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: the crosshair is moved by arrow keys */}
       {/* biome-ignore lint/a11y/useSemanticElements: a group of a canvas and its readout has no element of its own */}
-      <div ref={box} className="chart" role="group" aria-label={name} aria-describedby={id} tabIndex={0} onKeyDown={onKeyDown} style={{ minHeight: height }} />
+      <div
+        ref={box}
+        className="chart"
+        role="group"
+        aria-label={name}
+        aria-describedby={id}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: the crosshair is moved by arrow keys
+        tabIndex={0}
+        onKeyDown={onKeyDown}
+        style={{ minHeight: height }}
+      />
       <p id={id} className="visually-hidden">
         {summary}
       </p>
       <p className="chart-readout" aria-live="polite">
-        {readout || ' '}
+        {readout}
       </p>
     </div>
   );
 }
 
-function options(element: HTMLElement, latest: { current: Props }, setReadout: (text: string) => void): uPlot.Options {
+function options(
+  element: HTMLElement,
+  latest: { current: Props },
+  setReadout: (text: string) => void,
+): uPlot.Options {
   const { lines, height, sync, xLabel } = latest.current;
   const css = (name: string) => getComputedStyle(element).getPropertyValue(name).trim();
-  const axis = { stroke: css('--muted'), grid: { stroke: css('--line'), width: 1 }, ticks: { stroke: css('--line'), size: 4 } };
+  const axis = {
+    stroke: css('--muted'),
+    grid: { stroke: css('--line'), width: 1 },
+    ticks: { stroke: css('--line'), size: 4 },
+  };
   const font = '11.5px system-ui, sans-serif';
   return {
     width: Math.max(200, element.clientWidth),
     height,
     padding: [10, 12, 0, 0],
     legend: { show: false },
-    cursor: { y: false, drag: { x: false, y: false }, sync: sync ? { key: sync } : undefined, points: { size: 7 } },
+    cursor: {
+      y: false,
+      drag: { x: false, y: false },
+      sync: sync ? { key: sync } : undefined,
+      points: { size: 7 },
+    },
     scales: {
       x: { time: false, range: (_, min, max) => latest.current.xRange ?? [min, max === min ? min + 1 : max] },
       y: { range: (_, min, max) => padded(min, max) },
     },
     axes: [
-      { ...axis, font, size: 46, label: xLabel, labelFont: font, labelSize: 18, space: 46, values: (_, ticks) => ticks.map((x) => latest.current.formatX(x)) },
-      { ...axis, font, size: 54, values: (_, ticks) => ticks.map((y) => latest.current.formatY(y)) },
+      {
+        ...axis,
+        font,
+        size: 28,
+        label: xLabel,
+        labelFont: font,
+        labelSize: 20,
+        labelGap: 0,
+        space: 46,
+        values: (_, ticks) => ticks.map((x) => latest.current.formatX(x)),
+      },
+      {
+        ...axis,
+        font,
+        size: 50,
+        values: (_, ticks, __, ___, step) => ticks.map((y) => latest.current.formatTick(y, step)),
+      },
     ],
     series: [
       {},
-      ...lines.map((line): uPlot.Series => ({
-        label: line.label,
-        stroke: css(line.color),
-        alpha: line.bold || line.dashed ? 1 : 0.5,
-        width: line.bold ? 2.4 : 1.3,
-        dash: line.dashed ? [5, 4] : undefined,
-        points: line.bold ? { show: true, size: 6, fill: css(line.color) } : { show: false },
-      })),
+      ...lines.map(
+        (line): uPlot.Series => ({
+          label: line.label,
+          stroke: css(line.color),
+          alpha: line.bold || line.dashed ? 1 : 0.6,
+          width: line.bold ? 2.2 : 1.3,
+          dash: line.dashed ? [5, 4] : undefined,
+          points: line.bold ? { show: true, size: 6, fill: css(line.color) } : { show: false },
+        }),
+      ),
     ],
     hooks: {
       drawClear: [(chart) => drawHighlight(chart, latest.current.highlight ?? null, css('--accent-soft'))],
@@ -132,7 +175,8 @@ function options(element: HTMLElement, latest: { current: Props }, setReadout: (
       ready: [
         (chart) => {
           chart.over.addEventListener('click', () => {
-            if (chart.cursor.left !== undefined) latest.current.onPick?.(chart.posToVal(chart.cursor.left, 'x'));
+            if (chart.cursor.left !== undefined)
+              latest.current.onPick?.(chart.posToVal(chart.cursor.left, 'x'));
           });
         },
       ],
@@ -170,7 +214,12 @@ function describeCursor(chart: uPlot, { lines, formatX, formatY, xLabel }: Props
 /** One x column for all lines: undefined where a line has no point (drawn across), null where it breaks. */
 function tabulate(lines: readonly Line[]): uPlot.AlignedData {
   const tables = lines.map((line): uPlot.AlignedData => [line.points.x, line.points.y]);
-  return tables.length ? uPlot.join(tables, lines.map(() => [2, 2])) : [[]];
+  return tables.length
+    ? uPlot.join(
+        tables,
+        lines.map(() => [2, 2]),
+      )
+    : [[]];
 }
 
 function useDark(): boolean {

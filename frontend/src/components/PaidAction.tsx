@@ -45,7 +45,11 @@ export function PaidAction({ id, amount, title, call, testId, disabled }: Props)
     try {
       const { data } = await funds.refetch();
       const enough = amount === 0n || (data?.[1] ?? 0n) >= amount;
-      const request = { key: `allow ${id}`, title: `Allow exactly ${money(amount)}`, call: approve(network, amount) };
+      const request = {
+        key: `allow ${id}`,
+        title: `Allow exactly ${money(amount)}`,
+        call: approve(network, amount),
+      };
       if (enough || (await send(request))) await send({ key: id, title, call });
       await funds.refetch();
     } finally {
@@ -65,7 +69,11 @@ export function PaidAction({ id, amount, title, call, testId, disabled }: Props)
         </ol>
       ) : null}
       {short ? (
-        <Notice tone="warn" title={noTokens('', '').title} action={<GetTestTokens to={wallet.address} most={whole(amount, network.token.decimals)} />}>
+        <Notice
+          tone="warn"
+          title={noTokens('', '').title}
+          action={<GetTestTokens to={wallet.address} most={whole(amount, network.token.decimals)} />}
+        >
           {noTokens(money(amount), money(funds.balance ?? 0n)).body}
         </Notice>
       ) : null}
@@ -83,7 +91,9 @@ export function PaidAction({ id, amount, title, call, testId, disabled }: Props)
       >
         {pending ? 'In progress…' : title}
       </button>
-      {allowing && !(acting && allowing.stage === 'recorded') ? <TransactionPanel id={`allow ${id}`} retry={run} /> : null}
+      {allowing && !(acting && allowing.stage === 'recorded') ? (
+        <TransactionPanel id={`allow ${id}`} retry={run} />
+      ) : null}
       <TransactionPanel id={id} retry={run} />
       <TransactionPanel id={`mint ${wallet.address}`} />
     </div>

@@ -13,10 +13,23 @@ export function Sparkline({ values, label, width = 130, height = 34 }: Props) {
     ((points.x[index] as number) / last) * width,
     height - 3 - (((points.y[index] as number) - low) / span) * (height - 6),
   ];
-  const path = points.x.map((_, index) => place(index).map((value) => value.toFixed(1)).join(',')).join(' ');
+  const path = points.x
+    .map((_, index) =>
+      place(index)
+        .map((value) => value.toFixed(1))
+        .join(','),
+    )
+    .join(' ');
   const [x, y] = place(points.x.length - 1);
   return (
-    <svg className="sparkline" width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={label}>
+    <svg
+      className="sparkline"
+      width={width}
+      height={height}
+      viewBox={`0 0 ${width} ${height}`}
+      role="img"
+      aria-label={label}
+    >
       <polyline points={path} fill="none" stroke="var(--accent)" strokeWidth="1.8" strokeLinejoin="round" />
       <circle cx={x} cy={y} r="2.8" fill="var(--accent)" />
     </svg>

@@ -24,7 +24,13 @@ export function GetTestTokens({ to, most = 1_000n }: { to: Address; most?: bigin
     setBusy(false);
   };
   return (
-    <button type="button" className="button small" disabled={busy} onClick={get} data-testid="get-test-tokens">
+    <button
+      type="button"
+      className="button small"
+      disabled={busy}
+      onClick={get}
+      data-testid="get-test-tokens"
+    >
       {busy ? 'Getting test tokens…' : `Get ${most} test ${network.token.symbol}`}
     </button>
   );
@@ -46,7 +52,13 @@ export function GetTestGas({ to }: { to: Address }) {
   };
   if (state === 'done') return <span className="small">You have test gas now: try again.</span>;
   return (
-    <button type="button" className="button small" disabled={state === 'busy'} onClick={get} data-testid="get-test-gas">
+    <button
+      type="button"
+      className="button small"
+      disabled={state === 'busy'}
+      onClick={get}
+      data-testid="get-test-gas"
+    >
       {state === 'failed' ? 'This chain gives no gas' : 'Get test gas'}
     </button>
   );

@@ -61,7 +61,11 @@ export function TransactionPanel({ id, retry }: Props) {
       </p>
       {note ? <p className="small muted">{note}</p> : null}
       {failure ? (
-        <Notice tone={failure.kind === 'declined' ? 'warn' : 'bad'} title={failure.title} action={<Remedy transaction={transaction} retry={retry} />}>
+        <Notice
+          tone={failure.kind === 'declined' ? 'warn' : 'bad'}
+          title={failure.title}
+          action={<Remedy transaction={transaction} retry={retry} />}
+        >
           {failure.body}
         </Notice>
       ) : null}
@@ -84,7 +88,9 @@ function Remedy({ transaction: { key, failure }, retry }: { transaction: Transac
     <>
       {failure.remedy === 'switch' ? <SwitchChain /> : null}
       {failure.remedy === 'gas' && wallet.address ? <GetTestGas to={wallet.address} /> : null}
-      {failure.remedy === 'tokens' && wallet.address ? <GetTestTokens to={wallet.address as Address} /> : null}
+      {failure.remedy === 'tokens' && wallet.address ? (
+        <GetTestTokens to={wallet.address as Address} />
+      ) : null}
       {retry ? (
         <button type="button" className="button small" onClick={retry}>
           Try again
@@ -103,10 +109,17 @@ export function SwitchChain() {
   const { mutate, isPending, error } = useSwitchChain();
   return (
     <>
-      <button type="button" className="button small primary" disabled={isPending} onClick={() => mutate({ chainId: chain.id })}>
+      <button
+        type="button"
+        className="button small primary"
+        disabled={isPending}
+        onClick={() => mutate({ chainId: chain.id })}
+      >
         Switch to {chain.name}
       </button>
-      {error ? <span className="small">The wallet did not switch. Choose chain {chain.id} in it by hand.</span> : null}
+      {error ? (
+        <span className="small">The wallet did not switch. Choose chain {chain.id} in it by hand.</span>
+      ) : null}
     </>
   );
 }

@@ -9,10 +9,23 @@ import { CheckIcon, CopyIcon } from './icons';
 
 export type Tone = 'plain' | 'info' | 'ok' | 'warn' | 'bad';
 
-type ChipProps = { tone?: Tone; beat?: boolean; hollow?: boolean; dot?: boolean; title?: string; children: ReactNode };
+type ChipProps = {
+  tone?: Tone;
+  beat?: boolean;
+  hollow?: boolean;
+  dot?: boolean;
+  title?: string;
+  children: ReactNode;
+};
 
 export function Chip({ tone = 'plain', beat, hollow, dot = true, title, children }: ChipProps) {
-  const names = ['chip', tone === 'plain' ? '' : tone, beat ? 'beat' : '', hollow ? 'hollow' : '', dot ? '' : 'plain'];
+  const names = [
+    'chip',
+    tone === 'plain' ? '' : tone,
+    beat ? 'beat' : '',
+    hollow ? 'hollow' : '',
+    dot ? '' : 'plain',
+  ];
   return (
     <span className={names.filter(Boolean).join(' ')} title={title}>
       {children}
@@ -61,9 +74,17 @@ export function Num({ value, unit, source, at, title }: NumProps) {
 }
 
 /** An exact token amount. `aligned` shows all decimals, the trailing zeros dimmed, so that columns line up. */
-export function Amount({ base, aligned, bare }: { base: string | bigint; aligned?: boolean; bare?: boolean }) {
+export function Amount({
+  base,
+  aligned,
+  bare,
+}: {
+  base: string | bigint;
+  aligned?: boolean;
+  bare?: boolean;
+}) {
   const { token } = useNetwork();
-  const unit = bare ? null : ` ${token.symbol}`;
+  const unit = bare ? null : `\u00a0${token.symbol}`;
   const exact = formatUnits(base, token.decimals);
   if (!aligned) {
     return (
@@ -125,13 +146,29 @@ export function CopyButton({ text, label }: { text: string; label: string }) {
     );
   };
   return (
-    <button type="button" className="icon-button" onClick={copy} aria-label={copied ? 'Copied' : `Copy ${label}`} title={`Copy ${label}`}>
+    <button
+      type="button"
+      className="icon-button"
+      onClick={copy}
+      aria-label={copied ? 'Copied' : `Copy ${label}`}
+      title={`Copy ${label}`}
+    >
       {copied ? <CheckIcon /> : <CopyIcon />}
     </button>
   );
 }
 
-export function Hash({ value, label = 'hash', head = 8, tail = 6 }: { value: string; label?: string; head?: number; tail?: number }) {
+export function Hash({
+  value,
+  label = 'hash',
+  head = 8,
+  tail = 6,
+}: {
+  value: string;
+  label?: string;
+  head?: number;
+  tail?: number;
+}) {
   return (
     <span className="address">
       <span className="hash" title={value}>
@@ -166,7 +203,15 @@ export function Skeleton({ height, width = '100%' }: { height: number; width?: n
   return <div className="skeleton" style={{ height, width }} />;
 }
 
-export function Empty({ title, children, action }: { title: string; children?: ReactNode; action?: ReactNode }) {
+export function Empty({
+  title,
+  children,
+  action,
+}: {
+  title: string;
+  children?: ReactNode;
+  action?: ReactNode;
+}) {
   return (
     <div className="empty">
       <strong>{title}</strong>
@@ -176,7 +221,17 @@ export function Empty({ title, children, action }: { title: string; children?: R
   );
 }
 
-export function Panel({ title, aside, children, flush }: { title?: ReactNode; aside?: ReactNode; children: ReactNode; flush?: boolean }) {
+export function Panel({
+  title,
+  aside,
+  children,
+  flush,
+}: {
+  title?: ReactNode;
+  aside?: ReactNode;
+  children: ReactNode;
+  flush?: boolean;
+}) {
   return (
     <section className="panel">
       {title ? (

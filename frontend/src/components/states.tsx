@@ -6,11 +6,20 @@ import { Chip, type Tone } from './basics';
 type Telling = { label: string; tone: Tone; meaning: string; beat?: boolean; hollow?: boolean };
 
 const JOB: Record<JobState, Telling> = {
-  draft: { label: 'draft', tone: 'plain', meaning: 'Waits for its escrow on chain. Nothing runs before.', hollow: true },
+  draft: {
+    label: 'draft',
+    tone: 'plain',
+    meaning: 'Waits for its escrow on chain. Nothing runs before.',
+    hollow: true,
+  },
   funded: { label: 'funded', tone: 'info', meaning: 'The escrow is final; nodes are being seated.' },
   running: { label: 'running', tone: 'info', meaning: 'Nodes are training it.', beat: true },
   completed: { label: 'completed', tone: 'ok', meaning: 'Training is done; the last payments are settling.' },
-  closed: { label: 'closed', tone: 'ok', meaning: 'Everything is paid, and what was left went back to the requester.' },
+  closed: {
+    label: 'closed',
+    tone: 'ok',
+    meaning: 'Everything is paid, and what was left went back to the requester.',
+  },
   stopped: { label: 'stopped', tone: 'warn', meaning: 'The requester stopped it.' },
   failed: { label: 'failed', tone: 'bad', meaning: 'It could not go on.' },
 };
@@ -19,13 +28,28 @@ const NODE: Record<NodeState, Telling> = {
   online: { label: 'online', tone: 'ok', meaning: 'Its agent was heard from in the last moments.' },
   stale: { label: 'stale', tone: 'warn', meaning: 'Its agent missed its last heartbeats.' },
   offline: { label: 'offline', tone: 'bad', meaning: 'Its agent has not been heard from.', hollow: true },
-  registered: { label: 'registered', tone: 'plain', meaning: 'Registered on chain; its agent has not reported yet.', hollow: true },
+  registered: {
+    label: 'registered',
+    tone: 'plain',
+    meaning: 'Registered on chain; its agent has not reported yet.',
+    hollow: true,
+  },
   retired: { label: 'retired', tone: 'plain', meaning: 'Takes no more work.', hollow: true },
 };
 
 const PAYMENT: Record<PaymentState, Telling> = {
-  attesting: { label: 'attesting', tone: 'plain', meaning: 'Attestors are signing its quality.', hollow: true },
-  queued: { label: 'queued', tone: 'plain', meaning: 'Waits for the settlement transaction of its round.', hollow: true },
+  attesting: {
+    label: 'attesting',
+    tone: 'plain',
+    meaning: 'Attestors are signing its quality.',
+    hollow: true,
+  },
+  queued: {
+    label: 'queued',
+    tone: 'plain',
+    meaning: 'Waits for the settlement transaction of its round.',
+    hollow: true,
+  },
   sent: { label: 'sent', tone: 'info', meaning: 'The transaction is on its way to a block.', beat: true },
   included: { label: 'included', tone: 'info', meaning: 'In a block that is not final yet.' },
   final: { label: 'final', tone: 'ok', meaning: 'Credited on chain for good.' },
@@ -34,8 +58,16 @@ const PAYMENT: Record<PaymentState, Telling> = {
 
 const CONTRIBUTION: Record<Contribution['state'], Telling> = {
   received: { label: 'scoring', tone: 'info', meaning: 'Handed in; being checked and scored.', beat: true },
-  accepted: { label: 'accepted', tone: 'ok', meaning: 'Passed the checks; its payment follows when the round closes.' },
-  rejected: { label: 'rejected', tone: 'bad', meaning: 'Refused; it is not paid and did not touch the model.' },
+  accepted: {
+    label: 'accepted',
+    tone: 'ok',
+    meaning: 'Passed the checks; its payment follows when the round closes.',
+  },
+  rejected: {
+    label: 'rejected',
+    tone: 'bad',
+    meaning: 'Refused; it is not paid and did not touch the model.',
+  },
 };
 
 function Told({ telling: { label, tone, meaning, beat, hollow } }: { telling: Telling }) {
@@ -53,8 +85,12 @@ function telling<State extends string>(table: Record<State, Telling>, state: Sta
 
 export const JobStateChip = ({ state }: { state: JobState }) => <Told telling={telling(JOB, state)} />;
 export const NodeStateChip = ({ state }: { state: NodeState }) => <Told telling={telling(NODE, state)} />;
-export const PaymentStateChip = ({ state }: { state: PaymentState }) => <Told telling={telling(PAYMENT, state)} />;
-export const ContributionStateChip = ({ state }: { state: Contribution['state'] }) => <Told telling={telling(CONTRIBUTION, state)} />;
+export const PaymentStateChip = ({ state }: { state: PaymentState }) => (
+  <Told telling={telling(PAYMENT, state)} />
+);
+export const ContributionStateChip = ({ state }: { state: Contribution['state'] }) => (
+  <Told telling={telling(CONTRIBUTION, state)} />
+);
 
 export const jobMeaning = (state: JobState) => telling(JOB, state).meaning;
 

@@ -1,28 +1,35 @@
 /** Numbers, times and hashes as people read them. Thin spaces group digits; nothing turns into an exponent. */
 
+/** Narrow no-break space, between groups of digits. */
+export const THIN = '\u202f';
+/** No-break space, between a number and its unit. */
+const NB = '\u00a0';
+
 export function count(value: number): string {
   return Math.trunc(value)
     .toString()
-    .replace(/\B(?=(\d{3})+(?!\d))/g, ' ');
+    .replace(/\B(?=(\d{3})+(?!\d))/g, THIN);
 }
 
 /** A loss with as many decimals as tell neighbours apart. */
 export function loss(value: number): string {
   if (!Number.isFinite(value)) return String(value);
-  return value.toFixed(Math.abs(value) >= 100 ? 1 : Math.abs(value) >= 10 ? 2 : Math.abs(value) >= 0.01 ? 3 : 5);
+  return value.toFixed(
+    Math.abs(value) >= 100 ? 1 : Math.abs(value) >= 10 ? 2 : Math.abs(value) >= 0.01 ? 3 : 5,
+  );
 }
 
 export function accuracy(value: number): string {
-  return `${(value * 100).toFixed(value > 0.99 && value < 1 ? 2 : 1)} %`;
+  return `${(value * 100).toFixed(value > 0.99 && value < 1 ? 2 : 1)}${NB}%`;
 }
 
 /** Basis points as a percentage. */
 export function quality(basisPoints: number): string {
-  return `${(basisPoints / 100).toFixed(basisPoints % 100 ? 2 : 0)} %`;
+  return `${(basisPoints / 100).toFixed(basisPoints % 100 ? 2 : 0)}${NB}%`;
 }
 
 export function bytes(value: number): string {
-  if (value < 1000) return `${value} B`;
+  if (value < 1000) return `${value}${NB}B`;
   const units = ['kB', 'MB', 'GB', 'TB'];
   let scaled = value;
   let unit = -1;
@@ -30,35 +37,35 @@ export function bytes(value: number): string {
     scaled /= 1000;
     unit++;
   }
-  return `${scaled.toFixed(scaled >= 100 ? 0 : 1)} ${units[unit]}`;
+  return `${scaled.toFixed(scaled >= 100 ? 0 : 1)}${NB}${units[unit]}`;
 }
 
 export function milliseconds(value: number): string {
-  return value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
+  return value < 10 ? `${value.toFixed(1)}${NB}ms` : `${Math.round(value)}${NB}ms`;
 }
 
 /** A span in its two largest units: "48 s", "3 min 20 s", "2 h 5 min". */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
-  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
-  if (whole < 60) return `${whole} s`;
+  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)}${NB}s`;
+  if (whole < 60) return `${whole}${NB}s`;
   if (whole < 3600) return join(Math.floor(whole / 60), 'min', whole % 60, 's');
   if (whole < 86_400) return join(Math.floor(whole / 3600), 'h', Math.floor((whole % 3600) / 60), 'min');
   return join(Math.floor(whole / 86_400), 'd', Math.floor((whole % 86_400) / 3600), 'h');
 }
 
 function join(large: number, largeUnit: string, small: number, smallUnit: string): string {
-  return small ? `${large} ${largeUnit} ${small} ${smallUnit}` : `${large} ${largeUnit}`;
+  return small ? `${large}${NB}${largeUnit} ${small}${NB}${smallUnit}` : `${large}${NB}${largeUnit}`;
 }
 
 /** A span in its largest unit, for ages: "just now", "12 s", "4 min", "3 h", "2 d". */
 export function age(milliseconds: number): string {
   const seconds = Math.floor(milliseconds / 1000);
   if (seconds < 2) return 'just now';
-  if (seconds < 60) return `${seconds} s ago`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
-  return `${Math.floor(seconds / 86_400)} d ago`;
+  if (seconds < 60) return `${seconds}${NB}s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}${NB}min ago`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}${NB}h ago`;
+  return `${Math.floor(seconds / 86_400)}${NB}d ago`;
 }
 
 /** The middle of a hash or an address left out. */
@@ -76,4 +83,5 @@ const date = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle
 export const clockTime = (at: string | number) => clock.format(new Date(at));
 export const localTime = (at: string | number) => date.format(new Date(at));
 /** The same instant in UTC, for titles. */
-export const utcTime = (at: string | number) => `${new Date(at).toISOString().replace('T', ' ').slice(0, 19)} UTC`;
+export const utcTime = (at: string | number) =>
+  `${new Date(at).toISOString().replace('T', ' ').slice(0, 19)} UTC`;

@@ -1,10 +1,12 @@
 /** Token amounts: whole numbers of base units from end to end, never a float, never an exponent. */
 
+import { THIN } from './format';
+
 /** The exact decimal of `base` units, with at least `least` decimals and no further trailing zeros. */
 export function formatUnits(base: string | bigint, decimals: number, least = 2): string {
   const value = BigInt(base);
   const digits = (value < 0n ? -value : value).toString().padStart(decimals + 1, '0');
-  const whole = digits.slice(0, digits.length - decimals).replace(/\B(?=(\d{3})+(?!\d))/g, ' ');
+  const whole = digits.slice(0, digits.length - decimals).replace(/\B(?=(\d{3})+(?!\d))/g, THIN);
   const fraction = digits.slice(digits.length - decimals);
   const kept = fraction.replace(/0+$/, '').padEnd(Math.min(least, decimals), '0');
   return `${value < 0n ? '−' : ''}${whole}${kept ? `.${kept}` : ''}`;
@@ -12,7 +14,7 @@ export function formatUnits(base: string | bigint, decimals: number, least = 2):
 
 /** Base units of a decimal that a person typed; null when it is none, is negative or has too many decimals. */
 export function parseUnits(text: string, decimals: number): bigint | null {
-  const match = /^(\d{1,60})?(?:[.,](\d*))?$/.exec(text.replace(/[\s   ]/g, ''));
+  const match = /^(\d{1,60})?(?:[.,](\d*))?$/.exec(text.replace(/\s/g, ''));
   if (!match || (match[1] === undefined && !match[2])) return null;
   const fraction = match[2] ?? '';
   if (fraction.length > decimals) return null;

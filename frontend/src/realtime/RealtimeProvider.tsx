@@ -73,8 +73,11 @@ export function useTopics(sources: readonly TopicSource[]): LiveTopic[] {
   const cache = useRef<{ views: TopicView[]; result: LiveTopic[] }>({ views: [], result: [] });
   return useSyncExternalStore(subscribe, () => {
     const views = drivers.map((driver) => driver.view);
-    const same = views.length === cache.current.views.length && views.every((view, at) => view === cache.current.views[at]);
-    if (!same) cache.current = { views, result: drivers.map((driver) => ({ ...driver.view, retry: driver.retry })) };
+    const same =
+      views.length === cache.current.views.length &&
+      views.every((view, at) => view === cache.current.views[at]);
+    if (!same)
+      cache.current = { views, result: drivers.map((driver) => ({ ...driver.view, retry: driver.retry })) };
     return cache.current.result;
   });
 }

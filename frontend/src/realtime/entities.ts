@@ -4,7 +4,17 @@
  * `applyEvent` upserts whole entities by id, so applying an event equals fetching again.
  */
 
-import type { Assignment, Bid, Changes, Contribution, EventRecord, Job, Node, Payment, Round } from '@/api/types';
+import type {
+  Assignment,
+  Bid,
+  Changes,
+  Contribution,
+  EventRecord,
+  Job,
+  Node,
+  Payment,
+  Round,
+} from '@/api/types';
 
 export type EntityOf = {
   jobs: Job;
@@ -18,7 +28,15 @@ export type EntityOf = {
 export type Kind = keyof EntityOf;
 export type Entities = { readonly [K in Kind]: ReadonlyMap<number, EntityOf[K]> };
 
-export const KINDS: readonly Kind[] = ['jobs', 'rounds', 'assignments', 'contributions', 'nodes', 'payments', 'bids'];
+export const KINDS: readonly Kind[] = [
+  'jobs',
+  'rounds',
+  'assignments',
+  'contributions',
+  'nodes',
+  'payments',
+  'bids',
+];
 
 export const NOTHING: Entities = {
   jobs: new Map(),

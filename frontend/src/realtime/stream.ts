@@ -34,11 +34,21 @@ export type Input =
   | { type: 'snapshot'; fetch: number; data: Entities; position: StreamPosition }
   | { type: 'behind' };
 
-export type Effect = { type: 'subscribe'; since: { epoch: string; seq: number } | null } | { type: 'fetch'; fetch: number };
+export type Effect =
+  | { type: 'subscribe'; since: { epoch: string; seq: number } | null }
+  | { type: 'fetch'; fetch: number };
 
 export type Step = { state: StreamState; effects: Effect[] };
 
-export const START: StreamState = { phase: 'idle', data: null, epoch: null, seq: 0, head: 0, buffer: [], fetch: 0 };
+export const START: StreamState = {
+  phase: 'idle',
+  data: null,
+  epoch: null,
+  seq: 0,
+  head: 0,
+  buffer: [],
+  fetch: 0,
+};
 
 /** More than a snapshot's worth of buffered events means that something is wrong: fetch again instead of growing. */
 const BUFFER_LIMIT = 5_000;
@@ -54,7 +64,10 @@ export function step(state: StreamState, input: Input): Step {
     case 'pub':
       return published(state, input.event);
     case 'gauge':
-      return { state: state.data ? { ...state, data: applyGauge(state.data, input.gauge) } : state, effects: [] };
+      return {
+        state: state.data ? { ...state, data: applyGauge(state.data, input.gauge) } : state,
+        effects: [],
+      };
     case 'resync':
     case 'behind':
       return state.phase === 'idle' ? { state, effects: [] } : fetchAgain(state, []);

@@ -83,7 +83,8 @@ export class TopicDriver {
 
   private received(frame: ServerFrame): void {
     if (!('topic' in frame) || frame.topic !== this.topic) return;
-    if (frame.op === 'sub_ok') this.push({ type: 'sub_ok', mode: frame.mode, epoch: frame.epoch, seq: frame.seq });
+    if (frame.op === 'sub_ok')
+      this.push({ type: 'sub_ok', mode: frame.mode, epoch: frame.epoch, seq: frame.seq });
     else if (frame.op === 'pub') this.push({ type: 'pub', event: frame });
     else if (frame.op === 'gauge') this.push({ type: 'gauge', gauge: frame });
     else if (frame.op === 'resync') this.push({ type: 'resync' });
@@ -143,7 +144,10 @@ export class TopicDriver {
       const { epoch, seq, phase } = this.state;
       const settle = () => this.audit();
       if (epoch === null || document.hidden) settle();
-      else fetchEvents(this.topic, seq).then((page) => this.audited(page, seq, phase === 'idle'), ignore).then(settle);
+      else
+        fetchEvents(this.topic, seq)
+          .then((page) => this.audited(page, seq, phase === 'idle'), ignore)
+          .then(settle);
     });
   }
 

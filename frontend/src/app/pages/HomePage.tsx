@@ -29,12 +29,18 @@ export function HomePage() {
   useTitle(running ? `${plural(running, 'job')} running` : '');
   return (
     <>
-      <div className="hero">
-        <h1>{running ? `Other people's GPUs are training ${plural(running, 'model')} right now.` : "Train neural networks on other people's GPUs."}</h1>
-        <p className="lede">
-          Every contribution is signed by the node that made it, scored on held-out data, and paid on chain by its quality, within seconds. Anyone
-          can recompute every payment.
-        </p>
+      <div className="page-head hero">
+        <div className="stack">
+          <h1>
+            {running
+              ? `Other people's GPUs are training ${plural(running, 'model')} right now.`
+              : "Train neural networks on other people's GPUs."}
+          </h1>
+          <p className="lede">
+            Every contribution is signed by the node that made it, scored on held-out data, and paid on chain
+            by its quality, within seconds. Anyone can recompute every payment.
+          </p>
+        </div>
         <div className="row">
           <Link className="button primary" to="/new">
             Train a model
@@ -45,11 +51,14 @@ export function HomePage() {
         </div>
       </div>
       <NetworkStrip nodes={nodes} ready={market.ready} />
-      {market.error && !market.ready ? <ErrorNotice error={market.error} title="The jobs cannot be read." retry={market.retry} /> : null}
+      {market.error && !market.ready ? (
+        <ErrorNotice error={market.error} title="The jobs cannot be read." retry={market.retry} />
+      ) : null}
       <div className="split">
         <section className="stack" aria-labelledby="jobs-heading">
           <h2 id="jobs-heading">Jobs</h2>
           <Jobs jobs={jobs} ready={market.ready} losses={lossesByJob(followed, details)} />
+          <HowItWorks />
         </section>
         <PaymentFeed
           payments={details.flatMap((detail) => [...detail.data.payments.values()])}
@@ -62,7 +71,39 @@ export function HomePage() {
   );
 }
 
-function Jobs({ jobs, ready, losses }: { jobs: readonly Job[]; ready: boolean; losses: Map<number, number[]> }) {
+/** The life of a contribution, for somebody who has never seen one. */
+function HowItWorks() {
+  return (
+    <Panel title="How it works">
+      <ol className="how">
+        <li>
+          <strong>Locked</strong>A requester locks the most that a job may cost. Until then nothing runs.
+        </li>
+        <li>
+          <strong>Trained</strong>Nodes with a stake and a bid train for some steps, and sign what they made.
+        </li>
+        <li>
+          <strong>Scored</strong>Each contribution is checked and scored on held-out data; good ones move the
+          model.
+        </li>
+        <li>
+          <strong>Paid</strong>The contract checks every signature and credits units × rate × quality. The
+          rest returns.
+        </li>
+      </ol>
+    </Panel>
+  );
+}
+
+function Jobs({
+  jobs,
+  ready,
+  losses,
+}: {
+  jobs: readonly Job[];
+  ready: boolean;
+  losses: Map<number, number[]>;
+}) {
   if (!ready) {
     return (
       <>
@@ -82,7 +123,8 @@ function Jobs({ jobs, ready, losses }: { jobs: readonly Job[]; ready: boolean; l
             </Link>
           }
         >
-          A job needs a name, a most that it may cost, and a wallet that locks it. It starts training seconds after the escrow is final.
+          A job needs a name, a most that it may cost, and a wallet that locks it. It starts training seconds
+          after the escrow is final.
         </Empty>
       </Panel>
     );
@@ -97,7 +139,9 @@ function Jobs({ jobs, ready, losses }: { jobs: readonly Job[]; ready: boolean; l
 }
 
 function lossesByJob(jobs: readonly Job[], details: readonly LiveTopic[]): Map<number, number[]> {
-  return new Map(jobs.map((job, index) => [job.id, details[index] ? evaluationLosses(job, details[index].data) : []]));
+  return new Map(
+    jobs.map((job, index) => [job.id, details[index] ? evaluationLosses(job, details[index].data) : []]),
+  );
 }
 
 function evaluationLosses(job: Job, { rounds }: Entities): number[] {

@@ -31,7 +31,10 @@ function LiveJob({ id }: { id: number }) {
   const [query, setQuery] = useSearchParams();
   const job = entities.jobs.get(id);
   const metric = job ? formatMetric(metricValue(job.metric, job.target.metric), job.target.metric) : '';
-  useTitle(job ? `${job.round}/${job.rounds} · ${metric} · ${job.name}` : `Job ${id}`, job ? (100 * job.round) / Math.max(1, job.rounds) : null);
+  useTitle(
+    job ? `${job.round}/${job.rounds} · ${metric} · ${job.name}` : `Job ${id}`,
+    job ? (100 * job.round) / Math.max(1, job.rounds) : null,
+  );
   // The chosen round is part of the address, so that a link to it can be shared.
   const round = query.has('round') ? Number(query.get('round')) : null;
   const pickRound = (number: number | null) => {
@@ -42,7 +45,11 @@ function LiveJob({ id }: { id: number }) {
   };
   if (!ready || !job) {
     if (error instanceof ApiError && error.status === 404) return <NotFoundPage />;
-    return error ? <ErrorNotice error={error} title="This job cannot be read." retry={topic.retry} /> : <Loading />;
+    return error ? (
+      <ErrorNotice error={error} title="This job cannot be read." retry={topic.retry} />
+    ) : (
+      <Loading />
+    );
   }
   const rounds = [...entities.rounds.values()];
   return (
@@ -73,7 +80,11 @@ function LiveJob({ id }: { id: number }) {
 function Tab({ name, tab }: { name: string; tab: string | null }) {
   const [query] = useSearchParams();
   return (
-    <Link to={tab ? `?tab=${tab}` : '?'} aria-current={query.get('tab') === tab ? 'page' : undefined} preventScrollReset>
+    <Link
+      to={tab ? `?tab=${tab}` : '?'}
+      aria-current={query.get('tab') === tab ? 'page' : undefined}
+      preventScrollReset
+    >
       {name}
     </Link>
   );

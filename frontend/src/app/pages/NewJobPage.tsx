@@ -26,7 +26,13 @@ export function NewJobPage() {
             : 'Say what to train and what it may cost at most. Nothing is spent before you lock the escrow in your wallet.'}
         </p>
       </div>
-      {draft ? <Fund id={draft} /> : like ? <NewLike id={like} /> : <NewJob like={null} gate={<Gate need="session">{null}</Gate>} />}
+      {draft ? (
+        <Fund id={draft} />
+      ) : like ? (
+        <NewLike id={like} />
+      ) : (
+        <NewJob like={null} gate={<Gate need="session">{null}</Gate>} />
+      )}
     </>
   );
 }
@@ -35,11 +41,19 @@ function Fund({ id }: { id: number }) {
   const { data, error, retry } = useTopic(jobTopic(id));
   const job = data.jobs.get(id);
   if (job) return <FundJob job={job} gate={(children) => <Gate need="wallet">{children}</Gate>} />;
-  return error ? <ErrorNotice error={error} title="The draft cannot be read." retry={retry} /> : <Skeleton height={280} />;
+  return error ? (
+    <ErrorNotice error={error} title="The draft cannot be read." retry={retry} />
+  ) : (
+    <Skeleton height={280} />
+  );
 }
 
 function NewLike({ id }: { id: number }) {
-  const { data, error } = useQuery({ queryKey: ['like', id], queryFn: () => fetchJob(id), staleTime: Number.POSITIVE_INFINITY });
+  const { data, error } = useQuery({
+    queryKey: ['like', id],
+    queryFn: () => fetchJob(id),
+    staleTime: Number.POSITIVE_INFINITY,
+  });
   if (data) return <NewJob like={data.job} gate={<Gate need="session">{null}</Gate>} />;
   return error ? <ErrorNotice error={error} /> : <Skeleton height={400} />;
 }

@@ -17,7 +17,8 @@ export function NotFoundPage() {
           </Link>
         }
       >
-        <code>{pathname}</code> names no page or job of this server, which settles on {chain.name} (chain {chain.id}).
+        <code>{pathname}</code> names no page or job of this server, which settles on {chain.name} (chain{' '}
+        {chain.id}).
       </Empty>
     </Panel>
   );

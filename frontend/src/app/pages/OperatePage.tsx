@@ -21,11 +21,16 @@ export function OperatePage() {
       <div className="stack tight">
         <h1>Earn with your GPU</h1>
         <p className="lede">
-          Your machine trains, signs what it made with a hot key, and is paid by quality, seconds after each round. Your wallet never touches the GPU
-          machine. The stake is <Amount base={network.min_stake} /> for each node.
+          Your machine trains, signs what it made with a hot key, and is paid by quality, seconds after each
+          round. Your wallet never touches the GPU machine. The stake is <Amount base={network.min_stake} />{' '}
+          for each node.
         </p>
       </div>
-      {wallet.address ? <Standing key={wallet.address} address={wallet.address} /> : <Steps operator={null} registered={0} />}
+      {wallet.address ? (
+        <Standing key={wallet.address} address={wallet.address} />
+      ) : (
+        <Steps operator={null} registered={0} />
+      )}
     </>
   );
 }
@@ -63,14 +68,22 @@ function Steps({ operator, registered }: { operator: Address | null; registered:
           </div>
         )}
       </Step>
-      <Step title="On the GPU machine, make a hot key for this wallet" state={signedIn ? 'active' : 'waiting'}>
+      <Step
+        title="On the GPU machine, make a hot key for this wallet"
+        state={signedIn ? 'active' : 'waiting'}
+      >
         <p className="muted small">
-          It creates a key that can only sign receipts, and prints a link that fills in the form below. Install first: <code>pip install ".[operator]"</code>
+          It creates a key that can only sign receipts, and prints a link that fills in the form below.
+          Install first: <code>pip install ".[operator]"</code>
         </p>
         <Command text={delegate} />
       </Step>
       <Step title="Register the node with its stake" state={signedIn ? 'active' : 'waiting'}>
-        {operator ? <RegisterNode key={registered} operator={operator} /> : <p className="muted small">Connect a wallet first.</p>}
+        {operator ? (
+          <RegisterNode key={registered} operator={operator} />
+        ) : (
+          <p className="muted small">Connect a wallet first.</p>
+        )}
       </Step>
       <Step title="Post a standing bid, then start the agent" state="waiting">
         <p className="muted small">
@@ -82,7 +95,15 @@ function Steps({ operator, registered }: { operator: Address | null; registered:
   );
 }
 
-function Step({ title, state, children }: { title: string; state: 'done' | 'active' | 'waiting'; children: ReactNode }) {
+function Step({
+  title,
+  state,
+  children,
+}: {
+  title: string;
+  state: 'done' | 'active' | 'waiting';
+  children: ReactNode;
+}) {
   return (
     <li className="panel" data-state={state}>
       <div className="stack">

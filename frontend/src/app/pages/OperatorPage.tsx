@@ -13,7 +13,11 @@ import { NotFoundPage } from './NotFoundPage';
 
 export function OperatorPage() {
   const { address = '' } = useParams();
-  return isAddress(address, { strict: false }) ? <LiveOperator key={address} address={address} /> : <NotFoundPage />;
+  return isAddress(address, { strict: false }) ? (
+    <LiveOperator key={address} address={address} />
+  ) : (
+    <NotFoundPage />
+  );
 }
 
 function LiveOperator({ address }: { address: string }) {
@@ -30,7 +34,9 @@ function LiveOperator({ address }: { address: string }) {
           <Address value={address} />
         </h1>
       </div>
-      {error && !ready ? <ErrorNotice error={error} title="This operator cannot be read." retry={retry} /> : null}
+      {error && !ready ? (
+        <ErrorNotice error={error} title="This operator cannot be read." retry={retry} />
+      ) : null}
       {ready ? (
         <>
           <OperatorMoney stake={nodes[0]?.stake ?? '0'} nodes={nodes} />

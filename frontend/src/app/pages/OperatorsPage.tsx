@@ -17,8 +17,8 @@ export function OperatorsPage() {
         <div className="stack tight">
           <h1>Operators</h1>
           <p className="lede">
-            Wallets that have staked and the nodes they run, one for each GPU. Speed and round trip are what the node measured; what it earned is on
-            chain.
+            Wallets that have staked and the nodes they run, one for each GPU. Speed and round trip are what
+            the node measured; what it earned is on chain.
           </p>
         </div>
         <Link className="button primary" to="/operate">

@@ -32,9 +32,17 @@ export function Account() {
   return (
     <>
       {session ? <AccountMenu session={session} /> : null}
-      <button type="button" className="button" data-testid="connect-wallet" disabled={!wallet.settled} onClick={show}>
+      <button
+        type="button"
+        className="button"
+        data-testid="connect-wallet"
+        disabled={!wallet.settled}
+        onClick={show}
+      >
         <WalletIcon />
-        Connect wallet
+        <span>
+          Connect<span className="roomy"> wallet</span>
+        </span>
       </button>
     </>
   );
@@ -57,10 +65,21 @@ function SignInButton({ testId, wide }: { testId: string; wide?: boolean }) {
   const { mutate, isPending, error, reset } = useSignIn();
   if (!wallet.address) return null;
   const address = wallet.address;
-  const told = error instanceof ApiError ? { title: 'Not signed in', body: error.message } : error ? describeFailure(error, { chain: chain.name }) : null;
+  const told =
+    error instanceof ApiError
+      ? { title: 'Not signed in', body: error.message }
+      : error
+        ? describeFailure(error, { chain: chain.name })
+        : null;
   return (
     <div className="menu">
-      <button type="button" className={wide ? 'button primary wide' : 'button primary'} data-testid={testId} disabled={isPending} onClick={() => mutate(address)}>
+      <button
+        type="button"
+        className={wide ? 'button primary wide' : 'button primary'}
+        data-testid={testId}
+        disabled={isPending}
+        onClick={() => mutate(address)}
+      >
         {isPending ? 'Confirm in your wallet…' : 'Sign in'}
       </button>
       {told ? (
@@ -94,7 +113,10 @@ function AccountMenu({ session }: { session: string | null }) {
   useEffect(() => {
     if (!open) return;
     const outside = (event: Event) => {
-      if (event instanceof KeyboardEvent ? event.key === 'Escape' : !box.current?.contains(event.target as Node)) setOpen(false);
+      if (
+        event instanceof KeyboardEvent ? event.key === 'Escape' : !box.current?.contains(event.target as Node)
+      )
+        setOpen(false);
     };
     document.addEventListener('pointerdown', outside);
     document.addEventListener('keydown', outside);
@@ -176,7 +198,13 @@ export function Gate({ need, children }: { need: 'wallet' | 'session'; children:
   const show = useWalletDialog();
   if (!wallet.address) {
     return (
-      <button type="button" className="button primary wide" data-testid="connect-wallet-here" disabled={!wallet.settled} onClick={show}>
+      <button
+        type="button"
+        className="button primary wide"
+        data-testid="connect-wallet-here"
+        disabled={!wallet.settled}
+        onClick={show}
+      >
         <WalletIcon />
         Connect a wallet to go on
       </button>

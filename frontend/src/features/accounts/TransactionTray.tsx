@@ -21,7 +21,13 @@ export function TransactionTray() {
   if (pending === 0 && !open) return null;
   return (
     <div className="menu" ref={box}>
-      <button type="button" className="button" aria-expanded={open} onClick={() => setOpen(!open)} data-testid="tray">
+      <button
+        type="button"
+        className="button"
+        aria-expanded={open}
+        onClick={() => setOpen(!open)}
+        data-testid="tray"
+      >
         <span className="chip info beat">{plural(pending, 'transaction')}</span>
       </button>
       {open ? (

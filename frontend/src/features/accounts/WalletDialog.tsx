@@ -39,15 +39,17 @@ function WalletList({ done }: { done: () => void }) {
   if (wallets.length === 0) {
     return (
       <p>
-        No wallet announced itself to this page. Install one in this browser, such as MetaMask or Rabby, and reload. Everything on HyperGPU
-        can be read without a wallet.
+        No wallet announced itself to this page. Install one in this browser, such as MetaMask or Rabby, and
+        reload. Everything on HyperGPU can be read without a wallet.
       </p>
     );
   }
   const failure = error ? describeFailure(error, { chain: chain.name }) : null;
   return (
     <>
-      <p className="muted small">Connecting shows this page your address. It signs nothing and moves no funds.</p>
+      <p className="muted small">
+        Connecting shows this page your address. It signs nothing and moves no funds.
+      </p>
       <ul className="wallets">
         {wallets.map((wallet) => (
           <li key={wallet.uid}>
@@ -66,7 +68,9 @@ function WalletList({ done }: { done: () => void }) {
                 </span>
               )}
               {wallet.name}
-              {isPending && variables?.connector === wallet ? <span className="muted small">waiting for the wallet…</span> : null}
+              {isPending && variables?.connector === wallet ? (
+                <span className="muted small">waiting for the wallet…</span>
+              ) : null}
             </button>
           </li>
         ))}

@@ -12,7 +12,14 @@ export const STATEMENT = 'Sign in to HyperGPU. This costs nothing and moves no f
 const VALID_MS = 5 * 60 * 1000;
 
 /** The text that the wallet shows and signs (ERC-4361). */
-export function signInMessage(facts: { address: Address; chainId: number; nonce: string; now: Date; origin: string; host: string }): string {
+export function signInMessage(facts: {
+  address: Address;
+  chainId: number;
+  nonce: string;
+  now: Date;
+  origin: string;
+  host: string;
+}): string {
   return createSiweMessage({
     domain: facts.host,
     address: facts.address,
@@ -35,7 +42,14 @@ export function useSignIn() {
     mutationFn: async (address: Address) => {
       const { nonce } = await fetchNonce();
       const { origin, host } = location;
-      const message = signInMessage({ address, chainId: network.chain.id, nonce, now: new Date(), origin, host });
+      const message = signInMessage({
+        address,
+        chainId: network.chain.id,
+        nonce,
+        now: new Date(),
+        origin,
+        host,
+      });
       const signature = await signMessage(config, { message, account: address });
       return signIn(message, signature);
     },

@@ -19,7 +19,11 @@ export function FundJob({ job, gate }: { job: Job; gate: (children: ReactNode) =
   const wallet = useWallet();
   const key = `create job ${job.id}`;
   const transaction = useTransaction(key);
-  const hash = useQuery({ queryKey: ['spec-hash', job.id, job.spec_hash], queryFn: () => sha256Hex(canonicalJson(job.spec)), staleTime: Number.POSITIVE_INFINITY });
+  const hash = useQuery({
+    queryKey: ['spec-hash', job.id, job.spec_hash],
+    queryFn: () => sha256Hex(canonicalJson(job.spec)),
+    staleTime: Number.POSITIVE_INFINITY,
+  });
   useEffect(() => {
     if (job.state !== 'draft') navigate(`/jobs/${job.id}`, { replace: true });
   }, [job.state, job.id, navigate]);
@@ -30,8 +34,8 @@ export function FundJob({ job, gate }: { job: Job; gate: (children: ReactNode) =
     <Panel title={`Fund ${job.name}`} aside={<JobStateChip state={job.state} />}>
       <div className="stack" style={{ maxWidth: 620 }}>
         <p>
-          The contract holds the escrow and pays each accepted contribution by its quality. What is left returns to you when the job ends. Until the
-          escrow is final, nothing runs and nothing is owed.
+          The contract holds the escrow and pays each accepted contribution by its quality. What is left
+          returns to you when the job ends. Until the escrow is final, nothing runs and nothing is owed.
         </p>
         <dl className="kv">
           <dt>Lock up to</dt>
@@ -47,7 +51,9 @@ export function FundJob({ job, gate }: { job: Job; gate: (children: ReactNode) =
           <dt>Specification</dt>
           <dd>
             <Hash value={job.spec_hash} label="specification hash" />
-            {hash.data === job.spec_hash ? <span className="small muted"> recomputed by your browser ✓</span> : null}
+            {hash.data === job.spec_hash ? (
+              <span className="small muted"> recomputed by your browser ✓</span>
+            ) : null}
           </dd>
         </dl>
         {forged ? (
@@ -64,13 +70,19 @@ export function FundJob({ job, gate }: { job: Job; gate: (children: ReactNode) =
               id={key}
               amount={BigInt(job.escrow)}
               title={title}
-              call={createJob(network, { spec: `0x${job.spec_hash}`, escrow: BigInt(job.escrow), maxRate: BigInt(job.max_rate) })}
+              call={createJob(network, {
+                spec: `0x${job.spec_hash}`,
+                escrow: BigInt(job.escrow),
+                maxRate: BigInt(job.max_rate),
+              })}
               disabled={transaction?.stage === 'recorded'}
               testId="fund-submit"
             />,
           )
         )}
-        {transaction?.stage === 'recorded' ? <p role="status">The escrow is final. The job starts in a moment…</p> : null}
+        {transaction?.stage === 'recorded' ? (
+          <p role="status">The escrow is final. The job starts in a moment…</p>
+        ) : null}
         <p className="small">
           <Link to={`/jobs/${job.id}`}>Look at the draft</Link>
         </p>

@@ -42,7 +42,8 @@ export function JobCard({ job, losses }: { job: Job; losses: readonly number[] }
           {job.round} of {plural(job.rounds, 'round')}
         </p>
         <p className="small muted">
-          <Amount base={job.spent} bare /> of <Amount base={job.escrow} /> spent ({Math.round(percent(job.spent, job.escrow))} %)
+          <Amount base={job.spent} bare /> of <Amount base={job.escrow} /> spent (
+          {Math.round(percent(job.spent, job.escrow))} %)
         </p>
       </div>
       <div className="spark">

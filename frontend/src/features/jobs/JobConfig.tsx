@@ -30,7 +30,10 @@ export function JobConfig({ job, rounds }: { job: Job; rounds: readonly Round[] 
                 <>
                   <Hash value={job.checkpoint} label="checkpoint hash" />
                   <br />
-                  <a href={artifactUrl(job.checkpoint)} download={`${slug(job.name)}-round-${job.round}.safetensors`}>
+                  <a
+                    href={artifactUrl(job.checkpoint)}
+                    download={`${slug(job.name)}-round-${job.round}.safetensors`}
+                  >
                     Download the newest checkpoint
                   </a>
                 </>
@@ -69,9 +72,25 @@ export function JobConfig({ job, rounds }: { job: Job; rounds: readonly Round[] 
             <DataTable
               caption="Checkpoints by round"
               columns={[
-                { key: 'round', label: 'Round', lead: true, cell: (round) => <span className="num">{round.number}</span> },
-                { key: 'loss', label: 'Loss', number: true, cell: (round) => (typeof round.metric?.loss === 'number' ? loss(round.metric.loss) : '–') },
-                { key: 'hash', label: 'SHA-256', cell: (round) => <Checkpoint sha256={round.checkpoint as string} job={job} round={round.number} /> },
+                {
+                  key: 'round',
+                  label: 'Round',
+                  lead: true,
+                  cell: (round) => <span className="num">{round.number}</span>,
+                },
+                {
+                  key: 'loss',
+                  label: 'Loss',
+                  number: true,
+                  cell: (round) => (typeof round.metric?.loss === 'number' ? loss(round.metric.loss) : '–'),
+                },
+                {
+                  key: 'hash',
+                  label: 'SHA-256',
+                  cell: (round) => (
+                    <Checkpoint sha256={round.checkpoint as string} job={job} round={round.number} />
+                  ),
+                },
               ]}
               rows={[...saved].sort((a, b) => b.number - a.number)}
               id={(round) => round.id}
@@ -93,7 +112,12 @@ function Checkpoint({ sha256, job, round }: { sha256: string; job: Job; round: n
 }
 
 function slug(name: string): string {
-  return name.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '') || 'job';
+  return (
+    name
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, '-')
+      .replace(/^-|-$/g, '') || 'job'
+  );
 }
 
 /** Hashes the specification here, in the visitor's browser, and compares. */
@@ -106,7 +130,10 @@ function HashCheck({ job }: { job: Job }) {
   if (data === undefined || data === null) return null;
   const agrees = data === job.spec_hash;
   return (
-    <Chip tone={agrees ? 'ok' : 'bad'} title="SHA-256 of the canonical JSON (RFC 8785), computed by your browser">
+    <Chip
+      tone={agrees ? 'ok' : 'bad'}
+      title="SHA-256 of the canonical JSON (RFC 8785), computed by your browser"
+    >
       {agrees ? 'recomputed by your browser' : 'your browser computes another hash'}
     </Chip>
   );

@@ -17,7 +17,8 @@ export function JobHead({ job }: { job: Job }) {
       <div className="page-head">
         <div className="stack tight">
           <p className="crumbs">
-            <Link to="/">Jobs</Link> / {job.chain_id === null ? 'not on chain yet' : `job ${job.chain_id} on chain`}
+            <Link to="/">Jobs</Link> /{' '}
+            {job.chain_id === null ? 'not on chain yet' : `job ${job.chain_id} on chain`}
           </p>
           <div className="row">
             <h1>{job.name}</h1>
@@ -26,12 +27,11 @@ export function JobHead({ job }: { job: Job }) {
             </span>
           </div>
           <p className="row muted small">
+            {job.spec.model.architecture} on {job.data_source}
             <span>
-              {job.spec.model.architecture} on {job.data_source}
+              posted <Age at={job.created_at} />
             </span>
-            <span className="row">
-              posted <Age at={job.created_at} /> by <Address value={job.requester} />
-            </span>
+            <Address value={job.requester} />
           </p>
         </div>
         <div className="row">
@@ -54,7 +54,10 @@ export function JobHead({ job }: { job: Job }) {
 function StateNotice({ job }: { job: Job }) {
   if (job.state === 'failed' || job.state === 'stopped') {
     return (
-      <Notice tone={job.state === 'failed' ? 'bad' : 'warn'} title={job.state === 'failed' ? 'This job failed' : 'This job was stopped'}>
+      <Notice
+        tone={job.state === 'failed' ? 'bad' : 'warn'}
+        title={job.state === 'failed' ? 'This job failed' : 'This job was stopped'}
+      >
         {job.reason ?? jobMeaning(job.state)} Accepted work is paid
         {job.refund === null ? '; what is left of the escrow is returned when everything is settled.' : null}
         {job.refund === null ? null : (
@@ -80,11 +83,17 @@ function StopJob({ job }: { job: Job }) {
       </button>
       <Dialog open={open} title={`Stop ${job.name}?`} close={() => setOpen(false)}>
         <p>
-          No further round opens. Work that is accepted is still paid; at most <Amount base={rest} /> come back to you when it is settled.
+          No further round opens. Work that is accepted is still paid; at most <Amount base={rest} /> come
+          back to you when it is settled.
         </p>
         {stop.error ? <ErrorNotice error={stop.error} /> : null}
         <div className="row">
-          <button type="button" className="button primary" disabled={stop.isPending} onClick={() => stop.mutate()}>
+          <button
+            type="button"
+            className="button primary"
+            disabled={stop.isPending}
+            onClick={() => stop.mutate()}
+          >
             {stop.isPending ? 'Stopping…' : 'Stop and settle'}
           </button>
           <button type="button" className="button" onClick={() => setOpen(false)}>

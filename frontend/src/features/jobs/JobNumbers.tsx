@@ -25,12 +25,16 @@ export function JobNumbers({ job, nodes, eta }: Props) {
           <dd className="big" data-testid="metric-now">
             {formatMetric(now, name)}
           </dd>
-          <dd className="note num">
+          <dd>
+            <Bar
+              value={towards(start, now, job.target.value)}
+              label="Way from the start to the target"
+              tone={job.reached_target ? 'ok' : undefined}
+            />
+          </dd>
+          <dd className="note">
             from {formatMetric(start, name)} to target {formatMetric(job.target.value, name)}
             {job.reached_target ? ', reached ✓' : ''}
-          </dd>
-          <dd>
-            <Bar value={towards(start, now, job.target.value)} label="Way from the start to the target" tone={job.reached_target ? 'ok' : undefined} />
           </dd>
         </div>
         <div className="stat">
@@ -38,15 +42,26 @@ export function JobNumbers({ job, nodes, eta }: Props) {
           <dd className="big">
             {job.round} <small>of {job.rounds}</small>
           </dd>
-          <dd className="note num">{eta ? etaText(eta) : endText(job)}</dd>
           <dd>
-            <Bar value={(100 * job.round) / Math.max(1, job.rounds)} label="Rounds done" tone={job.round >= job.rounds ? 'ok' : undefined} />
+            <Bar
+              value={(100 * job.round) / Math.max(1, job.rounds)}
+              label="Rounds done"
+              tone={job.round >= job.rounds ? 'ok' : undefined}
+            />
           </dd>
+          <dd className="note">{eta ? etaText(eta) : endText(job)}</dd>
         </div>
         <div className="stat">
           <dt>Spent of the escrow</dt>
           <dd className="big">
             <Amount base={job.spent} />
+          </dd>
+          <dd>
+            <Bar
+              value={percent(job.spent, job.escrow)}
+              label="Part of the escrow that is spent"
+              text={`${percent(job.spent, job.escrow)} %`}
+            />
           </dd>
           <dd className="note">
             of <Amount base={job.escrow} />
@@ -57,9 +72,6 @@ export function JobNumbers({ job, nodes, eta }: Props) {
                 , <Amount base={job.refund} /> returned
               </>
             )}
-          </dd>
-          <dd>
-            <Bar value={percent(job.spent, job.escrow)} label="Part of the escrow that is spent" text={`${percent(job.spent, job.escrow)} %`} />
           </dd>
         </div>
         <div className="stat">
@@ -78,7 +90,7 @@ export function JobNumbers({ job, nodes, eta }: Props) {
 
 function etaText({ from, to, rounds }: { from: number; to: number; rounds: number }): string {
   const range = duration(from) === duration(to) ? duration(to) : `${duration(from)} to ${duration(to)}`;
-  return `about ${range} left, at the pace of the last ${rounds === 1 ? 'round' : `${rounds} rounds`}`;
+  return `${range} left at the pace of the last ${rounds === 1 ? 'round' : `${rounds} rounds`}`;
 }
 
 function endText(job: Job): string {

@@ -33,7 +33,9 @@ export function NewJob({ like, gate }: Props) {
   const [spec, setSpec] = useState<JobSpec>(like?.spec ?? first.spec);
   const [json, setJson] = useState(() => JSON.stringify(spec, null, 2));
   const [jsonError, setJsonError] = useState<string | null>(null);
-  const [price, setPrice] = useState(() => (like ? formatUnits(BigInt(like.max_rate) * PER_MILLION, token.decimals, 0) : '5'));
+  const [price, setPrice] = useState(() =>
+    like ? formatUnits(BigInt(like.max_rate) * PER_MILLION, token.decimals, 0) : '5',
+  );
   const [typedEscrow, setTypedEscrow] = useState<string | null>(null);
 
   const change = (next: JobSpec) => {
@@ -73,7 +75,14 @@ export function NewJob({ like, gate }: Props) {
           <div className="stack">
             <div className="presets">
               {PRESETS.map((item) => (
-                <button key={item.id} type="button" className="preset" aria-pressed={preset === item.id} onClick={() => choose(item)} data-testid={`preset-${item.id}`}>
+                <button
+                  key={item.id}
+                  type="button"
+                  className="preset"
+                  aria-pressed={preset === item.id}
+                  onClick={() => choose(item)}
+                  data-testid={`preset-${item.id}`}
+                >
                   <strong>{item.title}</strong>
                   <span>{item.about}</span>
                 </button>
@@ -87,11 +96,19 @@ export function NewJob({ like, gate }: Props) {
               />
             ) : null}
             <div className="fields">
-              <Field label="Name" value={name} maxLength={80} onChange={(event) => setName(event.target.value)} data-testid="new-job-name" />
+              <Field
+                label="Name"
+                value={name}
+                maxLength={80}
+                onChange={(event) => setName(event.target.value)}
+                data-testid="new-job-name"
+              />
               <Select
                 label="Model"
                 value={spec.model.architecture}
-                onChange={(event) => change({ ...spec, model: { architecture: event.target.value as Architecture, config: {} } })}
+                onChange={(event) =>
+                  change({ ...spec, model: { architecture: event.target.value as Architecture, config: {} } })
+                }
                 options={ARCHITECTURES.map((value) => ({ value, label: value }))}
               />
               <Select
@@ -106,7 +123,12 @@ export function NewJob({ like, gate }: Props) {
                   { value: 'loss', label: 'loss is at most' },
                 ]}
               />
-              <NumberField label="Target" value={spec.target.value} change={(value) => change({ ...spec, target: { ...spec.target, value } })} hint="on held-out data" />
+              <NumberField
+                label="Target"
+                value={spec.target.value}
+                change={(value) => change({ ...spec, target: { ...spec.target, value } })}
+                hint="on held-out data"
+              />
             </div>
           </div>
         </Panel>
@@ -124,7 +146,11 @@ export function NewJob({ like, gate }: Props) {
               value={price}
               onChange={(event) => setPrice(event.target.value)}
               hint={rate === null ? undefined : `${rate} base units per sample at full quality`}
-              error={rate === null ? `In steps of ${formatUnits(PER_MILLION, token.decimals)} per million samples.` : undefined}
+              error={
+                rate === null
+                  ? `In steps of ${formatUnits(PER_MILLION, token.decimals)} per million samples.`
+                  : undefined
+              }
               data-testid="new-job-rate"
             />
             <Field
@@ -147,7 +173,10 @@ export function NewJob({ like, gate }: Props) {
             />
           </div>
         </Panel>
-        <Panel title="Specification as JSON" aside={<span className="muted small">the form and this follow each other</span>}>
+        <Panel
+          title="Specification as JSON"
+          aside={<span className="muted small">the form and this follow each other</span>}
+        >
           <div className="field">
             <label htmlFor="spec-json" className="visually-hidden">
               Specification as JSON
@@ -173,7 +202,13 @@ export function NewJob({ like, gate }: Props) {
         <Review request={request} problem={problem} escrow={escrow ?? 0n}>
           {draft.error ? <ErrorNotice error={draft.error} title="The draft was not saved." /> : null}
           {request ? (
-            <button type="button" className="button primary wide" disabled={draft.isPending} onClick={() => draft.mutate(request)} data-testid="new-job-submit">
+            <button
+              type="button"
+              className="button primary wide"
+              disabled={draft.isPending}
+              onClick={() => draft.mutate(request)}
+              data-testid="new-job-submit"
+            >
               {draft.isPending ? 'Saving the draft…' : 'Save and go to funding'}
             </button>
           ) : (
@@ -186,11 +221,19 @@ export function NewJob({ like, gate }: Props) {
 }
 
 function Rounds({ spec, change }: { spec: JobSpec; change: (spec: JobSpec) => void }) {
-  const rounds = (part: Partial<JobSpec['rounds']>) => change({ ...spec, rounds: { ...spec.rounds, ...part } });
+  const rounds = (part: Partial<JobSpec['rounds']>) =>
+    change({ ...spec, rounds: { ...spec.rounds, ...part } });
   const inner = (part: Partial<JobSpec['inner']>) => change({ ...spec, inner: { ...spec.inner, ...part } });
   return (
     <>
-      <NumberField label="Rounds" integer least={1} value={spec.rounds.rounds} change={(value) => rounds({ rounds: value })} testId="new-job-rounds" />
+      <NumberField
+        label="Rounds"
+        integer
+        least={1}
+        value={spec.rounds.rounds}
+        change={(value) => rounds({ rounds: value })}
+        testId="new-job-rounds"
+      />
       <NumberField
         label="Nodes in a round"
         integer
@@ -207,9 +250,30 @@ function Rounds({ spec, change }: { spec: JobSpec; change: (spec: JobSpec) => vo
         change={(value) => rounds({ quorum: value })}
         unit="contributions"
       />
-      <NumberField label="Deadline of a round" integer least={5} value={spec.rounds.deadline_seconds} change={(value) => rounds({ deadline_seconds: value })} unit="seconds" />
-      <NumberField label="Local steps per round" integer least={1} value={spec.inner.steps} change={(value) => inner({ steps: value })} hint="more steps, less traffic" />
-      <NumberField label="Batch size" integer least={1} value={spec.inner.batch_size} change={(value) => inner({ batch_size: value })} unit="samples" />
+      <NumberField
+        label="Deadline of a round"
+        integer
+        least={5}
+        value={spec.rounds.deadline_seconds}
+        change={(value) => rounds({ deadline_seconds: value })}
+        unit="seconds"
+      />
+      <NumberField
+        label="Local steps per round"
+        integer
+        least={1}
+        value={spec.inner.steps}
+        change={(value) => inner({ steps: value })}
+        hint="more steps, less traffic"
+      />
+      <NumberField
+        label="Batch size"
+        integer
+        least={1}
+        value={spec.inner.batch_size}
+        change={(value) => inner({ batch_size: value })}
+        unit="samples"
+      />
     </>
   );
 }

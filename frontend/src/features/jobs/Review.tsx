@@ -15,7 +15,10 @@ type Props = { request: JobRequest | null; problem: string | null; escrow: bigin
 export function Review({ request, escrow, children }: Props) {
   const { check, error, busy } = useCheck(request);
   return (
-    <Panel title="Review" aside={<span className="muted small">{busy ? 'checking…' : check ? 'checked' : ''}</span>}>
+    <Panel
+      title="Review"
+      aside={<span className="muted small">{busy ? 'checking…' : check ? 'checked' : ''}</span>}
+    >
       <div className="stack">
         <div>
           <p className="muted small">Lock up to</p>
@@ -63,7 +66,9 @@ function Facts({ check, rate, escrow }: { check: JobCheck; rate: string; escrow:
           <strong>{matching_nodes}</strong> of {online_nodes} online; {wanted} wanted
         </dd>
         <dt>Cheapest standing bid</dt>
-        <dd>{cheapest_rate === null ? <span className="muted">none</span> : <Rate rate={cheapest_rate} />}</dd>
+        <dd>
+          {cheapest_rate === null ? <span className="muted">none</span> : <Rate rate={cheapest_rate} />}
+        </dd>
         <dt>Work per node and round</dt>
         <dd>{plural(units_per_round, 'sample')}</dd>
         <dt>Most that it can cost</dt>
@@ -75,17 +80,30 @@ function Facts({ check, rate, escrow }: { check: JobCheck; rate: string; escrow:
           <Hash value={check.spec_hash} label="specification hash" />
         </dd>
       </dl>
-      <Advice matching={matching_nodes} online={online_nodes} quorum={spec.rounds.quorum} cheapest={cheapest_rate} rate={rate} />
+      <Advice
+        matching={matching_nodes}
+        online={online_nodes}
+        quorum={spec.rounds.quorum}
+        cheapest={cheapest_rate}
+        rate={rate}
+      />
       {escrow < BigInt(worst_case_cost) ? (
         <Notice tone="warn" title="The escrow may run out">
-          All {count(spec.rounds.rounds)} rounds at full quality cost up to <Amount base={worst_case_cost} />. The job ends early when the escrow is spent.
+          All {count(spec.rounds.rounds)} rounds at full quality cost up to <Amount base={worst_case_cost} />.
+          The job ends early when the escrow is spent.
         </Notice>
       ) : null}
     </>
   );
 }
 
-type AdviceProps = { matching: number; online: number; quorum: number; cheapest: string | null; rate: string };
+type AdviceProps = {
+  matching: number;
+  online: number;
+  quorum: number;
+  cheapest: string | null;
+  rate: string;
+};
 
 function Advice({ matching, online, quorum, cheapest, rate }: AdviceProps) {
   if (matching >= quorum) return null;
@@ -110,7 +128,10 @@ function Advice({ matching, online, quorum, cheapest, rate }: AdviceProps) {
 }
 
 function CheckError({ error }: { error: Error }) {
-  const problems = error instanceof ApiError && Array.isArray(error.data.problems) ? (error.data.problems as { field: string; problem: string }[]) : [];
+  const problems =
+    error instanceof ApiError && Array.isArray(error.data.problems)
+      ? (error.data.problems as { field: string; problem: string }[])
+      : [];
   return (
     <Notice tone="bad" title={problems.length ? 'The specification is not valid yet' : error.message}>
       {problems.length ? (

@@ -54,7 +54,12 @@ export function TextUpload({ sha256, uploaded, gate }: Props) {
         ) : (
           <p>Drop a plain text file here. Operators who train the job can read it.</p>
         )}
-        <button type="button" className="button small" disabled={upload.isPending} onClick={() => input.current?.click()}>
+        <button
+          type="button"
+          className="button small"
+          disabled={upload.isPending}
+          onClick={() => input.current?.click()}
+        >
           {sha256 ? 'Choose another file' : 'Choose a file'}
         </button>
         <input

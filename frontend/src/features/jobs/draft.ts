@@ -64,7 +64,8 @@ export function parseSpec(text: string): { spec: JobSpec; error: null } | { spec
   const spec: Record<string, unknown> = { ...DEFAULT_SPEC, ...value };
   for (const section of SECTIONS) {
     const given = value[section];
-    if (given !== undefined && !isObject(given)) return { spec: null, error: `"${section}" must be an object.` };
+    if (given !== undefined && !isObject(given))
+      return { spec: null, error: `"${section}" must be an object.` };
     spec[section] = { ...DEFAULT_SPEC[section], ...given };
   }
   return { spec: spec as JobSpec, error: null };

@@ -47,10 +47,28 @@ export function BidForm({ node, bids }: { node: Node; bids: readonly Bid[] }) {
   const post = useMutation({
     mutationFn: async () => {
       const expiresAt = Math.floor(Date.now() / 1000) + Number(days) * DAY;
-      const bid = { jobId: 0n, nodeId: node.id, rate: rate as bigint, capacity: units as bigint, expiresAt: BigInt(expiresAt), nonce: nonce.data as bigint };
-      const signature = await signTypedData(config, { domain: domainOf(network), types: TYPES, primaryType: 'Bid', message: bid });
+      const bid = {
+        jobId: 0n,
+        nodeId: node.id,
+        rate: rate as bigint,
+        capacity: units as bigint,
+        expiresAt: BigInt(expiresAt),
+        nonce: nonce.data as bigint,
+      };
+      const signature = await signTypedData(config, {
+        domain: domainOf(network),
+        types: TYPES,
+        primaryType: 'Bid',
+        message: bid,
+      });
       return postBid({
-        job_id: 0, node_id: node.id, rate: String(rate), capacity: Number(units), expires_at: expiresAt, nonce: Number(nonce.data), signature,
+        job_id: 0,
+        node_id: node.id,
+        rate: String(rate),
+        capacity: Number(units),
+        expires_at: expiresAt,
+        nonce: Number(nonce.data),
+        signature,
       });
     },
   });
@@ -60,7 +78,8 @@ export function BidForm({ node, bids }: { node: Node; bids: readonly Bid[] }) {
       : post.error
         ? describeFailure(post.error, { chain: chain.name })
         : null;
-  const ready = rate !== null && units !== null && units > 0n && nonce.data !== undefined && wallet.rightChain;
+  const ready =
+    rate !== null && units !== null && units > 0n && nonce.data !== undefined && wallet.rightChain;
   return (
     <div className="stack">
       <OpenBids bids={bids} />
@@ -71,7 +90,11 @@ export function BidForm({ node, bids }: { node: Node; bids: readonly Bid[] }) {
           inputMode="decimal"
           value={price}
           onChange={(event) => setPrice(event.target.value)}
-          error={rate === null ? `A price above zero in steps of ${formatUnits(PER_MILLION, token.decimals)}.` : undefined}
+          error={
+            rate === null
+              ? `A price above zero in steps of ${formatUnits(PER_MILLION, token.decimals)}.`
+              : undefined
+          }
           hint={rate === null ? undefined : `${rate} base units per sample, at full quality`}
           data-testid="bid-price"
         />
@@ -96,8 +119,9 @@ export function BidForm({ node, bids }: { node: Node; bids: readonly Bid[] }) {
       </div>
       {rate !== null && units !== null ? (
         <p className="small">
-          Your wallet will show a <strong>Bid</strong>: node {node.id}, any job (0), rate {String(rate)}, capacity {count(Number(units))}, bid number{' '}
-          {String(nonce.data ?? '…')}. A round of {count(Number(units))} samples would earn at most <Amount base={rate * units} />.
+          Your wallet will show a <strong>Bid</strong>: node {node.id}, any job (0), rate {String(rate)},
+          capacity {count(Number(units))}, bid number {String(nonce.data ?? '…')}. A round of{' '}
+          {count(Number(units))} samples would earn at most <Amount base={rate * units} />.
         </p>
       ) : null}
       {told ? (
@@ -111,7 +135,13 @@ export function BidForm({ node, bids }: { node: Node; bids: readonly Bid[] }) {
         </Notice>
       ) : null}
       <div className="row">
-        <button type="button" className="button primary" disabled={!ready || post.isPending} onClick={() => post.mutate()} data-testid="bid-submit">
+        <button
+          type="button"
+          className="button primary"
+          disabled={!ready || post.isPending}
+          onClick={() => post.mutate()}
+          data-testid="bid-submit"
+        >
           {post.isPending ? 'Sign in your wallet…' : 'Sign and post the bid'}
         </button>
         {wallet.address && !wallet.rightChain ? <SwitchChain /> : null}
@@ -127,7 +157,8 @@ function OpenBids({ bids }: { bids: readonly Bid[] }) {
     <ul className="small" data-testid="open-bids">
       {open.map((bid) => (
         <li key={bid.id}>
-          {bid.job_id === 0 ? 'Standing bid' : `Bid for job ${bid.job_id}`}: <Rate rate={bid.rate} />, until {localTime(bid.expires_at)}
+          {bid.job_id === 0 ? 'Standing bid' : `Bid for job ${bid.job_id}`}: <Rate rate={bid.rate} />, until{' '}
+          {localTime(bid.expires_at)}
         </li>
       ))}
     </ul>

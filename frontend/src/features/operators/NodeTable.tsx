@@ -31,12 +31,21 @@ export function NodeTable({ nodes, withOperator, foot }: Props) {
         { key: 'node', label: 'Node', lead: true, cell: (node) => <NodeName node={node} /> },
         { key: 'state', label: 'State', cell: (node) => <NodeStateChip state={node.state} /> },
         ...(withOperator ? [operator] : []),
-        { key: 'device', label: 'Device', cell: (node) => node.device ?? <span className="muted">not reported</span> },
+        {
+          key: 'device',
+          label: 'Device',
+          cell: (node) => node.device ?? <span className="muted">not reported</span>,
+        },
         { key: 'speed', label: 'Speed', number: true, cell: (node) => <Speed node={node} /> },
         { key: 'rtt', label: 'Round trip', number: true, cell: (node) => <RoundTrip node={node} /> },
         { key: 'work', label: 'Working on', cell: (node) => <WorkingOn node={node} /> },
         { key: 'rounds', label: 'Rounds paid', number: true, cell: (node) => count(node.rounds) },
-        { key: 'earned', label: 'Earned', number: true, cell: (node) => <Amount base={node.earned} aligned /> },
+        {
+          key: 'earned',
+          label: 'Earned',
+          number: true,
+          cell: (node) => <Amount base={node.earned} aligned />,
+        },
       ]}
       rows={nodes}
       id={(node) => node.id}
@@ -63,7 +72,12 @@ function RoundTrip({ node: { rtt } }: { node: Node }) {
 }
 
 function WorkingOn({ node }: { node: Node }) {
-  if (!node.working_on) return <span className="muted">{node.last_seen ? <Age at={node.last_seen} prefix="seen " /> : 'not seen yet'}</span>;
+  if (!node.working_on)
+    return (
+      <span className="muted">
+        {node.last_seen ? <Age at={node.last_seen} prefix="seen " /> : 'not seen yet'}
+      </span>
+    );
   const { job_id, round } = node.working_on;
   return (
     <Link to={`/jobs/${job_id}`}>

@@ -52,15 +52,27 @@ export function OwnNode({ node, bids, payments }: Props) {
             </dd>
             <dt>Hot key</dt>
             <dd>
-              <span className="hash">{node.hot_key.slice(0, 10)}…</span> <CopyButton text={node.hot_key} label="hot key" />
+              <span className="hash">{node.hot_key.slice(0, 10)}…</span>{' '}
+              <CopyButton text={node.hot_key} label="hot key" />
             </dd>
           </dl>
         </div>
         <div className="row">
-          <button type="button" className="button small" aria-expanded={tab === 'bid'} onClick={() => toggle('bid')}>
+          <button
+            type="button"
+            className="button small"
+            aria-expanded={tab === 'bid'}
+            onClick={() => toggle('bid')}
+          >
             {own.length ? 'Change the bid' : 'Post a standing bid'}
           </button>
-          <button type="button" className="button small" aria-expanded={tab === 'withdraw'} onClick={() => toggle('withdraw')} data-testid="withdraw-open">
+          <button
+            type="button"
+            className="button small"
+            aria-expanded={tab === 'withdraw'}
+            onClick={() => toggle('withdraw')}
+            data-testid="withdraw-open"
+          >
             Withdraw
           </button>
         </div>

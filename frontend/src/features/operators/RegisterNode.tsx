@@ -14,7 +14,13 @@ import { PaidAction } from '@/components/PaidAction';
 import { TransactionPanel } from '@/components/TransactionPanel';
 import { localTime } from '@/lib/format';
 import { formatUnits, parseUnits } from '@/lib/money';
-import { missingStake, parseRegistration, provesPossession, type Registration, registrationFromLink } from './registration';
+import {
+  missingStake,
+  parseRegistration,
+  provesPossession,
+  type Registration,
+  registrationFromLink,
+} from './registration';
 
 /** The stake and the hot key of one node: filled in from the link that the agent printed. */
 export function RegisterNode({ operator }: { operator: Address }) {
@@ -30,7 +36,8 @@ export function RegisterNode({ operator }: { operator: Address }) {
   const stake = typedStake === null ? least : parseUnits(typedStake, decimals);
   const key = `register ${form.hotKey.trim().toLowerCase()}`;
   const started = useTransaction(key);
-  const set = (field: keyof typeof form) => (event: { target: { value: string } }) => setForm({ ...form, [field]: event.target.value });
+  const set = (field: keyof typeof form) => (event: { target: { value: string } }) =>
+    setForm({ ...form, [field]: event.target.value });
   const taken = chain?.nodeOfKey ? `This hot key already belongs to node ${chain.nodeOfKey}.` : undefined;
 
   return (
@@ -74,31 +81,39 @@ export function RegisterNode({ operator }: { operator: Address }) {
           inputMode="decimal"
           hint={
             <>
-              At least <Amount base={network.min_stake} /> for each active node. You have staked <Amount base={chain?.stake ?? 0n} /> for{' '}
-              {chain?.activeNodes ?? 0}.
+              At least <Amount base={network.min_stake} /> for each active node. You have staked{' '}
+              <Amount base={chain?.stake ?? 0n} /> for {chain?.activeNodes ?? 0}.
             </>
           }
           value={typedStake ?? formatUnits(least, decimals)}
           onChange={(event) => setTypedStake(event.target.value)}
-          error={stake === null ? 'This is not an amount.' : stake < least ? `At least ${formatUnits(least, decimals)} is missing.` : undefined}
+          error={
+            stake === null
+              ? 'This is not an amount.'
+              : stake < least
+                ? `At least ${formatUnits(least, decimals)} is missing.`
+                : undefined
+          }
           data-testid="register-stake"
         />
       </div>
       {value && proof === false && !started ? (
         <Notice tone="bad" title="This proof is not for your wallet">
-          It was made by another key, for another wallet, or for another validity. On the GPU machine run the delegate command above again; it
-          names your wallet.
+          It was made by another key, for another wallet, or for another validity. On the GPU machine run the
+          delegate command above again; it names your wallet.
         </Notice>
       ) : null}
       <p className="small muted">
-        Your stake stays yours. It is locked while the node is active; to take it back you retire the node, ask for it, and wait for the unbonding
-        time. The node's earnings are yours to withdraw at any time.
+        Your stake stays yours. It is locked while the node is active; to take it back you retire the node,
+        ask for it, and wait for the unbonding time. The node's earnings are yours to withdraw at any time.
       </p>
       {value && stake !== null ? (
         <PaidAction
           id={key}
           amount={stake}
-          title={stake > 0n ? `Stake ${formatUnits(stake, decimals)} ${symbol} and register` : 'Register the node'}
+          title={
+            stake > 0n ? `Stake ${formatUnits(stake, decimals)} ${symbol} and register` : 'Register the node'
+          }
           call={registerNode(network, { ...value, stake })}
           disabled={proof !== true || stake < least || taken !== undefined}
           testId="register-submit"
@@ -136,14 +151,24 @@ function useStanding(operator: Address, hotKey: Address | null): Standing | null
   return { stake: state.stake, activeNodes: state.activeNodes, nonce, nodeOfKey: hotKey ? nodeOfKey : 0 };
 }
 
-function useProof(operator: Address, value: Registration | null, nonce: bigint | undefined): boolean | undefined {
+function useProof(
+  operator: Address,
+  value: Registration | null,
+  nonce: bigint | undefined,
+): boolean | undefined {
   const network = useNetwork();
   const { data } = useQuery({
-    queryKey: ['possession', operator, value?.hotKey, value?.possession, String(value?.expiresAt), String(nonce)],
+    queryKey: [
+      'possession',
+      operator,
+      value?.hotKey,
+      value?.possession,
+      String(value?.expiresAt),
+      String(nonce),
+    ],
     queryFn: () => provesPossession(network, value as Registration, operator, nonce as bigint),
     enabled: value !== null && nonce !== undefined,
     staleTime: Number.POSITIVE_INFINITY,
   });
   return data;
 }
-

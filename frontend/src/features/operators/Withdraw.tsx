@@ -53,7 +53,9 @@ export function Withdraw({ node }: { node: Node }) {
               of <Amount base={credit} /> credit
             </>
           }
-          error={amount === null ? 'This is not an amount.' : amount > credit ? 'More than the credit.' : undefined}
+          error={
+            amount === null ? 'This is not an amount.' : amount > credit ? 'More than the credit.' : undefined
+          }
           data-testid="withdraw-amount"
         />
         <Field
@@ -61,7 +63,9 @@ export function Withdraw({ node }: { node: Node }) {
           className="input mono"
           value={recipient}
           onChange={(event) => setTo(event.target.value)}
-          error={recipient && !isAddress(recipient, { strict: false }) ? 'This is not an address.' : undefined}
+          error={
+            recipient && !isAddress(recipient, { strict: false }) ? 'This is not an address.' : undefined
+          }
           data-testid="withdraw-to"
         />
       </div>
@@ -70,7 +74,13 @@ export function Withdraw({ node }: { node: Node }) {
           HyperGPU settles on {network.chain.name} here.
         </Notice>
       )}
-      <button type="button" className="button primary" disabled={!valid || busy || !wallet.rightChain} onClick={run} data-testid="withdraw-submit">
+      <button
+        type="button"
+        className="button primary"
+        disabled={!valid || busy || !wallet.rightChain}
+        onClick={run}
+        data-testid="withdraw-submit"
+      >
         {busy ? 'In progress…' : 'Withdraw'}
       </button>
       <TransactionPanel id={key} retry={run} />

@@ -7,21 +7,54 @@ import { count, duration, plural, quality } from '@/lib/format';
 import type { Entities } from '@/realtime/entities';
 import { type Line, ledgerOf, median, reconcile, rejectedOf, settleSeconds } from './ledger';
 
-type Props = { job: Job; entities: Entities; round: number | null; pickRound: (round: number | null) => void };
+type Props = {
+  job: Job;
+  entities: Entities;
+  round: number | null;
+  pickRound: (round: number | null) => void;
+};
 
 /** Every contribution with its payment; choosing a line lights up its round on the curves. */
 export function Ledger({ job, entities, round, pickRound }: Props) {
   const lines = ledgerOf(entities);
   const rejected = rejectedOf(entities).length;
   const columns = [
-    { key: 'round', label: 'Round', lead: true, cell: (line: Line) => <RoundButton line={line} chosen={round} pick={pickRound} /> },
-    { key: 'node', label: 'Node', cell: (line: Line) => <NodeLabel id={line.contribution.node_id} nodes={entities.nodes} /> },
+    {
+      key: 'round',
+      label: 'Round',
+      lead: true,
+      cell: (line: Line) => <RoundButton line={line} chosen={round} pick={pickRound} />,
+    },
+    {
+      key: 'node',
+      label: 'Node',
+      cell: (line: Line) => <NodeLabel id={line.contribution.node_id} nodes={entities.nodes} />,
+    },
     { key: 'samples', label: 'Samples', number: true, cell: (line: Line) => count(line.contribution.units) },
-    { key: 'quality', label: 'Quality', number: true, cell: (line: Line) => (line.contribution.quality === null ? '–' : quality(line.contribution.quality)) },
-    { key: 'amount', label: 'Amount', number: true, cell: ({ payment }: Line) => (payment ? <Amount base={payment.amount} aligned /> : '–') },
+    {
+      key: 'quality',
+      label: 'Quality',
+      number: true,
+      cell: (line: Line) => (line.contribution.quality === null ? '–' : quality(line.contribution.quality)),
+    },
+    {
+      key: 'amount',
+      label: 'Amount',
+      number: true,
+      cell: ({ payment }: Line) => (payment ? <Amount base={payment.amount} aligned /> : '–'),
+    },
     { key: 'state', label: 'State', cell: (line: Line) => <StateOf line={line} /> },
-    { key: 'tx', label: 'Transaction', cell: ({ payment }: Line) => (payment?.tx_hash ? <TransactionHash hash={payment.tx_hash} /> : '–') },
-    { key: 'seconds', label: 'Hand-in to final', number: true, cell: ({ payment }: Line) => <Settled line={payment} /> },
+    {
+      key: 'tx',
+      label: 'Transaction',
+      cell: ({ payment }: Line) => (payment?.tx_hash ? <TransactionHash hash={payment.tx_hash} /> : '–'),
+    },
+    {
+      key: 'seconds',
+      label: 'Hand-in to final',
+      number: true,
+      cell: ({ payment }: Line) => <Settled line={payment} />,
+    },
   ];
   return (
     <Panel
@@ -31,7 +64,8 @@ export function Ledger({ job, entities, round, pickRound }: Props) {
     >
       {lines.length === 0 ? (
         <Empty title="Nothing handed in yet">
-          Each accepted contribution is paid units × rate × quality. The first ones come at the end of round 0.
+          Each accepted contribution is paid units × rate × quality. The first ones come at the end of round
+          0.
         </Empty>
       ) : (
         <DataTable
@@ -53,14 +87,28 @@ export function Ledger({ job, entities, round, pickRound }: Props) {
   );
 }
 
-function RoundButton({ line, chosen, pick }: { line: Line; chosen: number | null; pick: (round: number | null) => void }) {
+function RoundButton({
+  line,
+  chosen,
+  pick,
+}: {
+  line: Line;
+  chosen: number | null;
+  pick: (round: number | null) => void;
+}) {
   const { round } = line.contribution;
   const toggle = (event: React.MouseEvent) => {
     event.stopPropagation();
     pick(round === chosen ? null : round);
   };
   return (
-    <button type="button" className="link num" aria-pressed={round === chosen} aria-label={`Show round ${round} on the curves`} onClick={toggle}>
+    <button
+      type="button"
+      className="link num"
+      aria-pressed={round === chosen}
+      aria-label={`Show round ${round} on the curves`}
+      onClick={toggle}
+    >
       {round}
     </button>
   );
@@ -117,12 +165,25 @@ export function Rejected({ entities }: { entities: Entities }) {
   if (rows.length === 0) return null;
   return (
     <section id="rejected">
-      <Panel title="Rejected contributions" aside={<span className="muted small">not paid, not part of the model</span>} flush>
+      <Panel
+        title="Rejected contributions"
+        aside={<span className="muted small">not paid, not part of the model</span>}
+        flush
+      >
         <DataTable
           caption="Rejected contributions"
           columns={[
-            { key: 'round', label: 'Round', lead: true, cell: (row) => <span className="num">{row.round}</span> },
-            { key: 'node', label: 'Node', cell: (row) => <NodeLabel id={row.node_id} nodes={entities.nodes} /> },
+            {
+              key: 'round',
+              label: 'Round',
+              lead: true,
+              cell: (row) => <span className="num">{row.round}</span>,
+            },
+            {
+              key: 'node',
+              label: 'Node',
+              cell: (row) => <NodeLabel id={row.node_id} nodes={entities.nodes} />,
+            },
             { key: 'code', label: 'Code', cell: (row) => <code>{row.code}</code> },
             { key: 'reason', label: 'Reason', cell: (row) => row.reason },
             { key: 'received', label: 'Received', cell: (row) => <Age at={row.received_at} /> },
@@ -135,4 +196,3 @@ export function Rejected({ entities }: { entities: Entities }) {
     </section>
   );
 }
-

@@ -3,7 +3,6 @@ import type { Job, Node, Payment } from '@/api/types';
 import { Age, Amount, Empty, Panel } from '@/components/basics';
 import { PaymentStateChip } from '@/components/states';
 import { TransactionHash } from '@/components/TransactionPanel';
-import { quality } from '@/lib/format';
 
 type Props = {
   payments: readonly Payment[];
@@ -12,11 +11,12 @@ type Props = {
   ready: boolean;
 };
 
-const touched = (payment: Payment) => Date.parse(payment.final_at ?? payment.included_at ?? payment.sent_at ?? payment.handed_in_at);
+const touched = (payment: Payment) =>
+  Date.parse(payment.final_at ?? payment.included_at ?? payment.sent_at ?? payment.handed_in_at);
 
 /** The newest payments of the jobs on the page, each with the transaction that anybody can look up. */
 export function PaymentFeed({ payments, jobs, nodes, ready }: Props) {
-  const newest = [...payments].sort((a, b) => touched(b) - touched(a) || b.id - a.id).slice(0, 12);
+  const newest = [...payments].sort((a, b) => touched(b) - touched(a) || b.id - a.id).slice(0, 8);
   return (
     <Panel title="Latest payments" flush>
       {newest.length === 0 ? (
@@ -27,15 +27,21 @@ export function PaymentFeed({ payments, jobs, nodes, ready }: Props) {
         <ul className="feed">
           {newest.map((payment) => (
             <li key={payment.id} data-testid="payment-row" data-state={payment.state}>
-              <span>
-                <Amount base={payment.amount} /> to <strong>{nodes.get(payment.node_id)?.name ?? `node ${payment.node_id}`}</strong>
+              <strong>
+                <Amount base={payment.amount} />
+              </strong>
+              {payment.tx_hash ? (
+                <TransactionHash hash={payment.tx_hash} />
+              ) : (
+                <Age at={payment.handed_in_at} />
+              )}
+              <span className="sub">
+                to {nodes.get(payment.node_id)?.name ?? `node ${payment.node_id}`}, round {payment.round} of{' '}
+                <Link to={`/jobs/${payment.job_id}`}>
+                  {jobs.get(payment.job_id)?.name ?? `job ${payment.job_id}`}
+                </Link>
               </span>
               <PaymentStateChip state={payment.state} />
-              <span className="sub">
-                <Link to={`/jobs/${payment.job_id}`}>{jobs.get(payment.job_id)?.name ?? `job ${payment.job_id}`}</Link>, round {payment.round},
-                quality {quality(payment.quality)}
-              </span>
-              <span className="sub">{payment.tx_hash ? <TransactionHash hash={payment.tx_hash} /> : <Age at={payment.handed_in_at} />}</span>
             </li>
           ))}
         </ul>

@@ -8,7 +8,9 @@ export type Line = { contribution: Contribution; payment: Payment | null };
 
 /** Accepted and pending contributions, newest first, each with its payment when there is one. */
 export function ledgerOf(entities: Entities): Line[] {
-  const payments = new Map([...entities.payments.values()].map((payment) => [payment.contribution_id, payment]));
+  const payments = new Map(
+    [...entities.payments.values()].map((payment) => [payment.contribution_id, payment]),
+  );
   return [...entities.contributions.values()]
     .filter((contribution) => contribution.state !== 'rejected')
     .sort((a, b) => b.round - a.round || b.id - a.id)
@@ -39,7 +41,9 @@ export type Reconciliation = { credited: bigint; spent: bigint; agrees: boolean 
 
 /** The payments that are final, against what the contract says the job has spent. */
 export function reconcile(job: Job, payments: readonly Payment[]): Reconciliation {
-  const credited = sum(payments.filter((payment) => payment.state === 'final').map((payment) => payment.amount));
+  const credited = sum(
+    payments.filter((payment) => payment.state === 'final').map((payment) => payment.amount),
+  );
   const spent = BigInt(job.spent);
   return { credited, spent, agrees: credited === spent };
 }

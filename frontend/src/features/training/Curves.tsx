@@ -7,12 +7,19 @@ import type { Entities } from '@/realtime/entities';
 import { listOf } from '@/realtime/topics';
 import { accuracyCurve, type Curves as CurveSet, lossCurves } from './curves';
 
-const LineChart = lazy(() => import('@/components/LineChart').then((module) => ({ default: module.LineChart })));
+const LineChart = lazy(() =>
+  import('@/components/LineChart').then((module) => ({ default: module.LineChart })),
+);
 
 /** Runs of few rounds are shown whole from the start, so that the curve grows into its frame. */
 const WHOLE_RUN = 60;
 
-type Props = { job: Job; entities: Entities; round: number | null; pickRound: (round: number | null) => void };
+type Props = {
+  job: Job;
+  entities: Entities;
+  round: number | null;
+  pickRound: (round: number | null) => void;
+};
 
 export function Curves({ job, entities, round, pickRound }: Props) {
   const rounds = useMemo(() => listOf(entities.rounds, (row) => -row.number), [entities.rounds]);
@@ -45,6 +52,9 @@ export function Curves({ job, entities, round, pickRound }: Props) {
                 lines={losses.lines}
                 height={300}
                 formatY={loss}
+                formatTick={(value, step) =>
+                  value.toFixed(step >= 1 ? 0 : step >= 0.1 ? 1 : step >= 0.01 ? 2 : 4)
+                }
               />
             </Suspense>
           )}
@@ -60,7 +70,8 @@ export function Curves({ job, entities, round, pickRound }: Props) {
               summary={summary('Accuracy', accuracies, accuracy)}
               lines={accuracies.lines}
               height={300}
-              formatY={(value) => `${Math.round(value * 100)} %`}
+              formatY={accuracy}
+              formatTick={(value, step) => `${(value * 100).toFixed(step < 0.01 ? 1 : 0)} %`}
             />
           </Suspense>
           <Points curves={accuracies} format={accuracy} name="Accuracy" />
@@ -105,7 +116,15 @@ function summary(what: string, curves: CurveSet, format: (value: number) => stri
 }
 
 /** The same facts as a table, for those who cannot or do not want to read a curve. */
-function Points({ curves, format, name }: { curves: CurveSet; format: (value: number) => string; name: string }) {
+function Points({
+  curves,
+  format,
+  name,
+}: {
+  curves: CurveSet;
+  format: (value: number) => string;
+  name: string;
+}) {
   const [open, setOpen] = useState(false);
   const rows = evaluated(curves).reverse();
   if (rows.length === 0) return null;
@@ -113,7 +132,9 @@ function Points({ curves, format, name }: { curves: CurveSet; format: (value: nu
     <details onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
         View as table
-        {curves.hidden > 0 ? ` · ${count(curves.hidden)} points lie between those drawn (lowest and highest are kept)` : ''}
+        {curves.hidden > 0
+          ? ` · ${count(curves.hidden)} points lie between those drawn (lowest and highest are kept)`
+          : ''}
       </summary>
       {open ? (
         <DataTable

@@ -15,7 +15,9 @@ const CREDITED = new Set(['included', 'final']);
 function rowsOf(entities: Entities): Row[] {
   const newest = Math.max(-1, ...[...entities.rounds.values()].map((round) => round.number));
   return listOf(entities.nodes, (node) => -node.id).map((node) => {
-    const paid = [...entities.payments.values()].filter((payment) => payment.node_id === node.id && CREDITED.has(payment.state));
+    const paid = [...entities.payments.values()].filter(
+      (payment) => payment.node_id === node.id && CREDITED.has(payment.state),
+    );
     return {
       node,
       work: [...entities.assignments.values()].find((row) => row.node_id === node.id && row.round === newest),
@@ -29,10 +31,15 @@ export function JobNodes({ job, entities }: { job: Job; entities: Entities }) {
   const rows = rowsOf(entities);
   const online = rows.filter((row) => row.node.state === 'online').length;
   return (
-    <Panel title="Nodes" aside={<span className="muted small">{rows.length ? `${online} of ${rows.length} online` : ''}</span>} flush>
+    <Panel
+      title="Nodes"
+      aside={<span className="muted small">{rows.length ? `${online} of ${rows.length} online` : ''}</span>}
+      flush
+    >
       {rows.length === 0 ? (
         <Empty title="No node is seated yet" action={<Link to="/operate">Connect your GPU</Link>}>
-          Nodes take a seat when their bid is at most the job's rate. {job.state === 'draft' ? 'The job must be funded first.' : ''}
+          Nodes take a seat when their bid is at most the job's rate.{' '}
+          {job.state === 'draft' ? 'The job must be funded first.' : ''}
         </Empty>
       ) : (
         <DataTable
@@ -40,11 +47,20 @@ export function JobNodes({ job, entities }: { job: Job; entities: Entities }) {
           columns={[
             { key: 'node', label: 'Node', lead: true, cell: ({ node }) => <NodeName node={node} /> },
             { key: 'state', label: 'State', cell: ({ node }) => <NodeStateChip state={node.state} /> },
-            { key: 'device', label: 'Device', cell: ({ node }) => node.device ?? <span className="muted">not reported</span> },
-            { key: 'rtt', label: 'Round trip', cell: ({ node }) => <Rtt node={node} /> },
-            { key: 'step', label: 'This round', cell: ({ work }) => <Work work={work} /> },
+            {
+              key: 'device',
+              label: 'Device',
+              cell: ({ node }) => node.device ?? <span className="muted">not reported</span>,
+            },
+            { key: 'rtt', label: 'Round trip', wide: true, cell: ({ node }) => <Rtt node={node} /> },
+            { key: 'step', label: 'This round', wide: true, cell: ({ work }) => <Work work={work} /> },
             { key: 'units', label: 'Samples paid', number: true, cell: ({ units }) => count(units) },
-            { key: 'earned', label: 'Earned here', number: true, cell: ({ earned }) => <Amount base={earned} aligned /> },
+            {
+              key: 'earned',
+              label: 'Earned here',
+              number: true,
+              cell: ({ earned }) => <Amount base={earned} aligned />,
+            },
           ]}
           rows={rows}
           id={(row) => row.node.id}
@@ -65,21 +81,34 @@ function NodeName({ node }: { node: Node }) {
 }
 
 export function Rtt({ node }: { node: Pick<Node, 'rtt'> }) {
-  return <Num value={node.rtt ? milliseconds(node.rtt.ms) : null} source={node.rtt?.source} at={node.rtt?.at} />;
+  return (
+    <Num value={node.rtt ? milliseconds(node.rtt.ms) : null} source={node.rtt?.source} at={node.rtt?.at} />
+  );
 }
 
 function Work({ work }: { work: Assignment | undefined }) {
   if (!work) return <span className="muted">no part in it</span>;
   const last = work.losses.at(-1)?.[1];
-  const label = { open: 'not taken yet', leased: '', committed: 'uploading', handed_in: 'handed in', expired: 'lease expired', failed: 'failed' }[
-    work.state
-  ];
+  const label = {
+    open: 'not taken yet',
+    leased: '',
+    committed: 'uploading',
+    handed_in: 'handed in',
+    expired: 'lease expired',
+    failed: 'failed',
+  }[work.state];
   return (
     <span className="stack tight" style={{ minWidth: 150 }} title={work.reason ?? undefined}>
       <Bar
         value={(100 * work.step) / Math.max(1, work.steps)}
         label="Steps of this round"
-        tone={work.state === 'handed_in' ? 'ok' : work.state === 'leased' || work.state === 'committed' ? undefined : 'idle'}
+        tone={
+          work.state === 'handed_in'
+            ? 'ok'
+            : work.state === 'leased' || work.state === 'committed'
+              ? undefined
+              : 'idle'
+        }
         text={`step ${work.step} of ${work.steps}`}
       />
       <span className="small muted num">
@@ -91,4 +120,3 @@ function Work({ work }: { work: Assignment | undefined }) {
     </span>
   );
 }
-

@@ -33,7 +33,10 @@ export function Pipeline({ job, entities }: { job: Job; entities: Entities }) {
   if (!newest) return null;
   const current = currentPhase(newest.phases);
   return (
-    <Panel title="Rounds in flight" aside={<span className="muted small">Rounds count from 0, as on chain</span>}>
+    <Panel
+      title="Rounds in flight"
+      aside={<span className="muted small">Rounds count from 0, as on chain</span>}
+    >
       <div className="pipeline">
         {rows.map((row) => (
           <div key={row.number} className="pipeline-row" data-testid="pipeline-row">

@@ -27,13 +27,31 @@ export function phasesOf({ round, assignments, contributions, payments }: Rows):
   const due = Math.max(payments.length, accepted);
   const aggregated = round.state === 'aggregated' || settled;
   return [
-    phase('Open', taken, round.expected, closed || (round.expected > 0 && taken >= round.expected), true, 'taken'),
+    phase(
+      'Open',
+      taken,
+      round.expected,
+      closed || (round.expected > 0 && taken >= round.expected),
+      true,
+      'taken',
+    ),
     phase('Training', contributions.length, round.expected, closed, taken > 0, 'handed in'),
-    phase('Scoring', scored, contributions.length, closed && scored === contributions.length, contributions.length > 0, 'scored'),
+    phase(
+      'Scoring',
+      scored,
+      contributions.length,
+      closed && scored === contributions.length,
+      contributions.length > 0,
+      'scored',
+    ),
     {
       name: 'Aggregating',
       state: aggregated ? 'done' : round.state === 'aggregating' ? 'active' : 'waiting',
-      detail: aggregated ? `${accepted} in the outer step` : round.state === 'aggregating' ? `${accepted} contributions` : '',
+      detail: aggregated
+        ? `${accepted} in the outer step`
+        : round.state === 'aggregating'
+          ? `${accepted} contributions`
+          : '',
       percent: aggregated ? 100 : 0,
     },
     {
@@ -46,7 +64,14 @@ export function phasesOf({ round, assignments, contributions, payments }: Rows):
   ];
 }
 
-function phase(name: string, done: number, of: number, finished: boolean, started: boolean, verb: string): Phase {
+function phase(
+  name: string,
+  done: number,
+  of: number,
+  finished: boolean,
+  started: boolean,
+  verb: string,
+): Phase {
   const state = finished ? 'done' : started ? 'active' : 'waiting';
   const detail = of > 0 && state !== 'waiting' ? `${done} of ${of} ${verb}` : '';
   return { name, state, detail, percent: finished ? 100 : of > 0 ? (100 * done) / of : 0 };
