@@ -23,7 +23,7 @@ from trainer.scoring.checks import check_contribution, norm_limit
 from trainer.scoring.quality import Score, passes_gate, qualities
 from trainer.scoring.scores import Metrics, draw_batch, evaluate, loss_improvement
 
-SCORE_SAMPLES = 512
+SCORE_SAMPLES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,13 @@ def accept(
     inputs, targets = draw_batch(dataset.score, seed=sha256_hex(f"{number}:{commitments}".encode()), size=SCORE_SAMPLES)
     updates: dict[int, Tensors] = {}
     scores: dict[int, Score] = {}
+    before: float | None = None
     for node, data in sorted(files.items()):
         updates[node] = check_contribution(
             data, spec.encoding, scorer.shapes, others=updates, previous=previous, max_norm=norm_limit(spec, scorer.shapes)
         )
-        scores[node] = loss_improvement(scorer.model, base, updates[node], inputs, targets)
+        scores[node] = loss_improvement(scorer.model, base, updates[node], inputs, targets, loss_before=before)
+        before = scores[node].loss_before
     accepted = [
         Contribution(node, updates[node], spec.units_per_round, scores[node].improvement)
         for node in updates

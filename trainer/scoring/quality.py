@@ -17,8 +17,13 @@ WORK_POINTS = 5_000
 QUALITY_POINTS = 5_000
 """Basis points on top, for an improvement of at least `FULL_SHARE` of the round's median."""
 FULL_SHARE = 0.8
-SLACK = 1e-3
-"""Nats that a contribution may always raise the held-out loss."""
+SLACK = 0.05
+"""Nats that a contribution may always raise the held-out loss. Near convergence honest updates raise it too, by overfitting
+their shard: by up to 0.042 in the worst of 60 rounds measured (a cnn on digits, 180 held-out samples, loss 0.08)."""
+STEP_SCALE = 0.25
+"""Part of an update at which it is scored, about its share in the aggregate of a round. The end of one node's steps lies
+higher than the average of all nodes' ends: scored in full, honest updates raise the held-out loss from early on (a language
+model: by 0.02 nats while their average lowers it by 0.06), and nothing could be told from their scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def qualities(scores: Mapping[int, float]) -> dict[int, int]:
     median = statistics.median(scores.values())
     if median <= 0:
         return dict.fromkeys(scores, WORK_POINTS + QUALITY_POINTS)
-    return {node: WORK_POINTS + int(QUALITY_POINTS * share(score, median)) for node, score in scores.items()}
+    return {node: WORK_POINTS + math.floor(QUALITY_POINTS * share(score, median) + 0.5) for node, score in scores.items()}
 
 
 def share(improvement: float, median: float) -> float:

@@ -15,7 +15,7 @@ from trainer.data.permutation import permutation
 from trainer.diloco.encoding import Tensors
 from trainer.models import loss_and_correct
 from trainer.protocol.errors import HyperGPUError
-from trainer.scoring.quality import Score
+from trainer.scoring.quality import STEP_SCALE, Score
 
 BATCH = 256
 """Samples in one forward pass."""
@@ -42,7 +42,7 @@ def loss_improvement(
     inputs: Tensor,
     targets: Tensor,
     *,
-    step_scale: float = 1.0,
+    step_scale: float = STEP_SCALE,
     loss_before: float | None = None,
 ) -> Score:
     """Loss on one batch at `base_params` and after `step_scale` times the update. `model` lends its architecture and device;

@@ -36,7 +36,7 @@ def test_other_encodings_read_digits_too(encoding, outer, digits):
 
 
 def test_a_cnn_reads_them_better(digits):
-    spec = JobSpec(model=ModelSpec(architecture="cnn"), rounds=RoundSpec(rounds=6))
+    spec = JobSpec(model=ModelSpec(architecture="cnn"), rounds=RoundSpec(rounds=4))
     assert list(reference.run_job(spec, digits))[-1].metrics.accuracy >= 0.97
 
 

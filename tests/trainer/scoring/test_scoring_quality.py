@@ -1,0 +1,66 @@
+"""Who passes the gate, and what an accepted contribution is worth."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.scoring.quality import SLACK, Score, passes_gate, qualities
+
+improvements = st.dictionaries(st.integers(1, 2**32 - 1), st.floats(-10, 10), min_size=1, max_size=20)
+
+
+def score(before: float, after: float) -> Score:
+    return Score(before, after, before - after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tolerance", "passes"),
+    [
+        (2.0, 1.5, 0.0, True),
+        (2.0, 2.0 + SLACK, 0.0, True),
+        (2.0, 2.01 + SLACK, 0.0, False),
+        (2.0, 2.09 + SLACK, 0.05, True),
+        (2.0, 2.11 + SLACK, 0.05, False),
+        (0.08, 0.08 + 0.042, 0.01, True),
+        (2.0, float("inf"), 1.0, False),
+        (2.0, float("nan"), 1.0, False),
+    ],
+)
+def test_the_gate_refuses_what_raises_the_loss_beyond_tolerance_and_slack(before, after, tolerance, passes):
+    assert passes_gate(score(before, after), tolerance) is passes
+
+
+def test_a_contribution_earns_half_for_work_and_the_rest_for_its_share_of_the_median():
+    assert qualities({1: 0.10, 2: 0.10, 3: 0.04, 4: 0.0, 5: -0.3, 6: 0.2, 7: 0.1}) == {
+        1: 10_000, 2: 10_000, 3: 7_500, 4: 5_000, 5: 5_000, 6: 10_000, 7: 10_000,
+    }  # fmt: skip
+
+
+def test_without_a_positive_median_nobody_is_told_apart_from_noise():
+    assert qualities({1: -0.1, 2: -0.01, 3: 0.2}) == dict.fromkeys((1, 2, 3), 10_000)
+    assert qualities({1: 0.0}) == {1: 10_000} and qualities({}) == {}
+
+
+@given(scores=improvements)
+def test_every_quality_lies_between_half_and_whole_and_better_work_never_earns_less(scores):
+    points = qualities(scores)
+    assert points.keys() == scores.keys()
+    assert all(5_000 <= value <= 10_000 and type(value) is int for value in points.values())
+    ranked = sorted(scores, key=lambda node: scores[node])
+    assert [points[node] for node in ranked] == sorted(points.values())
+
+
+@given(scores=improvements, others=st.randoms())
+def test_the_order_of_the_nodes_does_not_matter(scores, others):
+    items = list(scores.items())
+    others.shuffle(items)
+    assert qualities(dict(items)) == qualities(scores)
+
+
+def test_quality_needs_no_torch():
+    """Verifiers and web processes recompute pay without it."""
+    code = "import sys, trainer.scoring.quality; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

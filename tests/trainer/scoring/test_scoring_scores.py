@@ -1,0 +1,65 @@
+"""Scores tell honest work from harm, and anyone can compute them again."""
+
+import pytest
+import torch
+
+from trainer.protocol.errors import HyperGPUError
+from trainer.scoring.quality import passes_gate
+from trainer.scoring.scores import draw_batch, evaluate, loss_improvement
+
+
+def scaled(update, factor):
+    return {name: factor * value for name, value in update.items()}
+
+
+def test_the_batch_follows_from_the_seed_and_holds_no_sample_twice(digits):
+    first, again, other = (draw_batch(digits.score, seed=seed, size=50) for seed in ("a", "a", "b"))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1]) and not torch.equal(first[0], other[0])
+    inputs, targets = draw_batch(digits.score, seed="a", size=10_000)
+    assert len(inputs) == len(targets) == len(digits.score)
+    assert sorted(targets.tolist()) == sorted(digits.score.targets.tolist())
+
+
+def test_honest_work_lowers_the_held_out_loss_and_its_reverse_is_refused(digits, model, base, honest):
+    batch = draw_batch(digits.score, seed="round", size=180)
+    for update in honest.values():
+        good = loss_improvement(model, base, update, *batch)
+        bad = loss_improvement(model, base, scaled(update, -10), *batch)
+        assert good.improvement > 0.05 and good.improvement == good.loss_before - good.loss_after
+        assert passes_gate(good, 0.0) and not passes_gate(bad, 0.05)
+
+
+def test_a_known_loss_before_gives_the_same_score(digits, model, base, honest):
+    batch = draw_batch(digits.score, seed="round", size=64)
+    score = loss_improvement(model, base, honest[1], *batch)
+    assert loss_improvement(model, base, honest[1], *batch, loss_before=score.loss_before) == score
+
+
+def test_half_a_step_is_the_whole_of_half_an_update(digits, model, base, honest):
+    batch = draw_batch(digits.score, seed="round", size=64)
+    whole = loss_improvement(model, base, scaled(honest[1], 0.5), *batch, step_scale=1.0)
+    assert loss_improvement(model, base, honest[1], *batch, step_scale=0.5).loss_after == pytest.approx(whole.loss_after)
+
+
+def test_an_update_to_nowhere_is_refused(digits, model, base, honest):
+    with pytest.raises(HyperGPUError) as refusal:
+        loss_improvement(model, base, scaled(honest[1], 1e38), *draw_batch(digits.score, seed="round", size=64))
+    assert refusal.value.code == "contribution.diverges"
+
+
+def test_scoring_leaves_the_model_as_it_was(digits, model, base, honest):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    loss_improvement(model, {n: v + 1 for n, v in base.items()}, honest[1], *draw_batch(digits.score, seed="x", size=8))
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_evaluation_covers_the_whole_split_whatever_the_batches(digits, model, base, monkeypatch):
+    metrics = evaluate(model, base, digits.eval)
+    monkeypatch.setattr("trainer.scoring.scores.BATCH", 7)
+    again = evaluate(model, base, digits.eval)
+    assert metrics.loss == pytest.approx(again.loss, abs=1e-6) and metrics.accuracy == again.accuracy
+    inputs, targets = digits.eval.take(torch.arange(len(digits.eval)))
+    logits = torch.func.functional_call(model, base, (inputs,))
+    assert metrics.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, targets).item(), abs=1e-6)
+    assert metrics.accuracy == pytest.approx((logits.argmax(1) == targets).float().mean().item(), abs=1e-6)
