@@ -62,7 +62,10 @@ def sign_missing(in_flight: Sequence[Intent]) -> None:
     assert head is not None  # every node has a latest block
     for intent in needy:
         last = newest(intent)
-        if intent.sender is None or intent.sender.address != signer.address or (last and intent.nonce != number(mined)):
+        if intent.sender is None or intent.sender.address != signer.address:
+            note(intent, f"its nonce is of {intent.sender and intent.sender.address}, whose key is not the sender's now")
+            continue
+        if last and intent.nonce != number(mined):
             continue
         fee = bumped(Fee(last.max_fee, last.priority_fee), head.base_fee) if last else first_fee(head.base_fee)
         if fee.too_high:

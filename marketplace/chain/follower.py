@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
-from django.db import OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, connections
 from django.db.models import Max
 
 from marketplace.chain.indexer import index_once
@@ -22,47 +23,83 @@ PEEK_SECONDS = 0.05
 BACKOFF_SECONDS = (0.5, 15.0)
 
 
-def pass_once() -> bool:
-    """Every step once. True when there is more to do at once.
+def read_chain() -> bool:
+    """True when there is more to read at once."""
+    return index_once() >= WINDOW
 
-    The indexer comes first: it is what notices that the node serves another chain, or lags, and then nothing is sent.
-    """
-    indexed = index_once()
-    assigned = assign_nonces()
+
+def send_promises() -> bool:
+    """True when something new is on its way, so that its group's next may follow soon."""
+    moved = assign_nonces()
     broadcast_due()
     track_receipts()
-    return indexed >= WINDOW or assigned > 0
+    return moved > 0
+
+
+def pass_once() -> None:
+    """Every step once. Raises what the steps raise.
+
+    Reading comes first: it is what notices that the node lags or serves another chain, and then nothing may be sent.
+    """
+    read_chain()
+    send_promises()
+
+
+class Patient:
+    """A step that waits out an outage of node or database: one line when it begins, one when it ends."""
+
+    def __init__(self, name: str, step: Callable[[], bool]) -> None:
+        self.name, self.step = name, step
+        self.trouble, self.delay, self.not_before = "", BACKOFF_SECONDS[0], 0.0
+
+    def run(self) -> bool:
+        """What the step answers; False while it waits."""
+        if time.monotonic() < self.not_before:
+            return False
+        try:
+            busy = self.step()
+        except (HyperGPUError, OperationalError, InterfaceError) as error:
+            self.wait(error)
+            return False
+        if self.trouble:
+            log.info("%s: %s is over", self.name, self.trouble)
+        self.trouble, self.delay = "", BACKOFF_SECONDS[0]
+        return busy
+
+    def wait(self, error: Exception) -> None:
+        trouble = error.code if isinstance(error, HyperGPUError) else "database outage"
+        if trouble != self.trouble:
+            log.warning("%s waits: %s", self.name, error)
+        if not isinstance(error, HyperGPUError):
+            connections.close_all()  # a connection that failed once is not trusted again
+        self.trouble, self.not_before = trouble, time.monotonic() + self.delay
+        self.delay = min(self.delay * 2, BACKOFF_SECONDS[1])
 
 
 def follow(stop: threading.Event) -> None:
-    """Run passes until `stop`. An outage of node or database is waited out: one line when it begins, one when it ends."""
-    delay, trouble = BACKOFF_SECONDS[0], ""
+    """Run passes until `stop`."""
+    reading, sending = Patient("reading", read_chain), Patient("sending", send_promises)
     while not stop.is_set():
-        close_old_connections()
-        newest, started = newest_intent(), time.monotonic()
-        try:
-            busy = pass_once()
-        except (HyperGPUError, OperationalError) as error:
-            code = error.code if isinstance(error, HyperGPUError) else "database"
-            if code != trouble:
-                log.warning("waiting: %s", error)
-            trouble = code
-            stop.wait(delay)
-            delay = min(delay * 2, BACKOFF_SECONDS[1])
-            continue
-        if trouble:
-            log.info("over: %s", trouble)
-        delay, trouble = BACKOFF_SECONDS[0], ""
-        if not busy:
+        started, newest = time.monotonic(), newest_intent()
+        busy = reading.run()
+        if not reading.trouble:
+            busy = sending.run() or busy
+        if reading.trouble or sending.trouble:
+            stop.wait(PASS_SECONDS)
+        elif not busy:
             rest(stop, until=started + PASS_SECONDS, newest=newest)
 
 
 def rest(stop: threading.Event, *, until: float, newest: int) -> None:
-    """Sleep to the next pass, or until someone has promised something new."""
+    """Sleep to the next pass, or until someone promises something newer than the pass has seen."""
     while (left := until - time.monotonic()) > 0 and newest_intent() == newest:
         if stop.wait(min(left, PEEK_SECONDS)):
             return
 
 
 def newest_intent() -> int:
-    return Intent.objects.aggregate(newest=Max("id"))["newest"] or 0
+    """0 also while the database does not answer: the next pass will say so."""
+    try:
+        return Intent.objects.aggregate(newest=Max("id"))["newest"] or 0
+    except (OperationalError, InterfaceError):
+        return 0

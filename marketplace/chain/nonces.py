@@ -16,8 +16,8 @@ from marketplace.chain.signer import sender_signer
 from marketplace.chain.states import IN_FLIGHT, move, note
 from trainer.protocol.errors import HyperGPUError
 
-BATCH = 25
-"""Intents per pass: with their questions it stays below the 100 calls that public nodes take in a batch."""
+BATCH = 80
+"""Intents per pass: with the few questions beside them they stay below the 100 calls that public nodes take in a batch."""
 
 
 @dataclass(frozen=True, slots=True)

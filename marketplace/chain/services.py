@@ -8,6 +8,7 @@ from django.conf import settings
 
 from marketplace.chain import abi
 from marketplace.chain.models import Intent
+from marketplace.chain.values import checksummed
 from trainer.protocol.eip712 import Domain
 from trainer.protocol.errors import HyperGPUError
 
@@ -40,7 +41,7 @@ def contract_address(contract: abi.Contract) -> str:
     address: str = settings.HYPERGPU.market_address if contract == "market" else settings.HYPERGPU.token_address
     if not address:
         raise HyperGPUError("chain.not_deployed", "No contracts are deployed here yet; run `manage.py deploy_contracts`.")
-    return address
+    return checksummed(address)
 
 
 def finalized_block() -> int:

@@ -83,15 +83,19 @@ def prepare(sender: str, to: str | None, data: str) -> dict[str, Any]:
 
 def wait_for_receipt(raw: str, tx_hash: str, *, final: bool) -> Receipt:
     """Send the same bytes until a block has them: nodes forget transactions, and there is no global pool to keep them."""
-    node, deadline, next_send = rpc(), time.monotonic() + DEADLINE_SECONDS, 0.0
+    node, deadline, next_send, refusal = rpc(), time.monotonic() + DEADLINE_SECONDS, 0.0, ""
     while time.monotonic() < deadline:
         finalized, answer = node.read(block_call(FINALIZED), ("eth_getTransactionReceipt", [tx_hash]))
         head, receipt = parse_block(finalized), parse_receipt(answer)
         if receipt and (not final or (head and receipt.block <= head.number)):
             return receipt
         if receipt is None and time.monotonic() >= next_send:
-            refusal, next_send = node.answers([("eth_sendRawTransaction", [raw])])[0], time.monotonic() + REBROADCAST_SECONDS
-            if isinstance(refusal, Fault) and "funds" in refusal.message.lower():
-                raise HyperGPUError("chain.refused", f"The wallet cannot pay the gas: {refusal.message}")
+            sent, next_send = node.answers([("eth_sendRawTransaction", [raw])])[0], time.monotonic() + REBROADCAST_SECONDS
+            refusal = sent.message if isinstance(sent, Fault) else refusal
+            if "funds" in refusal.lower():
+                raise HyperGPUError("chain.refused", f"The wallet cannot pay the gas: {refusal}")
         time.sleep(POLL_SECONDS)
-    raise HyperGPUError("chain.timeout", f"Transaction {tx_hash} is in no block after {DEADLINE_SECONDS} s.", tx_hash=tx_hash)
+    why = f" The node said: {refusal}." if refusal else ""
+    raise HyperGPUError(
+        "chain.timeout", f"Transaction {tx_hash} is in no final block after {DEADLINE_SECONDS} s.{why}", tx_hash=tx_hash
+    )

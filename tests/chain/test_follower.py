@@ -8,15 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connections
+from django.db import OperationalError
 
 from marketplace.chain import follower
+from marketplace.chain.follower import Patient
 from marketplace.chain.models import Cursor
-from tests.chain.conftest import Chain, promise_mint
+from tests.chain.conftest import Chain
 from tests.chain.test_crashes import child_environment
 from tests.support.anvil import wait_until
 from trainer.protocol.errors import HyperGPUError
@@ -25,65 +26,102 @@ pytestmark = pytest.mark.chain
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., threading.Thread]]:
-    """Runs the loop in a thread with these outcomes of its passes; then it idles."""
-    stop = threading.Event()
-    started: list[threading.Thread] = []
-
-    def start(*outcomes: Exception | bool) -> threading.Thread:
-        waiting = list(outcomes)
-
-        def pass_once() -> bool:
-            if not waiting:
-                stop.set()
-                return False
-            outcome = waiting.pop(0)
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-
-        def body() -> None:
-            try:
-                follower.follow(stop)
-            finally:
-                connections.close_all()
-
-        monkeypatch.setattr(follower, "pass_once", pass_once)
-        thread = threading.Thread(target=body)
-        thread.start()
-        started.append(thread)
-        thread.join(20)
-        return thread
-
-    yield start
-    stop.set()
-    for thread in started:
-        thread.join(5)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_an_outage_is_waited_out_with_one_line_at_each_end(
-    run: Callable[..., threading.Thread], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def patience(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(follower, "BACKOFF_SECONDS", (0.01, 0.02))
     caplog.set_level(logging.INFO, logger="marketplace.chain.follower")
-    away = HyperGPUError("chain.unreachable", "The chain node at x gives no answer.")
-    thread = run(away, away, away, False, OperationalError("database is locked"), False)
-    assert not thread.is_alive()
+
+
+def in_turn(*outcomes: Exception | bool) -> Callable[[], bool]:
+    """A step that answers or fails so, one after the other."""
+    waiting = list(outcomes)
+
+    def step() -> bool:
+        outcome = waiting.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return step
+
+
+def away() -> HyperGPUError:
+    return HyperGPUError("chain.unreachable", "The chain node at x gives no answer.")
+
+
+@pytest.mark.django_db
+def test_an_outage_is_waited_out_with_one_line_at_each_end(patience: None, caplog: pytest.LogCaptureFixture) -> None:
+    step = Patient("reading", in_turn(away(), away(), away(), True))
+    wait_until(step.run, what="the outage to end")
     assert [record.getMessage() for record in caplog.records] == [
-        "waiting: chain.unreachable: The chain node at x gives no answer.",
-        "over: chain.unreachable",
-        "waiting: database is locked",
-        "over: database",
+        "reading waits: chain.unreachable: The chain node at x gives no answer.",
+        "reading: chain.unreachable is over",
     ]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_new_promise_wakes_the_loop(chain: Chain) -> None:
-    before = follower.newest_intent()
-    promise_mint("mint:1")
+def test_a_database_outage_is_waited_out_on_a_new_connection(patience: None, caplog: pytest.LogCaptureFixture) -> None:
+    step = Patient("sending", in_turn(OperationalError("server closed the connection"), True))
+    wait_until(step.run, what="the outage to end")
+    assert caplog.records[0].getMessage() == "sending waits: server closed the connection"
+
+
+def test_a_fault_of_our_own_is_not_waited_out(patience: None) -> None:
+    with pytest.raises(ZeroDivisionError):
+        Patient("reading", in_turn(ZeroDivisionError())).run()
+
+
+def follow_for(read: Callable[[], bool], send: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real loop on these steps, until one of them has no more to say."""
+    stop = threading.Event()
+
+    def until_told(step: Callable[[], bool]) -> Callable[[], bool]:
+        def run() -> bool:
+            try:
+                return step()
+            except IndexError:
+                stop.set()
+                return False
+
+        return run
+
+    monkeypatch.setattr(follower, "read_chain", until_told(read))
+    monkeypatch.setattr(follower, "send_promises", until_told(send))
+    follower.follow(stop)
+
+
+@pytest.mark.django_db
+def test_nothing_is_sent_while_the_chain_cannot_be_read(patience: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+
+    def send() -> bool:
+        sent.append("sent")
+        return False
+
+    unreadable = HyperGPUError("chain.history_changed", "another chain")
+    follow_for(in_turn(unreadable, unreadable), send, monkeypatch)
+    assert sent == ["sent"]  # in the third pass, which could read
+
+
+@pytest.mark.django_db
+def test_reading_goes_on_while_nothing_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "BACKOFF_SECONDS", (60.0, 60.0))
+    monkeypatch.setattr(follower, "PASS_SECONDS", 0.01)
+    reads = in_turn(*[False] * 5)
+    sends: list[str] = []
+
+    def send() -> bool:
+        sends.append("tried")
+        raise HyperGPUError("chain.no_key", "No key is set.")
+
+    follow_for(reads, send, monkeypatch)
+    assert sends == ["tried"]
+
+
+def test_a_new_promise_wakes_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([0, 0, 1])  # two looks in vain, then somebody has promised
+    monkeypatch.setattr(follower, "newest_intent", lambda: next(numbers))
     began = time.monotonic()
-    follower.rest(threading.Event(), until=began + 20, newest=before)
+    follower.rest(threading.Event(), until=began + 20, newest=0)
     assert time.monotonic() - began < 5
 
 

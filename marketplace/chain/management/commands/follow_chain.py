@@ -5,9 +5,10 @@ import threading
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from marketplace.chain.follower import follow, pass_once
+from trainer.protocol.errors import HyperGPUError
 
 
 class Command(BaseCommand):
@@ -18,7 +19,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["once"]:
-            pass_once()
+            try:
+                pass_once()
+            except HyperGPUError as error:
+                raise CommandError(str(error)) from error
             return
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
