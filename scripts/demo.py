@@ -100,6 +100,7 @@ def train(stack: Stack, view: View, options: argparse.Namespace, files: dict[str
     nodes = market.join_operators()
     view.say(f"{len(nodes)} operators have staked, registered a node each and bid (nodes {', '.join(map(str, nodes))})")
     stack.wait_for_workers()
+    market.wait_for_agents(nodes)
     spec = recipes.spec(
         job=options.job, model=options.model, rounds=options.rounds, operators=options.operators, files=market.upload(files)
     )

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,18 +101,27 @@ class Market:
 
     def join_operator(self, number: int) -> int:
         wallet = self.stack.keys.wallet(f"operator-{number}")
-        consent = self.hot_key_consent(number, wallet.address)
-        market = self.chain.market.functions
-        if market.nodeOfKey(consent["hotKey"]).call() == 0:
-            self.chain.send(
-                wallet,
-                self.chain.token.functions.mint(wallet.address, self.min_stake),
-                self.chain.token.functions.approve(self.chain.market.address, self.min_stake),
-                market.registerNode(consent["hotKey"], consent["expiresAt"], self.min_stake, consent["possession"]),
-            )
-        node = self.indexed_node(consent["hotKey"])
+        node = self.node_of(wallet.address) or self.register_node(number, wallet)
         self.post_standing_bid(wallet, node, rate=RATES[(number - 1) % len(RATES)])
         return node
+
+    def node_of(self, operator: str) -> int:
+        """The node that the operator registered in an earlier run; 0 without one."""
+        nodes = [node for node in self.api.get("operators")["nodes"] if node["operator"] == operator]
+        return int(nodes[0]["id"]) if nodes else 0
+
+    def register_node(self, number: int, wallet: LocalAccount) -> int:
+        """Stake and register, with the wallet's own transactions; the node's id once the marketplace has seen it final."""
+        consent = self.hot_key_consent(number, wallet.address)
+        self.chain.send(
+            wallet,
+            self.chain.token.functions.mint(wallet.address, self.min_stake),
+            self.chain.token.functions.approve(self.chain.market.address, self.min_stake),
+            self.chain.market.functions.registerNode(
+                consent["hotKey"], consent["expiresAt"], self.min_stake, consent["possession"]
+            ),
+        )
+        return int(wait_for(lambda: self.node_of(wallet.address), what="the node's registration"))
 
     def hot_key_consent(self, number: int, operator: str) -> dict[str, Any]:
         """What the agent's own command prints for its operator: hot key, expiry, possession."""
@@ -126,9 +135,15 @@ class Market:
         consent: dict[str, Any] = json.loads(done.stdout)["registerNode"]
         return consent
 
-    def indexed_node(self, hot_key: str) -> int:
-        """The node's id, once the marketplace has seen its registration final on chain."""
-        return int(wait_for(lambda: self.api.get("nodes", hot_key=hot_key)["nodes"], what="the node's registration")[0]["id"])
+    def wait_for_agents(self, nodes: Sequence[int]) -> None:
+        """Until every node's agent has said hello and its worker has loaded."""
+
+        def all_work() -> bool:
+            self.stack.processes.check()
+            known = {node["id"]: node for node in self.api.get("operators")["nodes"]}
+            return all(known[node]["state"] == "online" and known[node]["samples_per_second"] for node in nodes)
+
+        wait_for(all_work, what="the agents", seconds=180)
 
     def post_standing_bid(self, wallet: LocalAccount, node: int, *, rate: int) -> None:
         """Good for any job for a month. The same bid of the same day is the same signature, so that it may be posted again."""
@@ -173,7 +188,3 @@ def wait_for(question: Callable[[], Any], *, what: str, seconds: float = 60) -> 
             raise StackError(f"Waited {seconds:.0f} s for {what}.")
         time.sleep(0.1)
     return answer
-
-
-def total(amounts: Iterable[str | int]) -> int:
-    return sum(int(amount) for amount in amounts)

@@ -16,7 +16,7 @@ MODELS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "text": {"gpt": {"architecture": "gpt", "config": {}}},
 }
-ROUNDS = {"digits": 12, "text": 12}
+ROUNDS = {"digits": 12, "text": 10}
 DEFAULT_MODEL = {"digits": "mlp", "text": "gpt"}
 
 
@@ -37,10 +37,13 @@ def spec(*, job: str, model: str | None, rounds: int | None, operators: int, fil
         },
     }  # fmt: skip
     if job == "digits":
-        return common | {"data": {"kind": "digits"}, "target": {"metric": "accuracy", "value": 0.95}}
+        # Near a loss of zero, honest nodes that saw a quarter of the data each raise it by far more than the default's 5 %.
+        gate = {"gate_tolerance": 0.3}
+        return common | {"data": {"kind": "digits"}, "aggregation": gate, "target": {"metric": "accuracy", "value": 0.95}}
     return common | {
         "data": {"kind": "text", "files": files, "sequence_length": 64},
-        "target": {"metric": "loss", "value": 2.6},
+        "inner": {"steps": 40, "batch_size": 16},
+        "target": {"metric": "loss", "value": 2.4},
     }
 
 
