@@ -126,7 +126,7 @@ export function SwitchChain() {
 
 export function TransactionHash({ hash }: { hash: string }) {
   const { chain } = useNetwork();
-  if (!chain.explorer_url) return <Hash value={hash} label="transaction hash" />;
+  if (!chain.explorer_url) return <Hash value={hash} label="transaction hash" head={6} tail={4} />;
   return (
     <a className="hash" href={`${chain.explorer_url}/tx/${hash}`} target="_blank" rel="noreferrer">
       {hash.slice(0, 8)}…{hash.slice(-6)}

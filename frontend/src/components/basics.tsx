@@ -108,7 +108,7 @@ export function Amount({
 export function Rate({ rate }: { rate: string | bigint }) {
   const { token } = useNetwork();
   return (
-    <span className="num" title={`${BigInt(rate)} base units per sample`}>
+    <span title={`${BigInt(rate)} base units per sample`}>
       {formatUnits(BigInt(rate) * 1_000_000n, token.decimals)} {token.symbol} per million samples
     </span>
   );

@@ -8,6 +8,7 @@ import { Gate } from '@/features/accounts/Account';
 import { OperatorMoney } from '@/features/operators/OperatorMoney';
 import { OwnNode } from '@/features/operators/OwnNode';
 import { RegisterNode } from '@/features/operators/RegisterNode';
+import { Terms } from '@/features/operators/Terms';
 import { useTopic } from '@/realtime/RealtimeProvider';
 import { listOf, operatorTopic } from '@/realtime/topics';
 import { useTitle } from '../useTitle';
@@ -58,40 +59,45 @@ function Steps({ operator, registered }: { operator: Address | null; registered:
   const server = location.origin;
   const delegate = `hypergpu agent delegate --server ${server} --operator ${operator ?? '0x…your wallet'}`;
   return (
-    <ol className="checklist">
-      <Step title="Connect your wallet and sign in" state={signedIn ? 'done' : 'active'}>
-        {signedIn ? (
-          <p className="muted small">Stake and earnings belong to this wallet.</p>
-        ) : (
-          <div style={{ maxWidth: 360 }}>
-            <Gate need="session">{null}</Gate>
-          </div>
-        )}
-      </Step>
-      <Step
-        title="On the GPU machine, make a hot key for this wallet"
-        state={signedIn ? 'active' : 'waiting'}
-      >
-        <p className="muted small">
-          It creates a key that can only sign receipts, and prints a link that fills in the form below.
-          Install first: <code>pip install ".[operator]"</code>
-        </p>
-        <Command text={delegate} />
-      </Step>
-      <Step title="Register the node with its stake" state={signedIn ? 'active' : 'waiting'}>
-        {operator ? (
-          <RegisterNode key={registered} operator={operator} />
-        ) : (
-          <p className="muted small">Connect a wallet first.</p>
-        )}
-      </Step>
-      <Step title="Post a standing bid, then start the agent" state="waiting">
-        <p className="muted small">
-          As soon as the registration is final the node appears above, with its bid form. Then let it work:
-        </p>
-        <Command text={`hypergpu agent --server ${server}`} />
-      </Step>
-    </ol>
+    <div className="split">
+      <ol className="checklist">
+        <Step title="Connect your wallet and sign in" state={signedIn ? 'done' : 'active'}>
+          {signedIn ? (
+            <p className="muted small">Stake and earnings belong to this wallet.</p>
+          ) : (
+            <div style={{ maxWidth: 360 }}>
+              <Gate need="session">{null}</Gate>
+            </div>
+          )}
+        </Step>
+        <Step
+          title="On the GPU machine, make a hot key for this wallet"
+          state={signedIn ? 'active' : 'waiting'}
+        >
+          <p className="muted small">
+            It creates a key that can only sign receipts, and prints a link that fills in the form below.
+            Install first: <code>pip install ".[operator]"</code>
+          </p>
+          <Command text={delegate} />
+        </Step>
+        <Step title="Register the node with its stake" state={signedIn ? 'active' : 'waiting'}>
+          {operator ? (
+            <RegisterNode key={registered} operator={operator} />
+          ) : (
+            <p className="muted small">Connect a wallet first.</p>
+          )}
+        </Step>
+        <Step title="Post a standing bid, then start the agent" state="waiting">
+          <p className="muted small">
+            As soon as the registration is final the node appears above, with its bid form. Then let it work:
+          </p>
+          <Command text={`hypergpu agent --server ${server}`} />
+        </Step>
+      </ol>
+      <div className="sticky">
+        <Terms />
+      </div>
+    </div>
   );
 }
 

@@ -5,7 +5,6 @@ import { Sparkline } from '@/components/Sparkline';
 import { JobStateChip } from '@/components/states';
 import { plural } from '@/lib/format';
 import { formatMetric, metricValue } from '@/lib/metric';
-import { percent } from '@/lib/money';
 
 /** One job in the list; `losses` are its evaluation losses, oldest first, where the page follows them. */
 export function JobCard({ job, losses }: { job: Job; losses: readonly number[] }) {
@@ -42,8 +41,7 @@ export function JobCard({ job, losses }: { job: Job; losses: readonly number[] }
           {job.round} of {plural(job.rounds, 'round')}
         </p>
         <p className="small muted">
-          <Amount base={job.spent} bare /> of <Amount base={job.escrow} /> spent (
-          {Math.round(percent(job.spent, job.escrow))} %)
+          <Amount base={job.spent} bare /> of <Amount base={job.escrow} /> spent
         </p>
       </div>
       <div className="spark">

@@ -3,6 +3,7 @@ import { type ReactNode, useState } from 'react';
 import { useNavigate } from 'react-router';
 import { draftJob } from '@/api/endpoints';
 import { useNetwork } from '@/api/network';
+import { useSession } from '@/api/session';
 import type { Architecture, Job, JobRequest, JobSpec } from '@/api/types';
 import { Panel } from '@/components/basics';
 import { Field, Select } from '@/components/Field';
@@ -26,6 +27,7 @@ type Props = {
 /** Writes a job, checks it as it is written, and saves it as a draft that the next step funds. */
 export function NewJob({ like, gate }: Props) {
   const { token } = useNetwork();
+  const session = useSession();
   const navigate = useNavigate();
   const first = PRESETS[0] as Preset;
   const [preset, setPreset] = useState(like ? '' : first.id);
@@ -201,7 +203,8 @@ export function NewJob({ like, gate }: Props) {
       <div className="sticky">
         <Review request={request} problem={problem} escrow={escrow ?? 0n}>
           {draft.error ? <ErrorNotice error={draft.error} title="The draft was not saved." /> : null}
-          {request ? (
+          {request && !session ? gate : null}
+          {request && session ? (
             <button
               type="button"
               className="button primary wide"
@@ -211,9 +214,8 @@ export function NewJob({ like, gate }: Props) {
             >
               {draft.isPending ? 'Saving the draft…' : 'Save and go to funding'}
             </button>
-          ) : (
-            <Notice title={problem} />
-          )}
+          ) : null}
+          {problem ? <Notice title={problem} /> : null}
         </Review>
       </div>
     </div>

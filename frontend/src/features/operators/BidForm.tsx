@@ -57,7 +57,7 @@ export function BidForm({ node, bids }: { node: Node; bids: readonly Bid[] }) {
       };
       const signature = await signTypedData(config, {
         domain: domainOf(network),
-        types: TYPES,
+        types: { Bid: TYPES.Bid },
         primaryType: 'Bid',
         message: bid,
       });

@@ -1,4 +1,3 @@
-import type { ReactNode } from 'react';
 import { Link } from 'react-router';
 import type { Node } from '@/api/types';
 import { Address, Age, Amount, Num } from '@/components/basics';
@@ -6,9 +5,9 @@ import { DataTable } from '@/components/DataTable';
 import { NodeStateChip } from '@/components/states';
 import { count, milliseconds, short } from '@/lib/format';
 
-type Props = { nodes: readonly Node[]; withOperator?: boolean; foot?: ReactNode };
+type Props = { nodes: readonly Node[]; withOperator?: boolean };
 
-export function NodeTable({ nodes, withOperator, foot }: Props) {
+export function NodeTable({ nodes, withOperator }: Props) {
   const operator = {
     key: 'operator',
     label: 'Operator',
@@ -50,7 +49,7 @@ export function NodeTable({ nodes, withOperator, foot }: Props) {
       rows={nodes}
       id={(node) => node.id}
       rowProps={(node) => ({ 'data-testid': 'node-row', 'data-state': node.state })}
-      foot={foot}
+      foot="Speed and round trip: measured by the node itself. Rounds, earnings: on chain."
     />
   );
 }
@@ -64,11 +63,35 @@ function NodeName({ node }: { node: Node }) {
 }
 
 function Speed({ node: { samples_per_second: speed } }: { node: Node }) {
-  return <Num value={speed ? count(speed.value) : null} unit="samples/s" title="measured by node" />;
+  return <Measured value={speed ? count(speed.value) : null} unit="samples/s" at={speed?.at} />;
 }
 
 function RoundTrip({ node: { rtt } }: { node: Node }) {
-  return <Num value={rtt ? milliseconds(rtt.ms) : null} source={rtt?.source} at={rtt?.at} />;
+  return <Measured value={rtt ? milliseconds(rtt.ms) : null} source={rtt?.source} at={rtt?.at} />;
+}
+
+/** The number above, its age below: many of them fit beside each other. */
+function Measured({
+  value,
+  unit,
+  source,
+  at,
+}: {
+  value: string | null;
+  unit?: string;
+  source?: string;
+  at?: string;
+}) {
+  return (
+    <>
+      <Num value={value} unit={unit} title={source ?? 'measured by node'} />
+      {at ? (
+        <div className="num-source">
+          <Age at={at} />
+        </div>
+      ) : null}
+    </>
+  );
 }
 
 function WorkingOn({ node }: { node: Node }) {

@@ -54,7 +54,7 @@ export async function provesPossession(
   try {
     const signer = await recoverTypedDataAddress({
       domain: domainOf(network),
-      types: TYPES,
+      types: { Delegation: TYPES.Delegation },
       primaryType: 'Delegation',
       message: { operator, hotKey, expiresAt, nonce },
       signature: possession,

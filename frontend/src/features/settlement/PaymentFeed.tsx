@@ -27,21 +27,24 @@ export function PaymentFeed({ payments, jobs, nodes, ready }: Props) {
         <ul className="feed">
           {newest.map((payment) => (
             <li key={payment.id} data-testid="payment-row" data-state={payment.state}>
-              <strong>
-                <Amount base={payment.amount} />
-              </strong>
+              <span className="line">
+                <strong>
+                  <Amount base={payment.amount} />
+                </strong>{' '}
+                to {nodes.get(payment.node_id)?.name ?? `node ${payment.node_id}`}
+              </span>
+              <PaymentStateChip state={payment.state} />
+              <span className="line sub">
+                round {payment.round} of{' '}
+                <Link to={`/jobs/${payment.job_id}`}>
+                  {jobs.get(payment.job_id)?.name ?? `job ${payment.job_id}`}
+                </Link>
+              </span>
               {payment.tx_hash ? (
                 <TransactionHash hash={payment.tx_hash} />
               ) : (
                 <Age at={payment.handed_in_at} />
               )}
-              <span className="sub">
-                to {nodes.get(payment.node_id)?.name ?? `node ${payment.node_id}`}, round {payment.round} of{' '}
-                <Link to={`/jobs/${payment.job_id}`}>
-                  {jobs.get(payment.job_id)?.name ?? `job ${payment.job_id}`}
-                </Link>
-              </span>
-              <PaymentStateChip state={payment.state} />
             </li>
           ))}
         </ul>
