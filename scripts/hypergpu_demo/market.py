@@ -43,21 +43,25 @@ class Api:
         self.http = httpx.Client(base_url=url, timeout=30)
 
     def get(self, path: str, **query: Any) -> Any:
-        return self.checked(self.http.get(f"/api/v1/{path}", params=query))
+        return self.ask("GET", path, params=query)
 
     def post(self, path: str, body: Any) -> Any:
-        return self.checked(self.http.post(f"/api/v1/{path}", json=body, headers=self.csrf()))
+        return self.ask("POST", path, json=body, headers=self.csrf())
 
     def upload(self, path: Path) -> str:
         """Store a data set; its SHA-256."""
         headers = {**self.csrf(), "X-Filename": path.name, "Content-Type": "application/octet-stream"}
-        stored = self.checked(self.http.post("/api/v1/datasets", content=path.read_bytes(), headers=headers))
-        return str(stored["sha256"])
+        return str(self.ask("POST", "datasets", content=path.read_bytes(), headers=headers)["sha256"])
 
     def csrf(self) -> dict[str, str]:
         return {"X-CSRFToken": self.http.cookies.get("csrftoken", ""), "Referer": self.url}
 
-    def checked(self, response: httpx.Response) -> Any:
+    def ask(self, method: str, path: str, **request: Any) -> Any:
+        """The JSON answer. Raises StackError with the server's refusal, or when it does not answer."""
+        try:
+            response = self.http.request(method, f"/api/v1/{path}", **request)
+        except httpx.TransportError as error:
+            raise StackError(f"{self.url} does not answer: {error}") from error
         if response.is_success:
             return response.json()
         try:

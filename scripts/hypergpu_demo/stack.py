@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -30,7 +30,10 @@ GAS_MONEY = 1000 * 10**18
 class Stack:
     """Use as a context manager: `with Stack(...) as stack: stack.start()`. One stack at a time in a state folder."""
 
-    def __init__(self, state: Path, *, ports: Ports, operators: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, state: Path, *, ports: Ports, operators: int, say: Callable[[str], None], settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings` are further HYPERGPU_... variables."""
         self.state, self.ports, self.operators, self.say = state, ports, operators, say
         state.mkdir(parents=True, exist_ok=True)
         self.lock: IO[str] = (state / "stack.lock").open("w")
@@ -38,7 +41,11 @@ class Stack:
         self.url = f"http://{HOST}:{ports.web}"
         self.rpc_url = f"http://{HOST}:{ports.chain}"
         self.processes = Supervisor(
-            cwd=ROOT, env=self.environment(), marker=("HYPERGPU_STATE_DIR", str(state)), logs=state / "logs", say=say
+            cwd=ROOT,
+            env=self.environment() | dict(settings or {}),
+            marker=("HYPERGPU_STATE_DIR", str(state)),
+            logs=state / "logs",
+            say=say,
         )
 
     def __enter__(self) -> Stack:
