@@ -192,8 +192,11 @@ class Agent:
 
         def check() -> None:
             pulse.check()
-            if self.stop_at is not None and time.monotonic() > self.stop_at:
-                sys.exit(0)
+            self.check_stop()
+
+        def check_receipt() -> None:
+            pulse.check_deadline()
+            self.check_stop()
 
         pulse.progress(result.steps_done, [])
         self.coordinator.commit(assignment, {"fence": fence, "sha256": result.sha256, "size": result.size}, check=check)
@@ -206,7 +209,7 @@ class Agent:
             "fence": fence, "receipt": receipt.as_dict(), "signature": sign(self.pin.domain, receipt, self.key),
             "steps_done": result.steps_done, "losses": result.losses, "seconds": result.seconds,
         }  # fmt: skip
-        answer = self.coordinator.hand_in(assignment, payload, check=check)
+        answer = self.coordinator.hand_in(assignment, payload, check=check_receipt)
         mark_handed_in(self.home, order, result)
         self.console.say(
             "order.handed_in",
@@ -237,6 +240,10 @@ class Agent:
             signal.signal(number, signal.SIG_IGN)
         self.stop_at = time.monotonic() + HAND_IN_SECONDS
         if not self.is_handing_in:
+            sys.exit(0)
+
+    def check_stop(self) -> None:
+        if self.stop_at is not None and time.monotonic() > self.stop_at:
             sys.exit(0)
 
 

@@ -90,7 +90,7 @@ class Coordinator:
 
     def report_failure(self, assignment: int, fence: int, error: HyperGPUError) -> None:
         """Best effort, once: the lease runs out anyway."""
-        body = {"fence": fence, "code": error.code, "message": error.message}
+        body = {"fence": fence, "code": error.code, "message": error.message[:300]}
         try:
             self.post(f"/agent/v1/assignments/{assignment}/fail", body, timeout=httpx.Timeout(3))
         except (HyperGPUError, httpx.TransportError) as problem:

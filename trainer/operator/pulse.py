@@ -11,6 +11,9 @@ import httpx
 from trainer.operator.client import Coordinator, UnavailableError
 from trainer.protocol.errors import HyperGPUError
 
+DEADLINE_GRACE_SECONDS = 30
+"""How long after a deadline work goes on without word from the coordinator, which may have extended it: it decides, this is
+for when it is silent."""
 LOST = ("lease.", "assignment.", "node.")
 """Refusals that say that the order is no longer this node's."""
 
@@ -18,14 +21,14 @@ LOST = ("lease.", "assignment.", "node.")
 class Pulse:
     """Tells the coordinator that the order is being worked on, and `check()` whether it still is ours to do.
 
-    `seconds_left` until the order's deadline; `every` is the time between heartbeats in seconds.
+    `seconds_left` until the order's deadline, as last heard; `every` is the time between heartbeats in seconds.
     """
 
     def __init__(
         self, coordinator: Coordinator, *, assignment: int, fence: int, steps: int, seconds_left: float, every: float
     ) -> None:
         self.coordinator, self.assignment, self.fence, self.steps, self.every = coordinator, assignment, fence, steps, every
-        self.deadline = time.monotonic() + seconds_left
+        self.deadline = time.monotonic() + seconds_left + DEADLINE_GRACE_SECONDS
         self.step = 0
         self.points: list[list[float]] = []
         self.lost: HyperGPUError | None = None
@@ -55,6 +58,10 @@ class Pulse:
         """Raises HyperGPUError `lease.*`, `assignment.*`, `order.cancelled` or `order.deadline`: drop the work."""
         if self.lost is not None:
             raise self.lost
+        self.check_deadline()
+
+    def check_deadline(self) -> None:
+        """For a receipt: it may end the lease before its answer arrives, and is then to be repeated, not dropped."""
         if time.monotonic() > self.deadline:
             raise HyperGPUError("order.deadline", "The round's deadline has passed.")
 
@@ -80,6 +87,6 @@ class Pulse:
             else:
                 self.coordinator.say("heartbeat.refused", str(error))
             return
-        self.deadline = time.monotonic() + answer["deadline_seconds"]
+        self.deadline = time.monotonic() + answer["deadline_seconds"] + DEADLINE_GRACE_SECONDS
         if answer["cancel"]:
             self.lost = HyperGPUError("order.cancelled", answer.get("reason") or "The coordinator cancelled the order.")

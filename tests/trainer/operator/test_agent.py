@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 from conftest import AgentProcess
-from fake_coordinator import DOMAIN, NODE_ID, FakeCoordinator
+from fake_coordinator import DOMAIN, NODE_ID, OPERATOR, FakeCoordinator
 
 from trainer.data import load_dataset
 from trainer.diloco.checkpoint import initial_checkpoint
@@ -212,6 +213,17 @@ def test_given_a_running_agent_when_another_starts_in_its_home_then_it_is_refuse
     assert other.process.wait(10) == 1
     assert "agent.already_running" in agent.log.read_text()
     assert agent.is_running
+
+
+def test_given_another_coordinator_than_the_first_then_the_agent_refuses_to_work_for_it(coordinator, tmp_path):
+    stranger = AgentProcess(tmp_path, coordinator.url)
+    coordinator.registered[stranger.address] = NODE_ID + 1
+    stranger.home.pin.write_text(json.dumps({"coordinator": OPERATOR, "chain_id": 31337, "contract": DOMAIN.contract}))
+    stranger.start()
+
+    assert stranger.process.wait(60) == 1
+    assert stranger.events("agent.failed") == 1 and "coordinator.changed" in stranger.log.read_text()
+    assert not stranger.home.children.exists()
 
 
 def test_given_no_work_then_torch_is_in_the_worker_only(agent, coordinator, offer):
