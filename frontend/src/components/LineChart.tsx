@@ -147,6 +147,7 @@ function options(
         labelSize: 20,
         labelGap: 0,
         space: 46,
+        incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000],
         values: (_, ticks) => ticks.map((x) => latest.current.formatX(x)),
       },
       {

@@ -33,6 +33,7 @@ export function PaidAction({ id, amount, title, call, testId, disabled }: Props)
   const [busy, setBusy] = useState(false);
   const allowing = useTransaction(`allow ${id}`);
   const acting = useTransaction(id);
+  const minting = useTransaction(`mint ${wallet.address}`);
   if (!wallet.address) return null;
 
   const money = (value: bigint) => `${formatUnits(value, network.token.decimals)} ${network.token.symbol}`;
@@ -95,7 +96,7 @@ export function PaidAction({ id, amount, title, call, testId, disabled }: Props)
         <TransactionPanel id={`allow ${id}`} retry={run} />
       ) : null}
       <TransactionPanel id={id} retry={run} />
-      <TransactionPanel id={`mint ${wallet.address}`} />
+      {minting && (isPending(minting) || minting.failure) ? <TransactionPanel id={minting.key} /> : null}
     </div>
   );
 }

@@ -75,9 +75,11 @@ export function TransactionPanel({ id, retry }: Props) {
 
 function stepState(stage: Stage, { stage: now, failure }: Transaction): string {
   const at = STAGES.indexOf(stage);
+  // Checking and confirming are acts under way; from `sent` on a stage is a fact, and the next one is awaited.
   const reached = STAGES.indexOf(now);
-  if (at < reached || now === 'recorded') return 'done';
-  if (at > reached) return 'waiting';
+  const awaited = now === 'preflight' || now === 'wallet' ? reached : reached + 1;
+  if (at < awaited) return 'done';
+  if (at > awaited) return 'waiting';
   return failure ? 'failed' : 'active';
 }
 

@@ -4,7 +4,7 @@ import { Address, Empty, Panel, Skeleton } from '@/components/basics';
 import { ErrorNotice } from '@/components/Notice';
 import { NodeTable } from '@/features/operators/NodeTable';
 import { OperatorMoney } from '@/features/operators/OperatorMoney';
-import { PaymentFeed } from '@/features/settlement/PaymentFeed';
+import { PaymentTable } from '@/features/settlement/PaymentTable';
 import { short } from '@/lib/format';
 import { useTopic } from '@/realtime/RealtimeProvider';
 import { listOf, operatorTopic } from '@/realtime/topics';
@@ -28,11 +28,10 @@ function LiveOperator({ address }: { address: string }) {
     <>
       <div className="stack tight">
         <p className="crumbs">
-          <Link to="/operators">Operators</Link> /
+          <Link to="/operators">Operators</Link> / {short(address)}
         </p>
-        <h1>
-          <Address value={address} />
-        </h1>
+        <h1>Operator</h1>
+        <Address value={address} href={<span className="hash whole">{address}</span>} />
       </div>
       {error && !ready ? (
         <ErrorNotice error={error} title="This operator cannot be read." retry={retry} />
@@ -49,7 +48,7 @@ function LiveOperator({ address }: { address: string }) {
               </Empty>
             )}
           </Panel>
-          <PaymentFeed payments={[...data.payments.values()]} jobs={data.jobs} nodes={data.nodes} ready />
+          <PaymentTable payments={[...data.payments.values()]} nodes={data.nodes} />
         </>
       ) : error ? null : (
         <Skeleton height={300} />

@@ -31,62 +31,64 @@ export function FundJob({ job, gate }: { job: Job; gate: (children: ReactNode) =
   const foreign = wallet.address !== null && wallet.address.toLowerCase() !== job.requester.toLowerCase();
   const title = `Lock ${formatUnits(job.escrow, network.token.decimals)} ${network.token.symbol} and start`;
   return (
-    <Panel title={`Fund ${job.name}`} aside={<JobStateChip state={job.state} />}>
-      <div className="stack" style={{ maxWidth: 620 }}>
-        <p>
-          The contract holds the escrow and pays each accepted contribution by its quality. What is left
-          returns to you when the job ends. Until the escrow is final, nothing runs and nothing is owed.
-        </p>
-        <dl className="kv">
-          <dt>Lock up to</dt>
-          <dd>
-            <strong>
-              <Amount base={job.escrow} />
-            </strong>
-          </dd>
-          <dt>Rate, at most</dt>
-          <dd>
-            <Rate rate={job.max_rate} />
-          </dd>
-          <dt>Specification</dt>
-          <dd>
-            <Hash value={job.spec_hash} label="specification hash" />
-            {hash.data === job.spec_hash ? (
-              <span className="small muted"> recomputed by your browser ✓</span>
-            ) : null}
-          </dd>
-        </dl>
-        {forged ? (
-          <Notice tone="bad" title="The specification does not match its hash">
-            Your browser computes another hash for this specification than the server names. Do not fund it.
-          </Notice>
-        ) : foreign ? (
-          <Notice tone="warn" title="Another wallet wrote this draft">
-            Connect the wallet {job.requester} to fund it.
-          </Notice>
-        ) : (
-          gate(
-            <PaidAction
-              id={key}
-              amount={BigInt(job.escrow)}
-              title={title}
-              call={createJob(network, {
-                spec: `0x${job.spec_hash}`,
-                escrow: BigInt(job.escrow),
-                maxRate: BigInt(job.max_rate),
-              })}
-              disabled={transaction?.stage === 'recorded'}
-              testId="fund-submit"
-            />,
-          )
-        )}
-        {transaction?.stage === 'recorded' ? (
-          <p role="status">The escrow is final. The job starts in a moment…</p>
-        ) : null}
-        <p className="small">
-          <Link to={`/jobs/${job.id}`}>Look at the draft</Link>
-        </p>
-      </div>
-    </Panel>
+    <div style={{ maxWidth: 720 }}>
+      <Panel title={`Fund ${job.name}`} aside={<JobStateChip state={job.state} />}>
+        <div className="stack">
+          <p>
+            The contract holds the escrow and pays each accepted contribution by its quality. What is left
+            returns to you when the job ends. Until the escrow is final, nothing runs and nothing is owed.
+          </p>
+          <dl className="kv">
+            <dt>Lock up to</dt>
+            <dd>
+              <strong>
+                <Amount base={job.escrow} />
+              </strong>
+            </dd>
+            <dt>Rate, at most</dt>
+            <dd>
+              <Rate rate={job.max_rate} />
+            </dd>
+            <dt>Specification</dt>
+            <dd>
+              <Hash value={job.spec_hash} label="specification hash" />
+              {hash.data === job.spec_hash ? (
+                <span className="small muted"> recomputed by your browser ✓</span>
+              ) : null}
+            </dd>
+          </dl>
+          {forged ? (
+            <Notice tone="bad" title="The specification does not match its hash">
+              Your browser computes another hash for this specification than the server names. Do not fund it.
+            </Notice>
+          ) : foreign ? (
+            <Notice tone="warn" title="Another wallet wrote this draft">
+              Connect the wallet {job.requester} to fund it.
+            </Notice>
+          ) : (
+            gate(
+              <PaidAction
+                id={key}
+                amount={BigInt(job.escrow)}
+                title={title}
+                call={createJob(network, {
+                  spec: `0x${job.spec_hash}`,
+                  escrow: BigInt(job.escrow),
+                  maxRate: BigInt(job.max_rate),
+                })}
+                disabled={transaction?.stage === 'recorded'}
+                testId="fund-submit"
+              />,
+            )
+          )}
+          {transaction?.stage === 'recorded' ? (
+            <p role="status">The escrow is final. The job starts in a moment…</p>
+          ) : null}
+          <p className="small">
+            <Link to={`/jobs/${job.id}`}>Look at the draft</Link>
+          </p>
+        </div>
+      </Panel>
+    </div>
   );
 }

@@ -81,8 +81,8 @@ export function RegisterNode({ operator }: { operator: Address }) {
           inputMode="decimal"
           hint={
             <>
-              At least <Amount base={network.min_stake} /> for each active node. You have staked{' '}
-              <Amount base={chain?.stake ?? 0n} /> for {chain?.activeNodes ?? 0}.
+              <Amount base={network.min_stake} /> for each active node; staked so far:{' '}
+              <Amount base={chain?.stake ?? 0n} />.
             </>
           }
           value={typedStake ?? formatUnits(least, decimals)}

@@ -59,6 +59,7 @@ export function Withdraw({ node }: { node: Node }) {
           data-testid="withdraw-amount"
         />
         <Field
+          whole
           label="To"
           className="input mono"
           value={recipient}

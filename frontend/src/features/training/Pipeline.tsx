@@ -34,7 +34,7 @@ export function Pipeline({ job, entities }: { job: Job; entities: Entities }) {
   const current = currentPhase(newest.phases);
   return (
     <Panel
-      title="Rounds in flight"
+      title={job.state === 'running' || job.state === 'funded' ? 'Rounds in flight' : 'Last rounds'}
       aside={<span className="muted small">Rounds count from 0, as on chain</span>}
     >
       <div className="pipeline">
