@@ -54,7 +54,7 @@ class Api:
         return str(self.ask("POST", "datasets", content=path.read_bytes(), headers=headers)["sha256"])
 
     def csrf(self) -> dict[str, str]:
-        return {"X-CSRFToken": self.http.cookies.get("csrftoken", ""), "Referer": self.url}
+        return {"X-CSRFToken": self.http.cookies.get("csrftoken") or "", "Referer": self.url}
 
     def ask(self, method: str, path: str, **request: Any) -> Any:
         """The JSON answer. Raises StackError with the server's refusal, or when it does not answer."""

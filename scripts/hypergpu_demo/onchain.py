@@ -35,10 +35,8 @@ class Onchain:
         nonce = self.web3.eth.get_transaction_count(wallet.address)
         hashes = []
         for offset, call in enumerate(calls):
-            fees = {"maxFeePerGas": 10**10, "maxPriorityFeePerGas": 0}
-            transaction = call.build_transaction(
-                {"from": wallet.address, "nonce": nonce + offset, "gas": GAS, "chainId": self.chain_id, **fees}
-            )
+            terms: Any = {"from": wallet.address, "nonce": nonce + offset, "gas": GAS, "chainId": self.chain_id}
+            transaction: Any = call.build_transaction(terms | {"maxFeePerGas": 10**10, "maxPriorityFeePerGas": 0})
             hashes.append(self.web3.eth.send_raw_transaction(wallet.sign_transaction(transaction).raw_transaction))
         for call, transaction_hash in zip(calls, hashes, strict=True):
             receipt = self.web3.eth.wait_for_transaction_receipt(transaction_hash, timeout=30, poll_latency=0.05)

@@ -16,7 +16,7 @@ LOGS = ROOT / ".state" / "test"
 TAIL_LINES = 400
 """Of a failed command; the whole is in its log."""
 CLOSING = (
-    re.compile(r"^\D*\d+ passed.* in .*$", re.MULTILINE),  # pytest
+    re.compile(r"^(?:\d+ failed, )?\d+ passed.* in .*$", re.MULTILINE),  # pytest
     re.compile(r"^Ran \d+ test suites.*$", re.MULTILINE),  # forge
     re.compile(r"^\s*Tests\s+.*passed.*$", re.MULTILINE),  # vitest
 )

@@ -14,7 +14,6 @@ pytestmark = pytest.mark.processes
 
 SPEC = {
     "rounds": {"rounds": 3, "nodes": 2, "quorum": 2, "deadline_seconds": 60},
-    "aggregation": {"gate_tolerance": 0.3},
     "target": {"metric": "accuracy", "value": 0.75},
 }
 LIFE = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from typing import Any
 
 import psutil
@@ -19,7 +20,6 @@ VICTIMS = ("agent 1", "worker of agent 2", "control", "compute", "chain follower
 SPEC = {
     "rounds": {"rounds": len(VICTIMS) + 1, "nodes": 2, "quorum": 1, "deadline_seconds": 60},
     "inner": {"steps": 400, "batch_size": 64, "learning_rate": 2e-4},
-    "aggregation": {"gate_tolerance": 0.5},
     "target": {"metric": "accuracy", "value": 0.75},
 }
 
@@ -28,7 +28,7 @@ def test_killing_any_process_in_the_middle_of_a_round_loses_nothing_and_pays_nob
     with running_stack(operators=2) as market:
         job = market.post_job("kill -9", SPEC)
         for number, victim in enumerate(VICTIMS):
-            until(lambda number=number: is_mid_round(market, job["id"], number), what=f"the middle of round {number}", seconds=90)
+            until(partial(is_mid_round, market, job["id"], number), what=f"the middle of round {number}", seconds=90)
             kill(market, victim)
         snapshot = finished(market, job["id"], seconds=180)
 
