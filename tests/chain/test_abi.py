@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -116,3 +118,12 @@ def test_each_custom_error_is_told_by_its_name(contract: abi.Contract) -> None:
 )
 def test_names_become_snake_case(name: str, expected: str) -> None:
     assert snake(name) == expected
+
+
+def test_web_processes_encode_calls_without_loading_web3() -> None:
+    """It takes a second to import, and each of the web's processes would pay it."""
+    code = (
+        "import sys, django; django.setup(); import marketplace.config.urls; from marketplace.chain import services, abi;"
+        "abi.encode_call('market', 'retireNode', [1]); sys.exit('web3' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
