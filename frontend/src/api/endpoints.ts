@@ -14,11 +14,13 @@ import type {
   Node,
   OperatorList,
   OperatorSnapshot,
+  PaymentList,
 } from './types';
 
 export const fetchNetwork = (signal?: AbortSignal) => get<Network>('/api/v1/network', signal);
 
-export const fetchJobs = (limit = 100) => get<JobList>(`/api/v1/jobs?limit=${limit}`);
+export const fetchJobs = () => get<JobList>('/api/v1/jobs');
+export const fetchPayments = () => get<PaymentList>('/api/v1/payments');
 export const fetchJob = (id: number) => get<JobSnapshot>(`/api/v1/jobs/${id}`);
 export const checkJob = (request: JobRequest, signal?: AbortSignal) =>
   post<JobCheck>('/api/v1/jobs/check', { body: request, signal });

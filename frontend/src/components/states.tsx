@@ -1,6 +1,6 @@
 /** How states are told: a word, a colour, and what it means. Colour is never alone. */
 
-import type { Contribution, JobState, NodeState, PaymentState } from '@/api/types';
+import type { Contribution, JobState, Node, NodeState, PaymentState } from '@/api/types';
 import { Chip, type Tone } from './basics';
 
 type Telling = { label: string; tone: Tone; meaning: string; beat?: boolean; hollow?: boolean };
@@ -26,7 +26,6 @@ const JOB: Record<JobState, Telling> = {
 
 const NODE: Record<NodeState, Telling> = {
   online: { label: 'online', tone: 'ok', meaning: 'Its agent was heard from in the last moments.' },
-  stale: { label: 'stale', tone: 'warn', meaning: 'Its agent missed its last heartbeats.' },
   offline: { label: 'offline', tone: 'bad', meaning: 'Its agent has not been heard from.', hollow: true },
   registered: {
     label: 'registered',
@@ -58,6 +57,7 @@ const PAYMENT: Record<PaymentState, Telling> = {
 
 const CONTRIBUTION: Record<Contribution['state'], Telling> = {
   received: { label: 'scoring', tone: 'info', meaning: 'Handed in; being checked and scored.', beat: true },
+  checked: { label: 'scoring', tone: 'info', meaning: 'Passed the checks; being scored.', beat: true },
   accepted: {
     label: 'accepted',
     tone: 'ok',
@@ -97,6 +97,11 @@ export const jobMeaning = (state: JobState) => telling(JOB, state).meaning;
 /** A node keeps its colour in charts and tables alike. */
 export function seriesColor(nodeId: number): string {
   return `--series-${(((nodeId - 1) % 8) + 8) % 8}`;
+}
+
+/** Operators may leave their nodes nameless. */
+export function nodeName(node: Pick<Node, 'id' | 'name'> | undefined, id?: number): string {
+  return node?.name || `node ${node?.id ?? id}`;
 }
 
 export function NodeDot({ id }: { id: number }) {

@@ -1,16 +1,16 @@
 /** The topics that pages follow, each with the call that fetches its snapshot. */
 
-import { fetchJob, fetchJobs, fetchOperator, fetchOperators } from '@/api/endpoints';
+import { fetchJob, fetchJobs, fetchOperator, fetchOperators, fetchPayments } from '@/api/endpoints';
 import { type Entities, entitiesOf } from './entities';
 import type { TopicSource } from './RealtimeProvider';
 
-/** Every job of the list, and every node: one topic, so one position; the older of the two answers counts. */
+/** Jobs, nodes and recent payments: one topic, so one position, taken before the rest is read; later is no harm. */
 export const marketTopic: TopicSource = {
   topic: 'market',
   load: async () => {
-    const [list, supply] = await Promise.all([fetchJobs(), fetchOperators()]);
-    const position = list.stream.seq <= supply.stream.seq ? list.stream : supply.stream;
-    return { data: entitiesOf({ jobs: list.jobs, nodes: supply.nodes }), position };
+    const { jobs, stream } = await fetchJobs();
+    const [{ nodes }, { payments }] = await Promise.all([fetchOperators(), fetchPayments()]);
+    return { data: entitiesOf({ jobs, nodes, payments }), position: stream };
   },
 };
 

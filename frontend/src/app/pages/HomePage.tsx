@@ -11,16 +11,18 @@ import { type LiveTopic, useTopic, useTopics } from '@/realtime/RealtimeProvider
 import { jobTopic, listOf, marketTopic } from '@/realtime/topics';
 import { useTitle } from '../useTitle';
 
-/** Jobs whose curve and payments the list follows, too. */
+/** Jobs whose curve the list follows, too. */
 const FOLLOWED = 3;
 
 const ACTIVE = new Set(['running', 'funded']);
 
 export function HomePage() {
   const market = useTopic(marketTopic);
-  const jobs = listOf(market.data.jobs, (job) => Date.parse(job.created_at));
+  // A draft is its requester's business until it is funded: the list leaves it out, though its event passes by.
+  const jobs = listOf(market.data.jobs, (job) => Date.parse(job.created_at)).filter(
+    (job) => job.state !== 'draft',
+  );
   const followed = [...jobs]
-    .filter((job) => job.state !== 'draft')
     .sort((a, b) => Number(ACTIVE.has(b.state)) - Number(ACTIVE.has(a.state)))
     .slice(0, FOLLOWED);
   const details = useTopics(followed.map((job) => jobTopic(job.id)));
@@ -61,10 +63,10 @@ export function HomePage() {
           <HowItWorks />
         </section>
         <PaymentFeed
-          payments={details.flatMap((detail) => [...detail.data.payments.values()])}
+          payments={[...market.data.payments.values()]}
           jobs={market.data.jobs}
           nodes={market.data.nodes}
-          ready={market.ready && details.every((detail) => detail.ready)}
+          ready={market.ready}
         />
       </div>
     </>

@@ -57,7 +57,7 @@ function Steps({ operator, registered }: { operator: Address | null; registered:
   const session = useSession();
   const signedIn = operator !== null && Boolean(session);
   const server = location.origin;
-  const delegate = `hypergpu agent delegate --server ${server} --operator ${operator ?? '0x…your wallet'}`;
+  const delegate = `hypergpu agent delegate --coordinator ${server} --operator ${operator ?? '0x…your wallet'}`;
   return (
     <div className="split">
       <ol className="checklist">
@@ -91,7 +91,7 @@ function Steps({ operator, registered }: { operator: Address | null; registered:
           <p className="muted small">
             As soon as the registration is final the node appears above, with its bid form. Then let it work:
           </p>
-          <Command text={`hypergpu agent --server ${server}`} />
+          <Command text={`hypergpu agent --coordinator ${server}`} />
         </Step>
       </ol>
       <div className="sticky">

@@ -86,10 +86,25 @@ export function JobConfig({ job, rounds }: { job: Job; rounds: readonly Round[] 
                 },
                 {
                   key: 'hash',
-                  label: 'SHA-256',
+                  label: 'Checkpoint',
                   cell: (round) => (
                     <Checkpoint sha256={round.checkpoint as string} job={job} round={round.number} />
                   ),
+                },
+                {
+                  key: 'evidence',
+                  label: 'Evidence',
+                  cell: (round) =>
+                    round.evidence ? (
+                      <a
+                        href={artifactUrl(round.evidence)}
+                        title="The public inputs from which the qualities can be recomputed"
+                      >
+                        scores
+                      </a>
+                    ) : (
+                      '–'
+                    ),
                 },
               ]}
               rows={[...saved].sort((a, b) => b.number - a.number)}

@@ -1,6 +1,6 @@
 import { useHead } from '@/api/network';
 import type { Node } from '@/api/types';
-import { Age, Amount } from '@/components/basics';
+import { Amount } from '@/components/basics';
 import { count } from '@/lib/format';
 import { sum } from '@/lib/money';
 
@@ -33,10 +33,7 @@ export function NetworkStrip({ nodes, ready }: { nodes: readonly Node[]; ready: 
         <div className="stat">
           <dt>Block</dt>
           <dd className="big">{count(network.indexed_block)}</dd>
-          <dd className="note">
-            {network.chain.name}, final {count(network.finalized_block)}
-            {network.finalized_at ? <Age at={network.finalized_at} prefix=" · " /> : null}
-          </dd>
+          <dd className="note">of {network.chain.name}: the newest final one that was read</dd>
         </div>
       </dl>
     </section>

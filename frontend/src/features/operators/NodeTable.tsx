@@ -2,7 +2,7 @@ import { Link } from 'react-router';
 import type { Node } from '@/api/types';
 import { Address, Age, Amount, Num } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
-import { NodeStateChip } from '@/components/states';
+import { NodeStateChip, nodeName } from '@/components/states';
 import { count, milliseconds, short } from '@/lib/format';
 
 type Props = { nodes: readonly Node[]; withOperator?: boolean };
@@ -33,7 +33,7 @@ export function NodeTable({ nodes, withOperator }: Props) {
         {
           key: 'device',
           label: 'Device',
-          cell: (node) => node.device ?? <span className="muted">not reported</span>,
+          cell: (node) => node.device || <span className="muted">not reported</span>,
         },
         { key: 'speed', label: 'Speed', number: true, cell: (node) => <Speed node={node} /> },
         { key: 'rtt', label: 'Round trip', number: true, cell: (node) => <RoundTrip node={node} /> },
@@ -57,7 +57,7 @@ export function NodeTable({ nodes, withOperator }: Props) {
 function NodeName({ node }: { node: Node }) {
   return (
     <span>
-      {node.name} <span className="muted small num">#{node.id}</span>
+      {nodeName(node)} <span className="muted small num">#{node.id}</span>
     </span>
   );
 }

@@ -2,7 +2,7 @@ import { useState } from 'react';
 import { useNetwork } from '@/api/network';
 import type { Bid, Node, Payment } from '@/api/types';
 import { Amount, CopyButton } from '@/components/basics';
-import { NodeStateChip } from '@/components/states';
+import { NodeStateChip, nodeName } from '@/components/states';
 import { useNow } from '@/lib/useNow';
 import { BidForm } from './BidForm';
 import { evidenceOf } from './evidence';
@@ -22,10 +22,10 @@ export function OwnNode({ node, bids, payments }: Props) {
   return (
     <article className="panel" data-testid="own-node" data-node-id={node.id} data-state={node.state}>
       <header className="panel-head">
-        <h2>{node.name}</h2>
+        <h2>{nodeName(node)}</h2>
         <span className="row">
           <NodeStateChip state={node.state} />
-          <span className="muted small">{node.device ?? 'device not reported'}</span>
+          <span className="muted small">{node.device || 'device not reported'}</span>
         </span>
       </header>
       <div className="panel-body stack">

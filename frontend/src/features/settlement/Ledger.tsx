@@ -1,7 +1,7 @@
 import type { Job, Node } from '@/api/types';
 import { Age, Amount, Empty, Panel } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
-import { ContributionStateChip, NodeDot, PaymentStateChip } from '@/components/states';
+import { ContributionStateChip, NodeDot, nodeName, PaymentStateChip } from '@/components/states';
 import { TransactionHash } from '@/components/TransactionPanel';
 import { count, duration, plural, quality } from '@/lib/format';
 import type { Entities } from '@/realtime/entities';
@@ -115,11 +115,10 @@ function RoundButton({
 }
 
 export function NodeLabel({ id, nodes }: { id: number; nodes: ReadonlyMap<number, Node> }) {
-  const node = nodes.get(id);
   return (
     <span className="address">
       <NodeDot id={id} />
-      {node ? node.name : `node ${id}`}
+      {nodeName(nodes.get(id), id)}
     </span>
   );
 }

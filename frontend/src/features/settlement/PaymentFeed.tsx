@@ -1,7 +1,7 @@
 import { Link } from 'react-router';
 import type { Job, Node, Payment } from '@/api/types';
 import { Age, Amount, Empty, Panel } from '@/components/basics';
-import { PaymentStateChip } from '@/components/states';
+import { nodeName, PaymentStateChip } from '@/components/states';
 import { TransactionHash } from '@/components/TransactionPanel';
 
 type Props = {
@@ -31,7 +31,7 @@ export function PaymentFeed({ payments, jobs, nodes, ready }: Props) {
                 <strong>
                   <Amount base={payment.amount} />
                 </strong>{' '}
-                to {nodes.get(payment.node_id)?.name ?? `node ${payment.node_id}`}
+                to {nodeName(nodes.get(payment.node_id), payment.node_id)}
               </span>
               <PaymentStateChip state={payment.state} />
               <span className="line sub">

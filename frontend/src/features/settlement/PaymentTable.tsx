@@ -2,7 +2,7 @@ import { Link } from 'react-router';
 import type { Node, Payment } from '@/api/types';
 import { Age, Amount, Empty, Panel } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
-import { NodeDot, PaymentStateChip } from '@/components/states';
+import { NodeDot, nodeName, PaymentStateChip } from '@/components/states';
 import { TransactionHash } from '@/components/TransactionPanel';
 import { count, duration, quality } from '@/lib/format';
 import { settleSeconds } from './ledger';
@@ -67,7 +67,7 @@ function NodeName({ id, nodes }: { id: number; nodes: ReadonlyMap<number, Node> 
   return (
     <span className="address">
       <NodeDot id={id} />
-      {nodes.get(id)?.name ?? `node ${id}`}
+      {nodeName(nodes.get(id), id)}
     </span>
   );
 }

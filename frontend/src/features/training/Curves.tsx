@@ -2,6 +2,7 @@ import { lazy, Suspense, useMemo, useState } from 'react';
 import type { Job } from '@/api/types';
 import { Empty, Panel, Skeleton } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
+import { nodeName } from '@/components/states';
 import { accuracy, count, loss, plural } from '@/lib/format';
 import type { Entities } from '@/realtime/entities';
 import { listOf } from '@/realtime/topics';
@@ -24,7 +25,7 @@ type Props = {
 export function Curves({ job, entities, round, pickRound }: Props) {
   const rounds = useMemo(() => listOf(entities.rounds, (row) => -row.number), [entities.rounds]);
   const losses = useMemo(() => {
-    const names = new Map([...entities.nodes.values()].map((node) => [node.id, node.name]));
+    const names = new Map([...entities.nodes.values()].map((node) => [node.id, nodeName(node)]));
     return lossCurves(job, rounds, [...entities.assignments.values()], names);
   }, [job, rounds, entities.assignments, entities.nodes]);
   const accuracies = useMemo(() => accuracyCurve(job, rounds), [job, rounds]);

@@ -2,7 +2,7 @@ import { Link } from 'react-router';
 import type { Assignment, Job, Node } from '@/api/types';
 import { Amount, Bar, Empty, Num, Panel } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
-import { NodeDot, NodeStateChip } from '@/components/states';
+import { NodeDot, NodeStateChip, nodeName } from '@/components/states';
 import { count, loss, milliseconds } from '@/lib/format';
 import { sum } from '@/lib/money';
 import type { Entities } from '@/realtime/entities';
@@ -50,7 +50,7 @@ export function JobNodes({ job, entities }: { job: Job; entities: Entities }) {
             {
               key: 'device',
               label: 'Device',
-              cell: ({ node }) => node.device ?? <span className="muted">not reported</span>,
+              cell: ({ node }) => node.device || <span className="muted">not reported</span>,
             },
             { key: 'rtt', label: 'Round trip', wide: true, cell: ({ node }) => <Rtt node={node} /> },
             { key: 'step', label: 'This round', wide: true, cell: ({ work }) => <Work work={work} /> },
@@ -74,7 +74,7 @@ function NodeName({ node }: { node: Node }) {
   return (
     <span className="address">
       <NodeDot id={node.id} />
-      <Link to={`/operators/${node.operator}`}>{node.name}</Link>
+      <Link to={`/operators/${node.operator}`}>{nodeName(node)}</Link>
       <span className="muted small num">#{node.id}</span>
     </span>
   );

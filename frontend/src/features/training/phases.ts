@@ -12,13 +12,20 @@ type Rows = {
   payments: readonly Payment[];
 };
 
+const ABANDONED: Phase = {
+  name: 'Aggregating',
+  state: 'failed',
+  detail: 'too few contributions',
+  percent: 100,
+};
+
 const SENT = new Set(['sent', 'included', 'final']);
 
 /** open, training, scoring, aggregating, settling, final. All rows are of this round. */
 export function phasesOf({ round, assignments, contributions, payments }: Rows): Phase[] {
   const closed = round.state !== 'open';
   const taken = assignments.filter((assignment) => assignment.state !== 'open').length;
-  const scored = contributions.filter((contribution) => contribution.state !== 'received').length;
+  const scored = contributions.filter(({ state }) => state === 'accepted' || state === 'rejected').length;
   const accepted = contributions.filter((contribution) => contribution.state === 'accepted').length;
   const sent = payments.filter((payment) => SENT.has(payment.state)).length;
   const final = payments.filter((payment) => payment.state === 'final').length;
@@ -44,16 +51,18 @@ export function phasesOf({ round, assignments, contributions, payments }: Rows):
       contributions.length > 0,
       'scored',
     ),
-    {
-      name: 'Aggregating',
-      state: aggregated ? 'done' : round.state === 'aggregating' ? 'active' : 'waiting',
-      detail: aggregated
-        ? `${accepted} in the outer step`
-        : round.state === 'aggregating'
-          ? `${accepted} contributions`
-          : '',
-      percent: aggregated ? 100 : 0,
-    },
+    round.state === 'abandoned'
+      ? ABANDONED
+      : {
+          name: 'Aggregating',
+          state: aggregated ? 'done' : round.state === 'aggregating' ? 'active' : 'waiting',
+          detail: aggregated
+            ? `${accepted} in the outer step`
+            : round.state === 'aggregating'
+              ? `${accepted} contributions`
+              : '',
+          percent: aggregated ? 100 : 0,
+        },
     {
       ...phase('Settling', sent, due, settled || (due > 0 && sent === due), aggregated, 'sent'),
       ...(failed ? { state: 'failed' as const, detail: 'a payment failed' } : {}),
