@@ -12,6 +12,7 @@ from django.db.models import Max
 
 from marketplace.chain.indexer import index_once
 from marketplace.chain.models import Intent
+from marketplace.chain.projections import FAILED
 from marketplace.chain.sender import assign_nonces, broadcast_due, track_receipts
 from marketplace.chain.windows import WINDOW
 from trainer.protocol.errors import HyperGPUError
@@ -69,7 +70,7 @@ class Patient:
     def wait(self, error: Exception) -> None:
         trouble = error.code if isinstance(error, HyperGPUError) else "database outage"
         if trouble != self.trouble:
-            log.warning("%s waits: %s", self.name, error)
+            log.warning("%s waits: %s", self.name, error, exc_info=error.__cause__ if trouble == FAILED else None)
         if not isinstance(error, HyperGPUError):
             connections.close_all()  # a connection that failed once is not trusted again
         self.trouble, self.not_before = trouble, time.monotonic() + self.delay
@@ -82,7 +83,8 @@ def follow(stop: threading.Event) -> None:
     while not stop.is_set():
         started, newest = time.monotonic(), newest_intent()
         busy = reading.run()
-        if not reading.trouble:
+        # A projection that chokes says nothing against the node: what is owed is still sent.
+        if reading.trouble in ("", FAILED):
             busy = sending.run() or busy
         if reading.trouble or sending.trouble:
             stop.wait(PASS_SECONDS)

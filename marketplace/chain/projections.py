@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
+
 from marketplace.chain import abi
 from marketplace.chain.models import Intent
 from trainer.protocol.errors import HyperGPUError
@@ -44,11 +46,25 @@ def register(name: str, handler: Handler) -> None:
         handlers.append(handler)
 
 
+FAILED = "chain.projection_failed"
+
+
 def project(entry: LogEntry) -> None:
-    for handler in _handlers.get(entry.name, []):
-        handler(entry)
+    """Raises HyperGPUError `chain.projection_failed` when a handler cannot take the event."""
+    tell(entry.name, entry, where=f"{entry.name} of block {entry.block}, log {entry.log_index}")
 
 
 def project_intent(intent: Intent) -> None:
-    for handler in _handlers.get(f"intent.{intent.state}", []):
-        handler(intent)
+    """Raises HyperGPUError `chain.projection_failed` when a handler cannot take the state."""
+    tell(f"intent.{intent.state}", intent, where=str(intent))
+
+
+def tell(name: str, subject: LogEntry | Intent, *, where: str) -> None:
+    for handler in _handlers.get(name, []):
+        try:
+            handler(subject)
+        except (OperationalError, InterfaceError):
+            raise  # an outage of the database is nobody's fault: the transaction is tried again
+        except Exception as error:
+            # A fault of ours must not look like one of the chain, and must say which fact it chokes on.
+            raise HyperGPUError(FAILED, f"{where} cannot be applied, and nothing after it is: {error!r}") from error

@@ -103,6 +103,20 @@ def test_nothing_is_sent_while_the_chain_cannot_be_read(patience: None, monkeypa
 
 
 @pytest.mark.django_db
+def test_what_is_owed_is_sent_while_one_event_cannot_be_applied(patience: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can write an event; it must not keep others from their money."""
+    sent: list[str] = []
+
+    def send() -> bool:
+        sent.append("sent")
+        return False
+
+    choked = HyperGPUError("chain.projection_failed", "NodeRegistered cannot be applied")
+    follow_for(in_turn(choked), send, monkeypatch)
+    assert len(sent) >= 2
+
+
+@pytest.mark.django_db
 def test_reading_goes_on_while_nothing_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower, "BACKOFF_SECONDS", (60.0, 60.0))
     monkeypatch.setattr(follower, "PASS_SECONDS", 0.01)

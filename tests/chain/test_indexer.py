@@ -112,8 +112,9 @@ def test_a_projection_that_dies_leaves_neither_rows_nor_cursor_and_is_told_again
             raise RuntimeError("killed between rows and cursor")
 
     projections.register("JobCreated", die)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(HyperGPUError, match="JobCreated of block") as choked:
         catch_up()
+    assert choked.value.code == "chain.projection_failed"
     assert (Cursor.objects.get().block, ChainLog.objects.count()) == before
     projections._handlers["JobCreated"].remove(die)
     del seen[told:]  # what it was told before it died was rolled back with it

@@ -35,9 +35,9 @@ def automined(chain: Chain) -> Iterator[Chain]:
 def register(chain: Chain, hot: LocalAccount) -> tuple[str, int]:
     wallet = chain.anvil.new_wallet()
     mint(chain.anvil, wallet, MIN_STAKE, spender=domain().contract)
-    delegation = Delegation(operator=Account.from_key(wallet).address, hot_key=hot.address, expires_at=2**40, nonce=0)
+    delegation = Delegation(operator=Account.from_key(wallet).address, hot_key=hot.address, expires_at=2**33, nonce=0)
     possession = eip712.sign(domain(), delegation, hot.key)
-    sent = send(wallet, "registerNode", [hot.address, 2**40, MIN_STAKE, possession], wait_final=False)
+    sent = send(wallet, "registerNode", [hot.address, 2**33, MIN_STAKE, possession], wait_final=False)
     return wallet, int(sent.event("NodeRegistered")["node_id"])
 
 
@@ -73,7 +73,7 @@ def test_a_job_is_seated_settled_and_closed_in_order_and_paid_to_the_unit(automi
     settled: list[int] = []
     projections.register("RoundSettled", lambda log: settled.append(log.args["round"]) if log.args["job_id"] == job_id else None)
 
-    bid = Bid(job_id=job_id, node_id=node_id, rate=RATE, capacity=UNITS, expires_at=2**40, nonce=0)
+    bid = Bid(job_id=job_id, node_id=node_id, rate=RATE, capacity=UNITS, expires_at=2**33, nonce=0)
     owed = reward(units=UNITS, rate=RATE, quality=QUALITY)
     closure = JobClosure(job_id=job_id, rounds=ROUNDS, spent=ROUNDS * owed)
     calls: list[tuple[str, list[Any]]] = [
