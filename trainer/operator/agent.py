@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from trainer.operator.cache import CACHE_BYTES, OWN_BYTES, fetch, prune
+from trainer.operator.cache import CACHE_BYTES, NOTES_BYTES, OWN_BYTES, fetch, prune
 from trainer.operator.client import Coordinator
 from trainer.operator.config import AgentConfig, Home
 from trainer.operator.console import Console
@@ -178,6 +178,7 @@ class Agent:
                 self.is_handing_in = False
         prune(self.home.cache, keep_bytes=CACHE_BYTES)
         prune(self.home.artifacts, keep_bytes=OWN_BYTES)
+        prune(self.home.results, keep_bytes=NOTES_BYTES)
 
     def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
         base = fetch(self.coordinator, order.base, self.home.cache, check=pulse.check)

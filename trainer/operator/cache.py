@@ -14,7 +14,8 @@ from trainer.protocol.errors import HyperGPUError
 
 CACHE_BYTES = 20 * 2**30
 OWN_BYTES = 4 * 2**30
-"""How much is kept of what was fetched, and of what this node made."""
+NOTES_BYTES = 64 * 2**20
+"""How much is kept of what was fetched, of what this node made, and of the notes on it."""
 
 
 def fetch(coordinator: Coordinator, sha256: str, folder: Path, *, check: Check) -> Path:

@@ -47,13 +47,16 @@ def save_result(home: Home, order: WorkOrder, result: WorkResult) -> None:
 
 
 def find_result(home: Home, order: WorkOrder) -> WorkResult | None:
-    """The result of an earlier run of `order`, if its artifact is still here and intact."""
+    """The result of an earlier run of `order` that was never handed in, if its artifact is still here and intact.
+
+    An order that is given out again after its receipt was taken belongs to another world (a new test chain): do it anew.
+    """
     path = home.results / f"{order_key(order)}.json"
     if not path.exists():
         return None
     result = WorkResult(**json.loads(path.read_text()))
     artifact = home.artifacts / result.sha256
-    if not artifact.exists() or sha256_hex(artifact.read_bytes()) != result.sha256:
+    if result.handed_in or not artifact.exists() or sha256_hex(artifact.read_bytes()) != result.sha256:
         return None
     return result
 

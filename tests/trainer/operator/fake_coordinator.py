@@ -29,12 +29,13 @@ STATUS = {"lease": 409, "node": 401, "request": 401, "signature": 401, "assignme
 
 
 class Slot:
-    """One assignment as the coordinator sees it. `cancel` and `stale` change what it answers to heartbeats."""
+    """One assignment as the coordinator sees it. `cancel` and `stale` (from now, or from a verb on) change its answers."""
 
     def __init__(self, number: int, spec: JobSpec, base: str, *, round: int, key: str = COORDINATOR_KEY) -> None:
         self.id, self.spec, self.base, self.round, self.key = number, spec, base, round, key
         self.fence = 0
         self.is_over = self.cancel = self.stale = False
+        self.stale_at: str | None = None
         self.heartbeats: list[dict[str, Any]] = []
         self.calls: list[str] = []
         self.committed: dict[str, Any] | None = None
@@ -215,6 +216,7 @@ class Handler(BaseHTTPRequestHandler):
         slot, verb = world.slots[int(parts[1])], parts[2]
         fence = int(parse_qs(query)["fence"][0]) if verb == "artifact" else json.loads(body)["fence"]
         slot.calls.append(verb)
+        slot.stale = slot.stale or verb == slot.stale_at
         if slot.stale or fence != slot.fence:
             slot.is_over = slot.is_over or slot.stale
             raise HyperGPUError("lease.stale_fence", "Another lease took this slot; ask for work again.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import time
 from collections.abc import Callable
@@ -72,13 +71,16 @@ def test_given_a_running_order_then_heartbeats_carry_steps_losses_and_round_trip
     assert slot.heartbeats[-1]["rtt_ms"] > 0
 
 
-def test_given_an_order_that_was_finished_when_leased_again_then_the_same_artifact_is_handed_in(agent, coordinator, offer):
-    first = offer(QUICK, round=1000)
-    coordinator.until(lambda: first.receipt)
+def test_given_a_finished_order_whose_lease_was_lost_when_leased_again_then_its_artifact_is_handed_in(agent, coordinator, offer):
+    lost = offer(QUICK, round=1000)
+    lost.stale_at = "commit"
+    coordinator.until(lambda: lost.stale)
+    made = {path.name for path in agent.home.artifacts.iterdir()}
     again = offer(QUICK, round=1000)
     coordinator.until(lambda: again.receipt)
 
-    assert again.receipt["receipt"] == first.receipt["receipt"]
+    assert {path.name for path in agent.home.artifacts.iterdir()} == made
+    assert again.committed["sha256"] in made
 
 
 def test_given_an_order_that_the_coordinator_did_not_sign_then_it_is_refused_and_the_next_one_done(agent, coordinator, offer):
@@ -192,17 +194,16 @@ def test_given_sigterm_in_the_middle_of_an_order_then_it_is_given_back_and_every
     assert not any(child.is_running() for child in children)
 
 
-def test_given_an_unregistered_key_then_the_agent_says_where_to_register_and_goes_on_when_it_is(agent, coordinator, offer, until):
-    agent.stop()
-    del coordinator.registered[agent.address]
-    waiting, hellos = agent.events("agent.waiting"), len(coordinator.hellos)
-    agent.start()
-    until(lambda: agent.events("agent.waiting") > waiting)
-    assert re.search(f'"link": "{coordinator.url}/operate\\?hot_key={agent.address}"', agent.log.read_text())
+def test_given_an_unregistered_key_then_the_agent_says_where_to_register_and_goes_on_when_it_is(coordinator, tmp_path, until):
+    newcomer = AgentProcess(tmp_path, coordinator.url)
+    newcomer.start()
+    until(lambda: newcomer.events("agent.waiting"))
+    assert f'"link": "{coordinator.url}/operate?hot_key={newcomer.address}"' in newcomer.log.read_text()
     with coordinator.changed:
-        coordinator.registered[agent.address] = NODE_ID
+        coordinator.registered[newcomer.address] = NODE_ID + 2
 
-    coordinator.until(lambda: len(coordinator.hellos) > hellos)
+    until(lambda: newcomer.events("agent.greeted"))
+    assert newcomer.stop() == 0
 
 
 def test_given_a_running_agent_when_another_starts_in_its_home_then_it_is_refused(agent, until):

@@ -58,6 +58,8 @@ def test_given_an_order_when_a_fresh_worker_runs_it_again_then_the_artifact_is_t
 
     assert (first.sha256, first.units) == (second.sha256, 12 * 8)
     assert find_result(home, order(paths, fence=3)) == second
+    mark_handed_in(home, order(paths), second)
+    assert find_result(home, order(paths, fence=4)) is None
 
 
 def test_given_a_stop_in_the_middle_then_nothing_is_stored_and_a_later_run_is_as_if_it_never_began(home, paths, monkeypatch):
