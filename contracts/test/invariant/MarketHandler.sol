@@ -67,9 +67,11 @@ contract MarketHandler is MarketTest {
         try market.requestUnstake(uint128(bound(amount, 1, 2 * MIN_STAKE))) {} catch {}
     }
 
-    function unstake(uint256 seed) external {
-        vm.prank(vm.addr(OPERATOR + seed % OPERATORS));
-        try market.unstake() {} catch {}
+    function unstake() external {
+        for (uint256 i = 0; i < OPERATORS; ++i) {
+            vm.prank(vm.addr(OPERATOR + i));
+            try market.unstake() {} catch {}
+        }
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -209,7 +211,7 @@ contract MarketHandler is MarketTest {
     }
 
     function passTime(uint256 duration) external {
-        vm.warp(block.timestamp + bound(duration, 1, 2 days));
+        vm.warp(block.timestamp + bound(duration, 1, UNBONDING));
     }
 
     /*//////////////////////////////////////////////////////////////
