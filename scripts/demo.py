@@ -82,8 +82,7 @@ def run(options: argparse.Namespace) -> int:
         serving = options.keep or not options.once
         if serving:
             view.say(f"Serving [bold]{view.url}[/bold] until Ctrl-C.")
-            view.say(f"Your own wallet: add the network {stack.rpc_url} (chain id 31337) and import this test key:")
-            view.say(f"  {stack.keys.key('visitor')}")
+            view.say("Connect a wallet of your own there: it gets this test chain, gas and tokens from the page.")
         while serving:
             stack.processes.check()
             time.sleep(0.5)
@@ -96,7 +95,6 @@ def train(stack: Stack, view: View, options: argparse.Namespace, files: dict[str
 
     market = Market(stack)
     market.api.sign_in(stack.keys.wallet("requester"), market.domain.chain_id)
-    market.give_tokens("visitor", 1000 * 10**6)
     nodes = market.join_operators()
     view.say(f"{len(nodes)} operators have staked, registered a node each and bid (nodes {', '.join(map(str, nodes))})")
     stack.wait_for_workers()

@@ -13,7 +13,7 @@ SERVICES = ("coordinator", "attestor", "sender", "admin")
 
 
 class Keys:
-    """Wallets by name: the services, `requester`, `visitor` (for the user's own browser), `operator-1` and so on."""
+    """Wallets by name: the services, `requester`, `operator-1` and so on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -25,14 +25,12 @@ from trainer.protocol.eip712 import Domain, sign
 from trainer.protocol.types import JOB_ANY, Bid
 
 DAY = 86_400
-TOKEN = 10**6
-"""Base units of one token."""
 CAPACITY = 10**7
 """Samples a round that a standing bid covers at most."""
-RATES = (90, 100, 110, 120)
-"""Base units per sample that operators ask, in turn."""
-MAX_RATE = 150
-"""The most that the requester pays per sample."""
+RATES = (2, 3, 4, 5)
+"""Base units per sample that operators ask, in turn; tokens per million samples."""
+MAX_RATE = 5
+"""The most that the requester pays per sample: what the page's form offers too."""
 
 
 class Api:
@@ -129,10 +127,8 @@ class Market:
 
     def hot_key_consent(self, number: int, operator: str) -> dict[str, Any]:
         """What the agent's own command prints for its operator: hot key, expiry, possession."""
-        command = [
-            *(sys.executable, "-m", "trainer.cli", "agent", "delegate", "--operator", operator, "--days", "365"),
-            *("--home", str(self.stack.agent_home(number)), "--coordinator", self.stack.url),
-        ]
+        home = str(self.stack.agent_home(number))
+        command = [*self.agent_command("delegate"), "--operator", operator, "--days", "365", "--home", home]
         done = subprocess.run(command, cwd=ROOT, env=self.stack.processes.env, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StackError(f"hypergpu agent delegate failed: {done.stderr.strip()[-300:]}")
@@ -149,6 +145,9 @@ class Market:
 
         wait_for(all_work, what="the agents", seconds=180)
 
+    def agent_command(self, name: str) -> list[str]:
+        return [sys.executable, "-m", "trainer.cli", "agent", name, "--coordinator", self.stack.url]
+
     def post_standing_bid(self, wallet: LocalAccount, node: int, *, rate: int) -> None:
         """Good for any job for a month. The same bid of the same day is the same signature, so that it may be posted again."""
         bid = Bid(
@@ -158,11 +157,6 @@ class Market:
         self.api.post("bids", {**bid.as_dict(), "signature": sign(self.domain, bid, wallet.key)})
 
     # Demand.
-
-    def give_tokens(self, name: str, amount: int) -> None:
-        wallet = self.stack.keys.wallet(name)
-        if self.chain.token.functions.balanceOf(wallet.address).call() < amount:
-            self.chain.send(wallet, self.chain.token.functions.mint(wallet.address, amount))
 
     def upload(self, files: dict[str, Path]) -> dict[str, str]:
         return {role: self.api.upload(path) for role, path in files.items()}

@@ -91,7 +91,7 @@ class Stack:
         # The slowest first: these load torch while the rest gets ready.
         run.start(self.compute(), *(self.agent(number) for number in range(1, self.operators + 1)))
         run.wait("redis", "chain")
-        self.fund("visitor", "requester", *SERVICES, *self.operator_names())
+        self.fund("requester", *SERVICES, *self.operator_names())
         self.prepare()
         run.start(self.web(), self.chain_follower(), self.control())
         run.wait("web")
