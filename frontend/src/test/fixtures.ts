@@ -1,0 +1,185 @@
+/** Entities as the server sends them, for tests: a job of three rounds on two nodes. */
+
+import type { Assignment, Bid, Contribution, Job, Network, Node, Payment, Round } from '@/api/types';
+import { DEFAULT_SPEC } from '@/features/jobs/draft';
+
+export const REQUESTER = '0xC2418a938F698917A7cbfA06a1d1f74f75Ad3e39';
+export const OPERATOR = '0x018Db83cfB01f3db1Ee02a84d7c0e202610ff632';
+const HASH = 'ab'.repeat(32);
+const at = (seconds: number) => new Date(Date.UTC(2026, 10, 21, 12, 0, seconds)).toISOString();
+
+export const network: Network = {
+  version: '0.1.0',
+  chain: {
+    id: 31337,
+    name: 'Local test chain',
+    rpc_url: 'http://localhost:8545',
+    block_seconds: 1,
+    test: true,
+  },
+  contracts: {
+    market: '0x5FbDB2315678afecb367f032d93F642f64180aa3',
+    token: '0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512',
+  },
+  token: { symbol: 'tUSD', decimals: 6, name: 'HyperGPU Test USD' },
+  coordinator: REQUESTER,
+  attestors: [REQUESTER],
+  quorum: 1,
+  min_stake: '100000000',
+  exit_notice_seconds: 3600,
+  indexed_block: 1204,
+  emulated: null,
+};
+
+export function job(change: Partial<Job> = {}): Job {
+  return {
+    id: 1,
+    chain_id: 1,
+    name: 'Handwritten digits',
+    state: 'running',
+    reason: null,
+    requester: REQUESTER,
+    spec: DEFAULT_SPEC,
+    spec_hash: '676ce6bfad1b5cb78162c4842256c487f6ea6ae73ee65daf6190c0c51630947c',
+    escrow: '307200',
+    spent: '0',
+    max_rate: '5',
+    refund: null,
+    round: 0,
+    rounds: 12,
+    start_metric: { loss: 2.31, accuracy: 0.1 },
+    metric: { loss: 2.31, accuracy: 0.1 },
+    target: { metric: 'accuracy', value: 0.95 },
+    reached_target: false,
+    data_source: 'digits',
+    checkpoint: null,
+    created_at: at(0),
+    funded_at: at(1),
+    first_step_at: at(2),
+    completed_at: null,
+    closed_at: null,
+    ...change,
+  };
+}
+
+export function round(number: number, change: Partial<Round> = {}): Round {
+  return {
+    id: 10 + number,
+    number,
+    state: 'open',
+    base: HASH,
+    checkpoint: null,
+    evidence: null,
+    metric: null,
+    expected: 2,
+    accepted: 0,
+    opened_at: at(10 * number),
+    deadline: at(10 * number + 120),
+    closed_at: null,
+    aggregated_at: null,
+    settled_at: null,
+    ...change,
+  };
+}
+
+export function assignment(roundNumber: number, node: number, change: Partial<Assignment> = {}): Assignment {
+  return {
+    id: 100 + roundNumber * 10 + node,
+    round: roundNumber,
+    node_id: node,
+    state: 'leased',
+    attempt: 1,
+    step: 2,
+    steps: 40,
+    losses: [
+      [1, 2.3],
+      [2, 2.2],
+    ],
+    leased_at: at(10 * roundNumber + 1),
+    reason: null,
+    ...change,
+  };
+}
+
+export function contribution(
+  roundNumber: number,
+  node: number,
+  change: Partial<Contribution> = {},
+): Contribution {
+  return {
+    id: 200 + roundNumber * 10 + node,
+    round: roundNumber,
+    node_id: node,
+    state: 'accepted',
+    units: 1280,
+    artifact: HASH,
+    bytes: 19_876,
+    received_at: at(10 * roundNumber + 6),
+    score: null,
+    quality: 10_000,
+    weight: 0.5,
+    code: null,
+    reason: null,
+    signature: `0x${'11'.repeat(65)}`,
+    ...change,
+  };
+}
+
+export function payment(roundNumber: number, node: number, change: Partial<Payment> = {}): Payment {
+  return {
+    id: 300 + roundNumber * 10 + node,
+    contribution_id: 200 + roundNumber * 10 + node,
+    job_id: 1,
+    round: roundNumber,
+    node_id: node,
+    operator: OPERATOR,
+    units: 1280,
+    rate: '5',
+    quality: 10_000,
+    amount: '6400',
+    state: 'queued',
+    tx_hash: null,
+    block: null,
+    reason: null,
+    handed_in_at: at(10 * roundNumber + 6),
+    sent_at: null,
+    included_at: null,
+    final_at: null,
+    ...change,
+  };
+}
+
+export function node(id: number, change: Partial<Node> = {}): Node {
+  return {
+    id,
+    operator: OPERATOR,
+    hot_key: `0x${'0'.repeat(39)}${id}`,
+    name: `gpu-${id}`,
+    state: 'online',
+    device: 'NVIDIA H200',
+    stake: '100000000',
+    rtt: { ms: 8.2, at: at(0), source: 'measured by node' },
+    samples_per_second: { value: 18_250, at: at(0) },
+    rounds: 3,
+    units: 3840,
+    earned: '19200',
+    credit: '19200',
+    last_seen: at(0),
+    working_on: { job_id: 1, round: 0 },
+    ...change,
+  };
+}
+
+export function bid(node_id: number, change: Partial<Bid> = {}): Bid {
+  return {
+    id: 400 + node_id,
+    job_id: 0,
+    node_id,
+    rate: '5',
+    capacity: 100_000,
+    expires_at: '2999-01-01T00:00:00Z',
+    nonce: 0,
+    state: 'open',
+    ...change,
+  };
+}
