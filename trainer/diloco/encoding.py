@@ -30,10 +30,10 @@ TOP_CODE = 127
 
 
 class Chunks(NamedTuple):
-    """The grid over one parameter: `count` rows of `width` values, the last one padded; `kept` values survive in total."""
+    """The grid over one parameter: `rows` of `width` values, the last one padded; `kept` values survive in total."""
 
     numel: int
-    count: int
+    rows: int
     width: int
     lengths: Tensor
     kept: Tensor
@@ -80,7 +80,7 @@ def max_encoded_bytes(shapes: Shapes, spec: EncodingSpec) -> int:
 
 def expected_tensors(shapes: Shapes, spec: EncodingSpec) -> dict[str, Expected]:
     grids = [grid(shape, spec) for _, shape in sorted(shapes.items())]
-    numel, count = sum(g.numel for g in grids), sum(g.count for g in grids)
+    numel, count = sum(g.numel for g in grids), sum(g.rows for g in grids)
     if spec.kind == "dense":
         return {"values": Expected("F32", (numel,))}
     scales = Expected("F32", (count,))
@@ -101,11 +101,11 @@ def grid(shape: tuple[int, ...], spec: EncodingSpec) -> Chunks:
     return Chunks(numel, count, width, lengths, lengths.clamp(max=spec.k))
 
 
-def rows(value: Tensor, chunks: Chunks) -> Tensor:
-    """The parameter as (count, width), padded with zeros."""
-    flat = torch.zeros(chunks.count * chunks.width)
+def table_of(value: Tensor, chunks: Chunks) -> Tensor:
+    """The parameter as (rows, width), padded with zeros."""
+    flat = torch.zeros(chunks.rows * chunks.width)
     flat[: chunks.numel] = value.flatten()
-    return flat.view(chunks.count, chunks.width)
+    return flat.view(chunks.rows, chunks.width)
 
 
 def quantize(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,7 +118,7 @@ def quantize(values: Tensor) -> tuple[Tensor, Tensor]:
 def encode_int8(tensors: Tensors, spec: EncodingSpec) -> Tensors:
     codes, scales = [], []
     for value, chunks in grids(tensors, spec):
-        coded, scale = quantize(rows(value, chunks))
+        coded, scale = quantize(table_of(value, chunks))
         codes.append(coded.flatten()[: chunks.numel])
         scales.append(scale)
     return {"codes": torch.cat(codes), "scales": torch.cat(scales)}
@@ -132,7 +132,7 @@ def decode_int8(tensors: Tensors, spec: EncodingSpec, shapes: Shapes) -> Tensor:
 def encode_topk(tensors: Tensors, spec: EncodingSpec) -> Tensors:
     codes, scales, indices = [], [], []
     for value, chunks in grids(tensors, spec):
-        table = rows(value, chunks)
+        table = table_of(value, chunks)
         magnitude = table.abs()
         magnitude[-1, chunks.lengths[-1] :] = -1  # padding is never among the largest
         chosen = magnitude.topk(min(spec.k, chunks.width), dim=1).indices.sort(dim=1).values

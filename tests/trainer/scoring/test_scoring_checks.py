@@ -43,10 +43,27 @@ def test_honest_updates_pass_beside_each_other(honest, spec):
     assert len(others) == 3
 
 
-@pytest.mark.parametrize("changed", [lambda u: u, lambda u: noisy(u, 0.1), lambda u: {n: 3 * v for n, v in u.items()}])
+@pytest.mark.parametrize("changed", [lambda u: u, lambda u: noisy(u, 0.02), lambda u: {n: 3 * v for n, v in u.items()}])
 def test_a_copy_is_refused_and_names_its_source(honest, changed):
     refusal = refuse(changed(honest[2]), others={1: honest[1], 2: honest[2]})
     assert refusal.code == "contribution.copy" and refusal.data["node"] == 2 and refusal.data["cosine"] > 0.98
+
+
+def test_a_copy_under_noise_is_found_when_the_honest_differ(honest):
+    others = {1: honest[1], 2: honest[2], 3: honest[3]}
+    assert refuse(noisy(honest[2], 0.15), others=others).data["node"] == 2
+    assert refuse(noisy(honest[2], 0.15), others={1: honest[1]}, previous=honest[2]).data["node"] is None
+
+
+def test_honest_updates_that_move_as_one_are_not_taken_for_copies(honest):
+    """Small models early on: every pair has a cosine of about 0.99."""
+    alike = {node: noisy(honest[1], 0.0) for node in range(4)}
+    generator = torch.Generator().manual_seed(5)
+    for update in alike.values():
+        for value in update.values():
+            value += 0.1 * value.square().mean().sqrt() * torch.randn(value.shape, generator=generator)
+    for node, update in alike.items():
+        check(update, others={other: alike[other] for other in range(node)}, previous=noisy(honest[1], 0.2))
 
 
 def test_the_last_aggregate_sent_again_is_refused(honest):

@@ -1,0 +1,62 @@
+"""Golden losses of short jobs: a change to any numeric step shows here, whatever the shapes say.
+
+After a change that is meant to move them: WRITE_FIXTURE=1 pytest tests/numerics, and review the difference.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer.data import load_dataset
+from trainer.diloco.reference import run_job
+from trainer.protocol.spec import JobSpec, parse_spec
+
+FIXTURE = Path(__file__).with_name("rounds.json")
+TOLERANCE = 1e-4
+"""Nats: room for other vector units and thread counts, none for another algorithm."""
+SHORT = {"inner": {"steps": 12, "batch_size": 16}, "rounds": {"rounds": 4, "nodes": 3}}
+JOBS = {
+    "mlp, int8, nesterov, geometric median": {},
+    "cnn, topk, sgd, geometric median": {
+        "model": {"architecture": "cnn", "config": {"channels": [8], "hidden": 16}},
+        "encoding": {"kind": "topk", "chunk": 64, "k": 8},
+        "outer": {"optimizer": "sgd", "learning_rate": 1.0},
+    },
+    "resnet, dense, nesterov, weighted mean": {
+        "model": {"architecture": "resnet", "config": {"width": 8}},
+        "encoding": {"kind": "dense"},
+        "aggregation": {"rule": "weighted_mean"},
+        "rounds": {"rounds": 2, "nodes": 2},
+    },
+    "gpt, int8, nesterov, geometric median": {
+        "model": {"architecture": "gpt", "config": {"layers": 1, "heads": 2, "width": 32}},
+        "data": {"kind": "text", "files": {"text": "0" * 64}, "sequence_length": 32},
+    },
+}
+
+
+@pytest.fixture
+def text(tmp_path) -> dict[str, Path]:
+    """A text with something to learn: the squares, written out."""
+    path = tmp_path / "text"
+    path.write_text("".join(f"{number} times {number} is {number * number}. " for number in range(900)))
+    return {"text": path}
+
+
+def losses(spec: JobSpec, files: dict[str, Path]) -> list[float]:
+    torch.set_num_threads(1)
+    return [round(report.metrics.loss, 7) for report in run_job(spec, load_dataset(spec.data, files=files))]
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_evaluation_losses_are_those_recorded(name, text):
+    measured = losses(parse_spec(SHORT | JOBS[name]), text)
+    recorded = json.loads(FIXTURE.read_text()) if FIXTURE.exists() else {}
+    if os.environ.get("WRITE_FIXTURE") == "1":
+        FIXTURE.write_text(json.dumps(recorded | {name: measured}, indent=2, sort_keys=True) + "\n")
+        recorded = json.loads(FIXTURE.read_text())
+    assert measured == pytest.approx(recorded[name], abs=TOLERANCE)
+    assert measured[-1] < measured[0]
