@@ -62,6 +62,7 @@ def connect() -> None:
     on_chain("RoundSettled", args(jobs.record_spending, chain_id="job_id", amount="total"))
     on_chain("RoundSettled", settlement.record_settlement)
     on_chain("CreditWithdrawn", args(operators.record_withdrawal, "node_id", "amount"))
+    on_chain("JobExitRequested", args(jobs.record_exit_notice, chain_id="job_id"))
     on_chain("JobClosed", args(rounds.release_seats, chain_id="job_id"))
     on_chain("JobClosed", args(jobs.record_closing, "refund", chain_id="job_id"))
 

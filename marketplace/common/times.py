@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+
+LAST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+
+
+def from_unix(seconds: int) -> datetime:
+    """A moment in UTC; what lies beyond the calendar (anyone may register "for ever") is its last day."""
+    return datetime.fromtimestamp(min(seconds, LAST), UTC)
 
 
 def iso(moment: datetime | None) -> str | None:

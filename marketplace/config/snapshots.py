@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from django.conf import settings
 from django.db.models import Max, Min
 from django.utils import timezone
@@ -154,7 +152,7 @@ class CheckJobView(APIView):
     def post(self, request: Request) -> Response:
         posted = read_posted(request)
         spec, rate = posted["spec"], posted["max_rate"]
-        anyone = usable_bids(chain_job_id=0, max_rate=Decimal(2**120), units=spec.units_per_round)
+        anyone = usable_bids(chain_job_id=0, max_rate=2**128 - 1, units=spec.units_per_round)
         matching = anyone.filter(rate__lte=rate)
         cheapest = anyone.aggregate(lowest=Min("rate"))["lowest"]
         return Response(

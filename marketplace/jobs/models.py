@@ -35,7 +35,7 @@ class Job(models.Model):
     escrow = AmountField()
     max_rate = AmountField()
     spent = AmountField(default=0)
-    refund = AmountField(null=True)
+    refund = AmountField(null=True)  # type: ignore[misc]  # None until the job is closed
 
     # Rounds aggregated so far; the number of the next round.
     round = models.IntegerField(default=0)

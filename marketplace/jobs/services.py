@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
 from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import enqueue
+from marketplace.common.models import clamped
 from marketplace.events.services import emit
 from marketplace.jobs.models import Job, Seat
 from marketplace.jobs.serializers import job_json
@@ -99,9 +99,15 @@ def record_funding(*, chain_id: int, escrow: int) -> None:
 
 
 def record_spending(*, chain_id: int, amount: int) -> None:
-    for job in Job.objects.filter(chain_id=chain_id):
-        Job.objects.filter(pk=job.pk).update(spent=F("spent") + amount)
+    for job in Job.objects.select_for_update().filter(chain_id=chain_id):
+        Job.objects.filter(pk=job.pk).update(spent=job.spent + amount)
         announce(job, "job.changed")
+
+
+def record_exit_notice(*, chain_id: int) -> None:
+    """The requester is leaving: what runs is finished and paid within the notice, nothing new begins."""
+    for job in Job.objects.filter(chain_id=chain_id):
+        end(job_id=job.pk, state=Job.State.STOPPED, reason="The requester has given notice to leave with the rest of the escrow.")
 
 
 def record_closing(*, chain_id: int, refund: int) -> None:
@@ -115,7 +121,9 @@ def record_closing(*, chain_id: int, refund: int) -> None:
 def record_seat(*, chain_id: int, node_id: int, rate: int, capacity: int) -> None:
     job = Job.objects.filter(chain_id=chain_id).first()
     if job is not None:
-        Seat.objects.update_or_create(job=job, node_id=node_id, defaults={"rate": rate, "capacity": capacity, "taken": True})
+        Seat.objects.update_or_create(
+            job=job, node_id=node_id, defaults={"rate": rate, "capacity": clamped(capacity), "taken": True}
+        )
 
 
 # States.

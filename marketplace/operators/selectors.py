@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from django.conf import settings
 from django.db.models import Q, QuerySet
@@ -31,7 +30,7 @@ def topics_of(node: Node) -> list[str]:
     return ["market", f"operator.{node.operator_id.lower()}", *(f"job.{job_id}" for job_id in node.jobs)]
 
 
-def usable_bids(*, chain_job_id: int, max_rate: Decimal, units: int) -> QuerySet[Bid]:
+def usable_bids(*, chain_job_id: int, max_rate: int, units: int) -> QuerySet[Bid]:
     """Open bids that fit a job, of nodes that are online now, cheapest first; a bid for this very job before a standing one."""
     now = timezone.now()
     return (

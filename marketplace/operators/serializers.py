@@ -30,7 +30,7 @@ class WorkingOnSerializer(serializers.Serializer):
 
 class NodeSerializer(serializers.ModelSerializer):
     operator = serializers.CharField(source="operator_id")
-    stake = serializers.DecimalField(source="operator.stake", max_digits=39, decimal_places=0)
+    stake = serializers.CharField(source="operator.stake")
     state = serializers.SerializerMethodField()
     rtt = serializers.SerializerMethodField()
     samples_per_second = serializers.SerializerMethodField()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.utils import timezone
 from eth_account import Account
 
 from marketplace.chain.services import domain
+from marketplace.common.models import clamped
+from marketplace.common.times import from_unix
 from marketplace.events.services import emit, gauge
 from marketplace.operators import selectors
 from marketplace.operators.models import Bid, Node, Operator, RequestNonce
@@ -33,12 +34,12 @@ def announce(node: Node, type: str = "node.changed") -> None:
 
 def record_registration(*, node_id: int, operator: str, hot_key: str, expires_at: int) -> None:
     Operator.objects.get_or_create(address=operator)
-    Node.objects.create(id=node_id, operator_id=operator, hot_key=hot_key, key_expires_at=datetime.fromtimestamp(expires_at, UTC))
+    Node.objects.create(id=node_id, operator_id=operator, hot_key=hot_key, key_expires_at=from_unix(expires_at))
     announce(Node.objects.get(pk=node_id), "node.registered")
 
 
 def record_delegation(*, node_id: int, hot_key: str, expires_at: int) -> None:
-    Node.objects.filter(pk=node_id).update(hot_key=hot_key, key_expires_at=datetime.fromtimestamp(expires_at, UTC))
+    Node.objects.filter(pk=node_id).update(hot_key=hot_key, key_expires_at=from_unix(expires_at))
     announce(Node.objects.get(pk=node_id))
 
 
@@ -53,26 +54,28 @@ def record_unstaking(*, operator: str, amount: int) -> None:
 
 def record_stake(*, operator: str, added: int) -> None:
     """`added` is negative when stake left."""
-    Operator.objects.get_or_create(address=operator)
-    Operator.objects.filter(pk=operator).update(stake=F("stake") + added)
+    owner, _ = Operator.objects.select_for_update().get_or_create(address=operator)
+    Operator.objects.filter(pk=operator).update(stake=owner.stake + added)
     for node in Node.objects.filter(operator_id=operator):
         announce(node)
 
 
 def record_earning(*, node_id: int, units: int, amount: int) -> None:
+    node = Node.objects.select_for_update().get(pk=node_id)
     Node.objects.filter(pk=node_id).update(
-        earned=F("earned") + amount, credit=F("credit") + amount, units=F("units") + units, rounds=F("rounds") + 1
+        earned=node.earned + amount, credit=node.credit + amount, units=clamped(node.units + units), rounds=node.rounds + 1
     )
     announce(Node.objects.get(pk=node_id))
 
 
 def record_withdrawal(*, node_id: int, amount: int) -> None:
-    Node.objects.filter(pk=node_id).update(credit=F("credit") - amount)
+    node = Node.objects.select_for_update().get(pk=node_id)
+    Node.objects.filter(pk=node_id).update(credit=node.credit - amount)
     announce(Node.objects.get(pk=node_id))
 
 
 def record_bids_cancelled(*, node_id: int, min_nonce: int) -> None:
-    Node.objects.filter(pk=node_id).update(min_bid_nonce=min_nonce)
+    Node.objects.filter(pk=node_id).update(min_bid_nonce=clamped(min_nonce))
     for bid in Bid.objects.filter(node_id=node_id, nonce__lt=min_nonce, state=Bid.State.OPEN).select_related("node"):
         bid.state = Bid.State.CANCELLED
         bid.save(update_fields=["state"])
@@ -178,7 +181,7 @@ def post_bid(*, message: SignedBid, signature: str) -> Bid:
                 "chain_job_id": message.job_id,
                 "rate": message.rate,
                 "capacity": message.capacity,
-                "expires_at": datetime.fromtimestamp(message.expires_at, UTC),
+                "expires_at": from_unix(message.expires_at),
                 "nonce": message.nonce,
             },
         )
