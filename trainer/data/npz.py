@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,6 +16,12 @@ from trainer.data.limits import MAX_RATIO, check_size, malformed, too_large
 from trainer.data.sample import Dataset
 from trainer.data.splits import image_dataset
 
+END_RECORD = struct.Struct("<4s4H2IH")
+"""End of central directory (PKWARE APPNOTE 4.3.16), last in a file without comment."""
+MAX_DIRECTORY_BYTES = 4096
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError, RecursionError,
+              MemoryError)  # fmt: skip
+
 HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -23,17 +30,30 @@ def load_npz(files: dict[str, Path]) -> Dataset:
     `y` (n,) integers. Raises HyperGPUError `data.malformed` or `data.too_large`."""
     path = files["npz"]
     check_size("npz", path.stat().st_size)
+    check_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(archive.namelist())
             if names != ["x.npy", "y.npy"]:
                 raise malformed(f"The archive must hold exactly the arrays x and y, not {names[:8]}.")
             images, labels = (read_member(archive, name) for name in names)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+    except UNREADABLE as error:
         raise malformed(f"This is not a readable .npz archive: {error}") from error
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise malformed(f"y must be one integer per sample, not {labels.dtype} of shape {labels.shape}.")
     return image_dataset(as_images(images), labels)
+
+
+def check_directory(path: Path) -> None:
+    """Two entries and no more: zipfile would build an object for each of the millions that a gigabyte can list."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, END_RECORD.size), 2)
+        tail = file.read()
+    if len(tail) < END_RECORD.size:
+        raise malformed("This is not a .npz archive.")
+    signature, _, _, _, entries, directory, _, comment = END_RECORD.unpack(tail)
+    if signature != b"PK\x05\x06" or comment or entries != 2 or directory > MAX_DIRECTORY_BYTES:
+        raise malformed("The archive must hold exactly the arrays x and y.")
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
