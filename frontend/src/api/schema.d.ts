@@ -328,7 +328,6 @@ export interface components {
             readonly id: number;
             job_id: number;
             node_id: number;
-            /** Format: decimal */
             rate: string;
             /** Format: int64 */
             capacity: number;
@@ -440,13 +439,9 @@ export interface components {
                 [key: string]: unknown;
             };
             spec_hash: string;
-            /** Format: decimal */
             escrow: string;
-            /** Format: decimal */
             spent?: string;
-            /** Format: decimal */
             max_rate: string;
-            /** Format: decimal */
             refund?: string | null;
             /** Format: int64 */
             round?: number;
@@ -526,7 +521,6 @@ export interface components {
             name?: string;
             readonly state: components["schemas"]["NodeStateEnum"];
             device?: string;
-            /** Format: decimal */
             stake: string;
             readonly rtt: components["schemas"]["Measured"] | null;
             readonly samples_per_second: components["schemas"]["Rate"] | null;
@@ -534,9 +528,7 @@ export interface components {
             rounds?: number;
             /** Format: int64 */
             units?: number;
-            /** Format: decimal */
             earned?: string;
-            /** Format: decimal */
             credit?: string;
             readonly last_seen: string | null;
             readonly working_on: components["schemas"]["WorkingOn"] | null;
@@ -590,11 +582,9 @@ export interface components {
             operator: string;
             /** Format: int64 */
             units: number;
-            /** Format: decimal */
             rate: string;
             /** Format: int64 */
             quality: number;
-            /** Format: decimal */
             amount: string;
             state?: components["schemas"]["PaymentStateEnum"];
             readonly tx_hash: string | null;
