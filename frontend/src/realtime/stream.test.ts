@@ -112,8 +112,23 @@ describe('a stream', () => {
     expect(step(foreign, snapshot(1, 5, 50)).effects).toEqual([{ type: 'fetch', fetch: 2 }]);
   });
 
+  it('makes do with one fetch when the page opens, if that holds all that was missed before the subscription', () => {
+    const early = play({ type: 'begin' }, { type: 'connected' });
+    const subscribed = step(early, { type: 'sub_ok', mode: 'snapshot', epoch: EPOCH, seq: 5 });
+    expect(subscribed.effects).toEqual([]);
+    const enough = step(subscribed.state, snapshot(0, 5, 50));
+    expect([enough.state.phase, enough.effects]).toEqual(['live', []]);
+    expect(step(subscribed.state, snapshot(0, 4, 40)).effects).toEqual([{ type: 'fetch', fetch: 1 }]);
+  });
+
+  it('needs no fetch at all when the snapshot came between asking and being subscribed', () => {
+    const early = play({ type: 'begin' }, { type: 'connected' }, snapshot(0, 5, 50));
+    const ok = step(early, { type: 'sub_ok', mode: 'snapshot', epoch: EPOCH, seq: 5 });
+    expect([ok.state.phase, ok.effects]).toEqual(['live', []]);
+  });
+
   it('shows a snapshot that arrives while there is no socket', () => {
-    const state = play(snapshot(0, 5, 50));
+    const state = play({ type: 'begin' }, snapshot(0, 5, 50));
     expect([state.phase, spent(state)]).toEqual(['idle', '50']);
   });
 });
@@ -169,9 +184,11 @@ class World {
   log: EventRecord[] = [];
   client: StreamState = START;
   private late: EventRecord[] = [];
-  private fetching: number | null = null;
+  /** A fetch under way, with what the server read when it was asked. */
+  private fetching: { fetch: number; early: Input } | null = null;
 
   constructor() {
+    this.input({ type: 'begin' });
     this.input({ type: 'connected' });
   }
 
@@ -213,7 +230,7 @@ class World {
     const result = step(this.client, input);
     this.client = result.state;
     for (const effect of result.effects) {
-      if (effect.type === 'fetch') this.fetching = effect.fetch;
+      if (effect.type === 'fetch') this.fetching = { fetch: effect.fetch, early: this.read(effect.fetch) };
       else this.subscribe(effect.since);
     }
   }
@@ -225,12 +242,17 @@ class World {
     if (replay) for (const event of this.log.slice(since.seq)) this.input({ type: 'pub', event });
   }
 
+  /** Answers with what was read when the fetch was asked for, or with what is true now: servers may do either. */
   private answer(): void {
     if (this.fetching === null) return;
-    const fetch = this.fetching;
+    const { fetch, early } = this.fetching;
     this.fetching = null;
+    this.input(this.log.length % 2 ? early : this.read(fetch));
+  }
+
+  private read(fetch: number): Input {
     const position = { topic: 'job.1', epoch: `e${this.epoch}`, seq: this.log.length };
-    this.input({ type: 'snapshot', fetch, data: this.truth, position });
+    return { type: 'snapshot', fetch, data: this.truth, position };
   }
 }
 

@@ -17,14 +17,18 @@ export type StreamState = {
   /** Where `data` stands. */
   epoch: string | null;
   seq: number;
-  /** The newest sequence number heard of: `head - seq` events are still missing. */
+  /** The newest sequence number heard of, and in which epoch: `head - seq` events are still missing. */
   head: number;
+  headEpoch: string | null;
   buffer: readonly EventRecord[];
   /** Counts fetches, so that the answer to an abandoned one is recognised. */
   fetch: number;
+  /** Whether the newest fetch has not been answered yet. */
+  pending: boolean;
 };
 
 export type Input =
+  | { type: 'begin' }
   | { type: 'connected' }
   | { type: 'disconnected' }
   | { type: 'sub_ok'; mode: 'replay' | 'snapshot'; epoch: string; seq: number }
@@ -46,8 +50,10 @@ export const START: StreamState = {
   epoch: null,
   seq: 0,
   head: 0,
+  headEpoch: null,
   buffer: [],
   fetch: 0,
+  pending: false,
 };
 
 /** More than a snapshot's worth of buffered events means that something is wrong: fetch again instead of growing. */
@@ -55,6 +61,8 @@ const BUFFER_LIMIT = 5_000;
 
 export function step(state: StreamState, input: Input): Step {
   switch (input.type) {
+    case 'begin':
+      return { state: { ...state, pending: true }, effects: [{ type: 'fetch', fetch: state.fetch }] };
     case 'connected':
       return subscribe(state);
     case 'disconnected':
@@ -83,11 +91,12 @@ function subscribe(state: StreamState): Step {
 
 function subscribed(state: StreamState, { mode, epoch, seq }: Extract<Input, { type: 'sub_ok' }>): Step {
   if (state.phase !== 'subscribing') return { state, effects: [] };
-  const head = Math.max(seq, ...state.buffer.map((event) => event.seq));
-  if (mode === 'snapshot' || state.data === null || epoch !== state.epoch) {
-    return fetchAgain({ ...state, head }, state.buffer);
-  }
-  return drain({ ...state, phase: 'live', head });
+  const next = { ...state, head: seq, headEpoch: epoch };
+  const held = state.data !== null && state.epoch === epoch;
+  if (held && (mode === 'replay' || state.seq >= seq)) return drain({ ...next, phase: 'live' });
+  // A fetch that began before the subscription will do, if it turns out to hold all up to `seq`.
+  if (state.pending) return { state: { ...next, phase: 'snapshotting' }, effects: [] };
+  return fetchAgain(next, state.buffer);
 }
 
 function published(state: StreamState, event: EventRecord): Step {
@@ -96,20 +105,26 @@ function published(state: StreamState, event: EventRecord): Step {
     if (state.buffer.length >= BUFFER_LIMIT) return fetchAgain(state, [event]);
     return { state: { ...state, buffer: [...state.buffer, event] }, effects: [] };
   }
-  if (event.epoch !== state.epoch) return fetchAgain({ ...state, head: event.seq }, [event]);
+  if (event.epoch !== state.epoch) {
+    return fetchAgain({ ...state, head: event.seq, headEpoch: event.epoch }, [event]);
+  }
   return drain({ ...state, head: Math.max(state.head, event.seq), buffer: [event] });
 }
 
 function loaded(state: StreamState, { fetch, data, position }: Extract<Input, { type: 'snapshot' }>): Step {
-  if (fetch !== state.fetch || state.phase === 'live') return { state, effects: [] };
-  const head = position.epoch === state.epoch ? Math.max(state.head, position.seq) : position.seq;
-  const next = { ...state, data, epoch: position.epoch, seq: position.seq, head };
+  if (fetch !== state.fetch) return { state, effects: [] };
+  if (state.phase === 'live') return { state: { ...state, pending: false }, effects: [] };
+  const { epoch, seq } = position;
+  // Something of another epoch was heard meanwhile: the server started over, before or after this snapshot was read.
+  const heard = [state.headEpoch ?? epoch, ...state.buffer.map((event) => event.epoch)];
+  const foreign = heard.some((other) => other !== epoch);
+  const head = foreign ? seq : Math.max(state.head, seq);
+  const next = { ...state, data, epoch, seq, head, headEpoch: epoch, pending: false };
   // Without a socket the snapshot is still the newest that there is: show it, and stay as we are.
   if (state.phase !== 'snapshotting') return { state: next, effects: [] };
   const result = drain({ ...next, phase: 'live' });
-  // Events of another epoch came meanwhile: the server started over, before or after this snapshot. Look once more.
-  const foreign = state.buffer.some((event) => event.epoch !== position.epoch);
-  return foreign && result.state.phase === 'live' ? fetchAgain(result.state, []) : result;
+  const behind = foreign || result.state.seq < result.state.head;
+  return behind && result.state.phase === 'live' ? fetchAgain(result.state, []) : result;
 }
 
 /** Applies the buffered events that follow on from `seq`; a hole between them means that one was lost. */
@@ -132,5 +147,8 @@ function drain(state: StreamState): Step {
 
 function fetchAgain(state: StreamState, buffer: readonly EventRecord[]): Step {
   const fetch = state.fetch + 1;
-  return { state: { ...state, phase: 'snapshotting', buffer, fetch }, effects: [{ type: 'fetch', fetch }] };
+  return {
+    state: { ...state, phase: 'snapshotting', buffer, fetch, pending: true },
+    effects: [{ type: 'fetch', fetch }],
+  };
 }

@@ -53,7 +53,8 @@ export class TopicDriver {
       opened: () => this.push({ type: 'connected' }),
       closed: () => this.push({ type: 'disconnected' }),
     });
-    if (this.socket.link.state !== 'open') this.fetch(this.state.fetch);
+    // The snapshot is wanted anyway: it travels while the socket still connects.
+    this.push({ type: 'begin' });
     this.audit();
   }
 

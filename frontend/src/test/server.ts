@@ -92,6 +92,8 @@ export class FakeServer {
         const events = this.log(topic).filter((event) => event.seq > Number(query.get('since')));
         return HttpResponse.json({ ...this.position(topic), events });
       }),
+      // No chain answers unless a test brings one.
+      http.post('http://localhost:8545/', () => HttpResponse.error()),
       http.post('*/api/v1/*', async ({ request }) => {
         const path = new URL(request.url).pathname;
         this.posted.push({ path, body: await request.json() });

@@ -1,0 +1,242 @@
+import { act, screen, waitFor, within } from '@testing-library/react';
+import userEvent from '@testing-library/user-event';
+import { HttpResponse, http } from 'msw';
+import { describe, expect, it, vi } from 'vitest';
+import type { Payment } from '@/api/types';
+import { assignment, contribution, job, network, node, OPERATOR, payment, round } from '@/test/fixtures';
+import { open } from '@/test/render';
+import { serve, server } from '@/test/server';
+
+vi.mock('@/components/LineChart', () => ({
+  LineChart: ({ name, summary }: { name: string; summary: string }) => (
+    <figure aria-label={name}>{summary}</figure>
+  ),
+}));
+
+const running = () => ({
+  jobs: [job()],
+  nodes: [node(1), node(2)],
+  rounds: [round(0)],
+  assignments: [assignment(0, 1), assignment(0, 2)],
+  contributions: [contribution(0, 1)],
+  payments: [payment(0, 1)],
+});
+const paid: Partial<Payment> = {
+  state: 'final',
+  tx_hash: `0x${'cd'.repeat(32)}`,
+  block: 9,
+  sent_at: '2026-11-21T12:00:07Z',
+  included_at: '2026-11-21T12:00:08Z',
+  final_at: '2026-11-21T12:00:09.500Z',
+};
+const row = () => screen.findByTestId('payment-row');
+
+/** Waits until the socket is subscribed, so that what the test emits is heard. */
+async function live() {
+  await waitFor(() => expect(screen.getByTestId('freshness')).toHaveAttribute('data-state', 'live'));
+}
+
+describe('the job page', () => {
+  it('shows state, points, nodes and payments of the snapshot', async () => {
+    serve(running());
+    open('/jobs/1');
+    expect(await screen.findByRole('heading', { name: 'Handwritten digits' })).toBeInTheDocument();
+    expect(screen.getByTestId('job-state')).toHaveAttribute('data-state', 'running');
+    expect(screen.getByTestId('loss-points')).toHaveAttribute('data-count', '5');
+    expect(await row()).toHaveAttribute('data-state', 'queued');
+    expect(screen.getByText('1 of 2 handed in')).toBeInTheDocument();
+    expect(screen.getAllByText('NVIDIA H200')).toHaveLength(2);
+  });
+
+  it('follows a payment through its states, and looks the same after a reload', async () => {
+    const fake = serve(running());
+    const page = open('/jobs/1');
+    await row();
+    await live();
+    act(
+      () =>
+        void fake.emit('job.1', 'payment.sent', {
+          payments: [payment(0, 1, { state: 'sent', tx_hash: paid.tx_hash })],
+        }),
+    );
+    await waitFor(async () => expect(await row()).toHaveAttribute('data-state', 'sent'));
+    act(
+      () =>
+        void fake.emit('job.1', 'payment.final', {
+          job: job({ spent: '6400' }),
+          payments: [payment(0, 1, paid)],
+        }),
+    );
+    await waitFor(async () => expect(await row()).toHaveAttribute('data-state', 'final'));
+    expect(within(await row()).getByText(/3\.5/)).toBeInTheDocument();
+    expect(screen.getByTestId('reconciliation')).toHaveAttribute('data-agrees', 'true');
+    const before = (await row()).textContent;
+    page.unmount();
+    open('/jobs/1');
+    expect((await row()).textContent).toBe(before);
+  });
+
+  it('heals a gap by fetching again', async () => {
+    const fake = serve(running());
+    open('/jobs/1');
+    await row();
+    await live();
+    const fetches = fake.fetches;
+    fake.emit('job.1', 'payment.sent', { payments: [payment(0, 1, { state: 'sent' })] }, { lost: true });
+    act(() => void fake.emit('job.1', 'round.closed', { rounds: [round(0, { state: 'aggregating' })] }));
+    await waitFor(async () => expect(await row()).toHaveAttribute('data-state', 'sent'));
+    expect(fake.fetches).toBe(fetches + 1);
+  });
+
+  it('is right again after the server restarts under a new epoch', async () => {
+    const fake = serve(running());
+    open('/jobs/1');
+    await row();
+    await live();
+    fake.restart();
+    act(() => void fake.emit('job.1', 'payment.final', { payments: [payment(0, 1, paid)] }));
+    await waitFor(async () => expect(await row()).toHaveAttribute('data-state', 'final'));
+  });
+
+  it('moves progress by gauges without a fetch', async () => {
+    const fake = serve(running());
+    open('/jobs/1');
+    await row();
+    await live();
+    const fetches = fake.fetches;
+    const losses: [number, number][] = [
+      [1, 2.3],
+      [2, 2.2],
+      [3, 2.1],
+      [4, 2],
+    ];
+    act(() =>
+      fake.send('job.1', {
+        op: 'gauge',
+        topic: 'job.1',
+        type: 'assignment.progress',
+        at: '2026-11-21T12:00:05Z',
+        changes: { assignments: [assignment(0, 1, { step: 4, losses })] },
+      }),
+    );
+    await waitFor(() => expect(screen.getByTestId('loss-points')).toHaveAttribute('data-count', '7'));
+    expect(fake.fetches).toBe(fetches);
+  });
+
+  it('lights up the round of a payment, and names it in the address', async () => {
+    serve(running());
+    open('/jobs/1');
+    await userEvent.click(within(await row()).getByRole('button', { name: 'Show round 0 on the curves' }));
+    expect(await row()).toHaveClass('selected');
+  });
+
+  it('shows a rejected contribution with its code and its reason', async () => {
+    const refused = contribution(0, 2, {
+      state: 'rejected',
+      code: 'contribution.not_finite',
+      reason: 'It holds 12 values that are not finite.',
+    });
+    serve({ ...running(), contributions: [contribution(0, 1), refused] });
+    open('/jobs/1');
+    expect(await screen.findByText('contribution.not_finite')).toBeInTheDocument();
+    expect(screen.getByText('It holds 12 values that are not finite.')).toBeInTheDocument();
+  });
+
+  it('gives each chart a name and a summary in words', async () => {
+    serve({
+      ...running(),
+      rounds: [round(0, { state: 'aggregated', metric: { loss: 1.5, accuracy: 0.62 } })],
+    });
+    open('/jobs/1');
+    expect(await screen.findByRole('figure', { name: /Loss over rounds/ })).toHaveTextContent(
+      'Evaluation loss went from 2.310 to 1.500 over 1 round.',
+    );
+    expect(screen.getByRole('figure', { name: /Accuracy/ })).toHaveTextContent(/62\.0/);
+  });
+
+  it('recomputes the hash of the specification in the browser', async () => {
+    serve(running());
+    open('/jobs/1?tab=config');
+    expect(await screen.findByText('recomputed by your browser')).toBeInTheDocument();
+  });
+
+  it('says when a specification is not the one that was hashed', async () => {
+    serve({ ...running(), jobs: [job({ spec_hash: '00'.repeat(32) })] });
+    open('/jobs/1?tab=config');
+    expect(await screen.findByText('your browser computes another hash')).toBeInTheDocument();
+  });
+
+  it('says that there is no such job', async () => {
+    serve({});
+    open('/jobs/7');
+    expect(await screen.findByText('There is nothing here')).toBeInTheDocument();
+  });
+});
+
+describe('the first page', () => {
+  it('lists jobs and payments, and adds up what was paid exactly', async () => {
+    serve({
+      ...running(),
+      nodes: [node(1, { earned: '9007199254740993' }), node(2, { earned: '1', state: 'offline' })],
+    });
+    open('/');
+    expect(await screen.findByTestId('job-card')).toHaveAttribute('data-state', 'running');
+    expect(screen.getByText(/9.007.199.254\.740994/)).toBeInTheDocument();
+    expect(await row()).toHaveAttribute('data-state', 'queued');
+    expect(screen.getByText('Test network: tokens have no value')).toBeInTheDocument();
+  });
+
+  it('shows a new job as soon as it is funded, and no draft', async () => {
+    const fake = serve({});
+    open('/');
+    expect(await screen.findByText('No job has been posted yet')).toBeInTheDocument();
+    await live();
+    act(() => void fake.emit('market', 'job.drafted', { job: job({ state: 'draft' }) }));
+    act(
+      () => void fake.emit('market', 'job.funded', { job: job({ id: 2, state: 'funded', name: 'Second' }) }),
+    );
+    expect(await screen.findByText('Second')).toBeInTheDocument();
+    expect(screen.getAllByTestId('job-card')).toHaveLength(1);
+  });
+
+  it('keeps asking when the server is not there yet', async () => {
+    let down = true;
+    serve(running());
+    server.use(
+      http.get('*/api/v1/network', () => (down ? HttpResponse.error() : HttpResponse.json(network))),
+    );
+    open('/');
+    expect(await screen.findByText(/cannot be reached/)).toBeInTheDocument();
+    down = false;
+    expect(await screen.findByTestId('job-card', {}, { timeout: 10_000 })).toBeInTheDocument();
+  });
+});
+
+describe('the other pages', () => {
+  it('list nodes with what they measured', async () => {
+    serve(running());
+    open('/operators');
+    expect(await screen.findAllByTestId('node-row')).toHaveLength(2);
+  });
+
+  it("show an operator's payments", async () => {
+    serve(running());
+    open(`/operators/${OPERATOR}`);
+    expect(await row()).toHaveAttribute('data-state', 'queued');
+  });
+
+  it('tell a stranger how to operate, without a wallet', async () => {
+    serve({});
+    open('/operate');
+    expect(await screen.findByText('Register the node with its stake')).toBeInTheDocument();
+    expect(screen.getByTestId('connect-wallet')).toBeEnabled();
+    await userEvent.click(screen.getByTestId('connect-wallet'));
+    expect(await screen.findByText(/No wallet announced itself/)).toBeInTheDocument();
+  });
+
+  it('say what an unknown address is', async () => {
+    serve({});
+    open('/nowhere');
+    expect(await screen.findByText('/nowhere')).toBeInTheDocument();
+  });
+});
