@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,7 +21,8 @@ END_RECORD = struct.Struct("<4s4H2IH")
 """End of central directory (PKWARE APPNOTE 4.3.16), last in a file without comment."""
 MAX_DIRECTORY_BYTES = 4096
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError, RecursionError,
-              MemoryError)  # fmt: skip
+              MemoryError, SyntaxError, tokenize.TokenError)  # fmt: skip
+"""What zipfile and NumPy's header reader raise for bytes that are neither an archive nor an array."""
 
 HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
