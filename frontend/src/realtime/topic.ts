@@ -147,17 +147,19 @@ export class TopicDriver {
       if (epoch === null || document.hidden) settle();
       else
         fetchEvents(this.topic, seq)
-          .then((page) => this.audited(page, seq, phase === 'idle'), ignore)
+          .then((page) => this.audited(page, phase === 'idle'), ignore)
           .then(settle);
     });
   }
 
-  private audited(page: EventPage, asked: number, offline: boolean): void {
+  private audited(page: EventPage, offline: boolean): void {
     const { phase, seq, epoch } = this.state;
-    if (page.epoch === epoch && page.seq === seq) return;
-    // Without a socket each change is one fetch; with one, being behind what was asked about means a loss.
+    if (page.epoch === epoch && page.seq <= seq) return;
+    // Without a socket a change is worth a fetch; with one, what it should have brought is taken from here instead.
     if (phase === 'idle' && offline) this.fetch(this.state.fetch);
-    else if (phase === 'live' && (page.epoch !== epoch || seq === asked)) this.push({ type: 'behind' });
+    if (phase !== 'live') return;
+    if (page.epoch !== epoch) this.push({ type: 'behind' });
+    else for (const event of page.events) this.push({ type: 'pub', event });
   }
 
   private later(ms: number, act: () => void): void {
