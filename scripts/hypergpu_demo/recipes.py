@@ -14,7 +14,7 @@ MODELS: dict[str, dict[str, dict[str, Any]]] = {
         "resnet": {"architecture": "resnet", "config": {}},
         "vgg": {"architecture": "vgg", "config": {}},
     },
-    "text": {"gpt": {"architecture": "gpt", "config": {}}},
+    "text": {"gpt": {"architecture": "gpt", "config": {"layers": 2, "width": 64}}},
 }
 ROUNDS = {"digits": 12, "text": 10}
 DEFAULT_MODEL = {"digits": "mlp", "text": "gpt"}
@@ -40,7 +40,7 @@ def spec(*, job: str, model: str | None, rounds: int | None, operators: int, fil
         return common | {"data": {"kind": "digits"}, "target": {"metric": "accuracy", "value": 0.95}}
     return common | {
         "data": {"kind": "text", "files": files, "sequence_length": 64},
-        "inner": {"steps": 40, "batch_size": 16},
+        "inner": {"steps": 60, "batch_size": 16, "learning_rate": 4e-3},
         "target": {"metric": "loss", "value": 2.4},
     }
 

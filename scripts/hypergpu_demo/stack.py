@@ -177,8 +177,9 @@ class Stack:
         return Program(name="chain follower", command=[sys.executable, "manage.py", "follow_chain"])
 
     def agent(self, number: int) -> Program:
+        # A node's GPU is elsewhere; here all share the cores, and a round's end must not wait for the next round's training.
         command = [
-            *(sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number))),
+            *("nice", "-n", "5", sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number))),
             *("--coordinator", self.url, "--threads", "1", "--name", f"demo node {number}"),
         ]
         return Program(name=f"agent {number}", command=command)
