@@ -27,8 +27,7 @@ def attest(batch_id: int) -> None:
     batch = Batch.objects.select_related("round__job").get(pk=batch_id)
     if batch.state != Batch.State.ATTESTING:
         return
-    result = engine.close_round(selectors.round_work(batch.round))
-    refusal = disagreement(batch, result)
+    refusal = disagreement(batch, engine.judge_round(selectors.round_work(batch.round)))
     message = services.attestation_message(batch)
     for key in settings.HYPERGPU.attestor_keys:
         secret = key.get_secret_value()

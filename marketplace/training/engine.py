@@ -3,15 +3,15 @@ attestors recompute them with the same code."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from marketplace.training.results import JobWork, Prepared, RoundResult, RoundWork, Submission, Verdict
-from trainer.data import Dataset, load_dataset
+from marketplace.training.results import JobWork, Prepared, RoundResult, RoundWork, Verdict
+from trainer.data import Dataset, Split, load_dataset
 from trainer.diloco.aggregation import Aggregate, Contribution, aggregate
 from trainer.diloco.checkpoint import initial_checkpoint, load_checkpoint, load_outer, save_checkpoint, save_outer
 from trainer.diloco.encoding import Shapes, Tensors, max_encoded_bytes
@@ -22,10 +22,11 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import JobSpec
 from trainer.scoring.checks import check_contribution, norm_limit
 from trainer.scoring.quality import Score, passes_gate, qualities
-from trainer.scoring.scores import draw_batch, evaluate, loss_improvement
+from trainer.scoring.scores import draw_batch, evaluate, loss_improvement, measure
 
 SCORE_SAMPLES = 512
-"""Held-out samples on which a round's contributions are compared."""
+SCORE_PREDICTIONS = 8192
+"""Most held-out samples, and most predictions in them, on which a round's contributions are compared."""
 
 
 class Bench(NamedTuple):
@@ -74,23 +75,47 @@ def check(job: JobWork, data: bytes) -> None:
     check_contribution(data, job.spec.encoding, at.shapes, others={}, max_norm=norm_limit(job.spec, at.shapes))
 
 
+def judge_round(work: RoundWork) -> list[Verdict]:
+    """Who is accepted, with which quality, and why not: what an attestor recomputes before it signs."""
+    return verdicts(work, assess(work))
+
+
 def close_round(work: RoundWork) -> RoundResult:
-    """Score, gate, aggregate, take the outer step and evaluate: the whole of a round's end."""
+    """Judge, aggregate, take the outer step and evaluate: the whole of a round's end."""
+    at = bench(work.job)
+    found = assess(work)
+    outcome = combine(work, found)
+    state = found.base if outcome is None else outer_step(found.base, outcome.pseudo_gradient, work.job.spec.outer)
+    params = save_checkpoint(state.params)
+    metric = asdict(evaluate(at.model, state.params, at.dataset.eval))
+    weights = outcome.weights if outcome else {}
+    judged = [replace(verdict, weight=weights.get(verdict.node_id)) for verdict in verdicts(work, found)]
+    return RoundResult(
+        params=params, outer_state=save_outer(state.momentum), metric=metric, verdicts=judged,
+        aggregate=save_checkpoint(outcome.pseudo_gradient if outcome else {}),
+        evidence=evidence(work, judged, checkpoint=sha256_hex(params), metric=metric),
+    )  # fmt: skip
+
+
+class Assessment(NamedTuple):
+    """A round's submissions looked at: updates by node, their scores, and the refusals."""
+
+    base: OuterState
+    updates: dict[int, Tensors]
+    scores: dict[int, Score]
+    refused: dict[int, HyperGPUError]
+
+    @property
+    def accepted(self) -> list[int]:
+        return [node_id for node_id in self.scores if node_id not in self.refused]
+
+
+def assess(work: RoundWork) -> Assessment:
     at = bench(work.job)
     base = OuterState(load_checkpoint(work.params, shapes=at.shapes), load_outer(work.outer_state, shapes=at.shapes))
     updates, refused = distinct_updates(work, at)
     scores, gated = score(work, at, base.params, updates)
-    accepted = [s for s in work.submissions if s.node_id in scores and s.node_id not in gated]
-    outcome = combine(work.job.spec, accepted, updates, scores)
-    state = base if outcome is None else outer_step(base, outcome.pseudo_gradient, work.job.spec.outer)
-    params = save_checkpoint(state.params)
-    metric = asdict(evaluate(at.model, state.params, at.dataset.eval))
-    verdicts = judge(work, scores, refused | gated, outcome)
-    return RoundResult(
-        params=params, outer_state=save_outer(state.momentum), metric=metric, verdicts=verdicts,
-        aggregate=save_checkpoint(outcome.pseudo_gradient if outcome else {}),
-        evidence=evidence(work, verdicts, checkpoint=sha256_hex(params), metric=metric),
-    )  # fmt: skip
+    return Assessment(base, updates, scores, refused | gated)
 
 
 def distinct_updates(work: RoundWork, at: Bench) -> tuple[dict[int, Tensors], dict[int, HyperGPUError]]:
@@ -115,54 +140,58 @@ def score_seed(work: RoundWork) -> str:
     return sha256_hex(f"{work.chain_job_id}:{work.number}:{work.base}:{commitments}".encode())
 
 
+def score_samples(split: Split) -> int:
+    """Held-out samples on which a round is compared: enough predictions to tell updates apart, and no more, since every
+    attestor repeats each forward pass."""
+    per_sample = split.targets[0].numel()
+    return max(1, min(SCORE_SAMPLES, SCORE_PREDICTIONS // per_sample))
+
+
 def score(
     work: RoundWork, at: Bench, base: Tensors, updates: dict[int, Tensors]
 ) -> tuple[dict[int, Score], dict[int, HyperGPUError]]:
     """Loss improvement of each update on the round's held-out batch, and those that fail the loss gate."""
-    inputs, targets = draw_batch(at.dataset.score, seed=score_seed(work), size=SCORE_SAMPLES)
+    inputs, targets = draw_batch(at.dataset.score, seed=score_seed(work), size=score_samples(at.dataset.score))
+    before = measure(at.model, base, inputs, targets).loss
     scores: dict[int, Score] = {}
     gated: dict[int, HyperGPUError] = {}
     for node_id, update in updates.items():
         try:
-            scores[node_id] = loss_improvement(at.model, base, update, inputs, targets)
+            scores[node_id] = found = loss_improvement(at.model, base, update, inputs, targets, loss_before=before)
         except HyperGPUError as error:
             gated[node_id] = error
             continue
-        if not passes_gate(scores[node_id], work.job.spec.aggregation.gate_tolerance):
-            before, after = scores[node_id].loss_before, scores[node_id].loss_after
-            gated[node_id] = HyperGPUError(
-                "contribution.harmful", f"It raises the held-out loss from {before:.4f} to {after:.4f}."
-            )
+        if not passes_gate(found, work.job.spec.aggregation.gate_tolerance):
+            text = f"It raises the held-out loss from {before:.4f} to {found.loss_after:.4f}."
+            gated[node_id] = HyperGPUError("contribution.harmful", text)
     return scores, gated
 
 
-def combine(spec: JobSpec, accepted: list[Submission], updates: dict[int, Tensors], scores: dict[int, Score]) -> Aggregate | None:
+def combine(work: RoundWork, found: Assessment) -> Aggregate | None:
     """The round's aggregate; None when nothing was accepted and the checkpoint stays as it is."""
-    if not accepted:
+    if not found.accepted:
         return None
-    return aggregate(
-        [Contribution(s.node_id, updates[s.node_id], s.units, scores[s.node_id].improvement) for s in accepted], spec.aggregation
-    )
+    units = {submission.node_id: submission.units for submission in work.submissions}
+    contributions = [
+        Contribution(node_id, found.updates[node_id], units[node_id], found.scores[node_id].improvement)
+        for node_id in found.accepted
+    ]
+    return aggregate(contributions, work.job.spec.aggregation)
 
 
-def judge(
-    work: RoundWork, scores: dict[int, Score], refused: dict[int, HyperGPUError], outcome: Aggregate | None
-) -> list[Verdict]:
-    weights = outcome.weights if outcome else {}
-    points = qualities({node_id: scores[node_id].improvement for node_id in weights})
-    verdicts = []
-    for submission in work.submissions:
-        node_id = submission.node_id
-        score_json = asdict(scores[node_id]) if node_id in scores else None
-        if node_id in refused:
-            error = refused[node_id]
-            verdicts.append(Verdict(node_id=node_id, score=score_json, code=error.code, reason=error.message))
+def verdicts(work: RoundWork, found: Assessment) -> list[Verdict]:
+    points = qualities({node_id: found.scores[node_id].improvement for node_id in found.accepted})
+    result = []
+    for node_id in (submission.node_id for submission in work.submissions):
+        known = asdict(found.scores[node_id]) if node_id in found.scores else None
+        if (error := found.refused.get(node_id)) is not None:
+            result.append(Verdict(node_id=node_id, score=known, code=error.code, reason=error.message))
         else:
-            verdicts.append(Verdict(node_id=node_id, score=score_json, quality=points[node_id], weight=weights[node_id]))
-    return verdicts
+            result.append(Verdict(node_id=node_id, score=known, quality=points[node_id]))
+    return result
 
 
-def evidence(work: RoundWork, verdicts: list[Verdict], *, checkpoint: str, metric: dict[str, float]) -> dict[str, object]:
+def evidence(work: RoundWork, judged: list[Verdict], *, checkpoint: str, metric: dict[str, float]) -> dict[str, object]:
     """All that is needed to recompute the round: inputs by hash, the scores and what followed from them."""
     by_node = {submission.node_id: submission for submission in work.submissions}
     return {
@@ -177,7 +206,7 @@ def evidence(work: RoundWork, verdicts: list[Verdict], *, checkpoint: str, metri
         "contributions": [
             {"node": v.node_id, "artifact": by_node[v.node_id].artifact, "units": by_node[v.node_id].units, "score": v.score,
              "quality": v.quality, "weight": v.weight, "refused": v.code or None}
-            for v in verdicts
+            for v in judged
         ],
         "checkpoint": checkpoint,
         "metric": metric,
