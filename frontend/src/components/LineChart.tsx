@@ -121,7 +121,8 @@ function options(
     grid: { stroke: css('--line'), width: 1 },
     ticks: { stroke: css('--line'), size: 4 },
   };
-  const font = '11.5px system-ui, sans-serif';
+  // Whole pixels: uPlot scales them for dense screens by a pattern that knows no fractions.
+  const font = '12px system-ui, sans-serif';
   return {
     width: Math.max(200, element.clientWidth),
     height,
