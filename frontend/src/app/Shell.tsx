@@ -58,11 +58,11 @@ function Ribbon() {
   const { chain, emulated } = useNetwork();
   if (!chain.test && !emulated) return null;
   return (
-    <div className="ribbon" role="note">
+    <aside className="ribbon" aria-label="What is not real here">
       {chain.test ? 'Test network: tokens have no value' : null}
       {chain.test && emulated ? ' · ' : null}
       {emulated ? `Network conditions are emulated: ${emulated}` : null}
-    </div>
+    </aside>
   );
 }
 

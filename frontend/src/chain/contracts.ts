@@ -40,3 +40,8 @@ export const withdraw = (network: Network, nodeId: number, amount: bigint, to: A
   market(network, 'withdraw', [nodeId, amount, to]);
 
 export const retireNode = (network: Network, nodeId: number) => market(network, 'retireNode', [nodeId]);
+
+export const requestUnstake = (network: Network, amount: bigint) =>
+  market(network, 'requestUnstake', [amount]);
+
+export const unstake = (network: Network) => market(network, 'unstake', []);

@@ -2,6 +2,7 @@
 
 import { type CSSProperties, type ReactNode, useState } from 'react';
 import { useNetwork } from '@/api/network';
+import type { Payment } from '@/api/types';
 import { age, localTime, short, utcTime } from '@/lib/format';
 import { formatUnits } from '@/lib/money';
 import { useNow } from '@/lib/useNow';
@@ -73,35 +74,26 @@ export function Num({ value, unit, source, at, title }: NumProps) {
   );
 }
 
+type AmountProps = { base: string | bigint; aligned?: boolean; bare?: boolean; title?: string };
+
 /** An exact token amount. `aligned` shows all decimals, the trailing zeros dimmed, so that columns line up. */
-export function Amount({
-  base,
-  aligned,
-  bare,
-}: {
-  base: string | bigint;
-  aligned?: boolean;
-  bare?: boolean;
-}) {
+export function Amount({ base, aligned, bare, title = `${BigInt(base)} base units` }: AmountProps) {
   const { token } = useNetwork();
-  const unit = bare ? null : `\u00a0${token.symbol}`;
   const exact = formatUnits(base, token.decimals);
-  if (!aligned) {
-    return (
-      <span className="num" title={`${BigInt(base)} base units`}>
-        {exact}
-        {unit}
-      </span>
-    );
-  }
-  const full = formatUnits(base, token.decimals, token.decimals);
+  const full = aligned ? formatUnits(base, token.decimals, token.decimals) : exact;
   return (
-    <span className="num" title={`${BigInt(base)} base units`}>
+    <span className="num" title={title}>
       {exact}
-      <span className="dim">{full.slice(exact.length)}</span>
-      {unit}
+      {full === exact ? null : <span className="dim">{full.slice(exact.length)}</span>}
+      {bare ? null : `\u00a0${token.symbol}`}
     </span>
   );
+}
+
+/** What a payment comes to; on demand how. */
+export function Pay({ payment }: { payment: Pick<Payment, 'units' | 'rate' | 'quality' | 'amount'> }) {
+  const title = `${payment.units} samples × ${payment.rate} base units × ${payment.quality} / 10 000, rounded down`;
+  return <Amount base={payment.amount} aligned title={title} />;
 }
 
 /** Base units per sample, told as tokens per million samples, which people can compare. */

@@ -5,6 +5,7 @@ import { useSession } from '@/api/session';
 import { useWallet } from '@/chain/hooks';
 import { Amount, CopyButton } from '@/components/basics';
 import { Gate } from '@/features/accounts/Account';
+import { StakeBack } from '@/features/operators/Leave';
 import { OperatorMoney } from '@/features/operators/OperatorMoney';
 import { OwnNode } from '@/features/operators/OwnNode';
 import { RegisterNode } from '@/features/operators/RegisterNode';
@@ -38,7 +39,10 @@ export function OperatePage() {
 
 function Standing({ address }: { address: Address }) {
   const { data, ready } = useTopic(operatorTopic(address));
-  const nodes = listOf(data.nodes, (node) => -node.id).filter((node) => node.state !== 'retired');
+  const nodes = listOf(data.nodes, (node) => -node.id).filter(
+    // A retired node stays as long as there is something to withdraw.
+    (node) => node.state !== 'retired' || BigInt(node.credit) > 0n,
+  );
   const bids = [...data.bids.values()];
   const payments = [...data.payments.values()];
   return (
@@ -47,6 +51,7 @@ function Standing({ address }: { address: Address }) {
       {nodes.map((node) => (
         <OwnNode key={node.id} node={node} bids={bids} payments={payments} />
       ))}
+      <StakeBack operator={address} />
       {nodes.length ? <h2>Add another node</h2> : null}
       <Steps operator={address} registered={ready ? nodes.length : 0} />
     </>

@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from 'react';
 import { Link } from 'react-router';
-import { useDisconnect } from 'wagmi';
+import { useDisconnect, useWatchAsset } from 'wagmi';
 import { ApiError } from '@/api/client';
 import { useNetwork } from '@/api/network';
 import { useSession, useSignOut } from '@/api/session';
@@ -177,6 +177,23 @@ function AccountMenu({ session }: { session: string | null }) {
   );
 }
 
+/** Wallets do not list a contract's events; a token that they watch shows every withdrawal by itself (EIP-747). */
+function WatchToken() {
+  const { contracts, token } = useNetwork();
+  const { mutate, isPending } = useWatchAsset();
+  const options = { address: contracts.token, symbol: token.symbol, decimals: token.decimals };
+  return (
+    <button
+      type="button"
+      className="link small"
+      disabled={isPending}
+      onClick={() => mutate({ type: 'ERC20', options })}
+    >
+      Show {token.symbol} in the wallet
+    </button>
+  );
+}
+
 function Funds({ address }: { address: `0x${string}` }) {
   const { balance } = useFunds(address);
   return (
@@ -185,7 +202,10 @@ function Funds({ address }: { address: `0x${string}` }) {
         <span className="muted">Balance</span>
         {balance === undefined ? '–' : <Amount base={balance} />}
       </div>
-      <GetTestTokens to={address} />
+      <div className="row">
+        <GetTestTokens to={address} />
+        <WatchToken />
+      </div>
       <TransactionPanel id={`mint ${address}`} />
     </>
   );

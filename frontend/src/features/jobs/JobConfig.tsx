@@ -15,7 +15,16 @@ export function JobConfig({ job, rounds }: { job: Job; rounds: readonly Round[] 
   return (
     <div className="split">
       <Panel title="Specification" aside={<CopyButton text={json} label="specification" />}>
-        <pre className="code">{json}</pre>
+        {/* biome-ignore lint/a11y/useSemanticElements: a scrolling text has no element of its own */}
+        <pre
+          className="code"
+          role="region"
+          aria-label="Specification as JSON"
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, so the keyboard must reach it
+          tabIndex={0}
+        >
+          {json}
+        </pre>
       </Panel>
       <div className="stack">
         <Panel title="Hashes">
@@ -29,8 +38,8 @@ export function JobConfig({ job, rounds }: { job: Job; rounds: readonly Round[] 
               {job.checkpoint ? (
                 <>
                   <Hash value={job.checkpoint} label="checkpoint hash" />
-                  <br />
                   <a
+                    className="block"
                     href={artifactUrl(job.checkpoint)}
                     download={`${slug(job.name)}-round-${job.round}.safetensors`}
                   >

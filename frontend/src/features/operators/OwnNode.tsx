@@ -6,8 +6,10 @@ import { NodeStateChip, nodeName } from '@/components/states';
 import { useNow } from '@/lib/useNow';
 import { BidForm } from './BidForm';
 import { evidenceOf } from './evidence';
+import { RetireNode } from './Leave';
 import { Withdraw } from './Withdraw';
 
+type Tab = 'bid' | 'withdraw' | 'retire';
 type Props = { node: Node; bids: readonly Bid[]; payments: readonly Payment[] };
 
 /** One of the visitor's nodes: is it earning, and if not, why; then what can be done with it. */
@@ -17,8 +19,8 @@ export function OwnNode({ node, bids, payments }: Props) {
   const own = bids.filter((bid) => bid.node_id === node.id);
   const evidence = evidenceOf({ node, bids, payments, network, now });
   const broken = evidence.find((item) => !item.ok && item.fix);
-  const [tab, setTab] = useState<'bid' | 'withdraw' | null>(own.length === 0 ? 'bid' : null);
-  const toggle = (name: 'bid' | 'withdraw') => setTab(tab === name ? null : name);
+  const [tab, setTab] = useState<Tab | null>(own.length === 0 ? 'bid' : null);
+  const toggle = (name: Tab) => setTab(tab === name ? null : name);
   return (
     <article className="panel" data-testid="own-node" data-node-id={node.id} data-state={node.state}>
       <header className="panel-head">
@@ -75,9 +77,18 @@ export function OwnNode({ node, bids, payments }: Props) {
           >
             Withdraw
           </button>
+          <button
+            type="button"
+            className="button small danger"
+            aria-expanded={tab === 'retire'}
+            onClick={() => toggle('retire')}
+          >
+            Retire
+          </button>
         </div>
         {tab === 'bid' ? <BidForm node={node} bids={own} /> : null}
         {tab === 'withdraw' ? <Withdraw node={node} /> : null}
+        {tab === 'retire' ? <RetireNode node={node} /> : null}
       </div>
     </article>
   );

@@ -1,5 +1,5 @@
 import type { Job, Node } from '@/api/types';
-import { Age, Amount, Empty, Panel } from '@/components/basics';
+import { Age, Amount, Empty, Panel, Pay } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
 import { ContributionStateChip, NodeDot, nodeName, PaymentStateChip } from '@/components/states';
 import { TransactionHash } from '@/components/TransactionPanel';
@@ -41,7 +41,7 @@ export function Ledger({ job, entities, round, pickRound }: Props) {
       key: 'amount',
       label: 'Amount',
       number: true,
-      cell: ({ payment }: Line) => (payment ? <Amount base={payment.amount} aligned /> : '–'),
+      cell: ({ payment }: Line) => (payment ? <Pay payment={payment} /> : '–'),
     },
     { key: 'state', label: 'State', cell: (line: Line) => <StateOf line={line} /> },
     {

@@ -1,6 +1,6 @@
 import { Link } from 'react-router';
 import type { Node, Payment } from '@/api/types';
-import { Age, Amount, Empty, Panel } from '@/components/basics';
+import { Age, Empty, Panel, Pay } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
 import { NodeDot, nodeName, PaymentStateChip } from '@/components/states';
 import { TransactionHash } from '@/components/TransactionPanel';
@@ -30,7 +30,7 @@ export function PaymentTable({ payments, nodes }: Props) {
               key: 'amount',
               label: 'Amount',
               number: true,
-              cell: ({ amount }) => <Amount base={amount} aligned />,
+              cell: (payment) => <Pay payment={payment} />,
             },
             { key: 'state', label: 'State', cell: ({ state }) => <PaymentStateChip state={state} /> },
             {
