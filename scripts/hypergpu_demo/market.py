@@ -97,14 +97,18 @@ class Market:
 
     def join_operators(self) -> list[int]:
         """Each operator stakes, registers its node and bids for any job; what an earlier run did stands. The node ids."""
-        names = self.stack.operator_names()
-        with ThreadPoolExecutor(len(names)) as pool:
-            return list(pool.map(self.join_operator, range(1, len(names) + 1)))
+        wallets = [self.stack.keys.wallet(name) for name in self.stack.operator_names()]
+        new = {number: wallet for number, wallet in enumerate(wallets, 1) if not self.node_of(wallet.address)}
+        with ThreadPoolExecutor() as pool:
+            consents = pool.map(lambda number: self.hot_key_consent(number, new[number].address), new)
+            for wallet, consent in zip(new.values(), consents, strict=True):  # one after the other: node 1 belongs to the first
+                self.register_node(wallet, consent)
+        return [self.bid_for_any_job(wallet, rate=RATES[at % len(RATES)]) for at, wallet in enumerate(wallets)]
 
-    def join_operator(self, number: int) -> int:
-        wallet = self.stack.keys.wallet(f"operator-{number}")
-        node = self.node_of(wallet.address) or self.register_node(number, wallet)
-        self.post_standing_bid(wallet, node, rate=RATES[(number - 1) % len(RATES)])
+    def bid_for_any_job(self, wallet: LocalAccount, *, rate: int) -> int:
+        """The node that bids, once the marketplace has seen its registration final."""
+        node = int(wait_for(lambda: self.node_of(wallet.address), what="the node's registration"))
+        self.post_standing_bid(wallet, node, rate=rate)
         return node
 
     def node_of(self, operator: str) -> int:
@@ -112,9 +116,8 @@ class Market:
         nodes = [node for node in self.api.get("operators")["nodes"] if node["operator"] == operator]
         return int(nodes[0]["id"]) if nodes else 0
 
-    def register_node(self, number: int, wallet: LocalAccount) -> int:
-        """Stake and register, with the wallet's own transactions; the node's id once the marketplace has seen it final."""
-        consent = self.hot_key_consent(number, wallet.address)
+    def register_node(self, wallet: LocalAccount, consent: dict[str, Any]) -> None:
+        """Stake and register, with the wallet's own transactions."""
         self.chain.send(
             wallet,
             self.chain.token.functions.mint(wallet.address, self.min_stake),
@@ -123,7 +126,6 @@ class Market:
                 consent["hotKey"], consent["expiresAt"], self.min_stake, consent["possession"]
             ),
         )
-        return int(wait_for(lambda: self.node_of(wallet.address), what="the node's registration"))
 
     def hot_key_consent(self, number: int, operator: str) -> dict[str, Any]:
         """What the agent's own command prints for its operator: hot key, expiry, possession."""
