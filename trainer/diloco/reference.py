@@ -21,9 +21,7 @@ from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import JobSpec
 from trainer.scoring.checks import check_contribution, norm_limit
 from trainer.scoring.quality import Score, passes_gate, qualities
-from trainer.scoring.scores import Metrics, draw_batch, evaluate, loss_improvement
-
-SCORE_SAMPLES = 256
+from trainer.scoring.scores import SCORE_SAMPLES, Metrics, draw_batch, evaluate, loss_improvement
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,9 @@ def accept(
 ) -> tuple[list[Contribution], dict[int, Score]]:
     """The coordinator's part: checks, then scores on a batch drawn after all files are known, then the loss gate."""
     commitments = ":".join(sha256_hex(files[node]) for node in sorted(files))
-    inputs, targets = draw_batch(dataset.score, seed=sha256_hex(f"{number}:{commitments}".encode()), size=SCORE_SAMPLES)
+    inputs, targets = draw_batch(
+        dataset.score, seed=sha256_hex(f"{number}:{commitments}".encode()), size=SCORE_SAMPLES[dataset.info.kind]
+    )
     updates: dict[int, Tensors] = {}
     scores: dict[int, Score] = {}
     before: float | None = None

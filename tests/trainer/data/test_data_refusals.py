@@ -130,6 +130,13 @@ def test_a_bad_npz_is_refused(case, write):
     assert refusal.value.code == "data.malformed"
 
 
+def test_an_archive_that_lists_a_million_entries_is_refused_unread(write, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZipFile", lambda path: pytest.fail("zipfile read the list"))
+    with pytest.raises(HyperGPUError) as refusal:
+        load("npz", write, npz=BAD_NPZ["a thousand entries"])
+    assert refusal.value.code == "data.malformed"
+
+
 def test_an_npz_bomb_is_refused_before_it_inflates(write):
     bomb = npz(x=npy(np.zeros((30, 100_000), np.uint8)), y=npy(Y))
     with pytest.raises(HyperGPUError) as refusal:

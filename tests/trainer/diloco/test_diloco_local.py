@@ -94,9 +94,12 @@ def test_a_diverging_run_stops_with_a_reason_and_the_node_recovers(digits):
     spec = short(learning_rate=1.0, clip_norm=1000, steps=30)
     state, base = start(spec, digits)
     broken = {name: value * 1e20 for name, value in base.items()}
+    run_local_steps(state, order(short()), base, digits)
+    assert state.optimizer.state and state.steps == 6
     with pytest.raises(HyperGPUError) as refusal:
         run_local_steps(state, order(spec), broken, digits)
     assert refusal.value.code == "training.not_finite" and "step" in refusal.value.data
+    assert not state.optimizer.state and state.steps == 0
     assert run_local_steps(state, order(short()), base, digits).steps_done == 6
 
 
@@ -109,12 +112,17 @@ def test_a_base_of_another_model_is_refused(digits):
     assert refusal.value.code == "artifact.wrong_shape"
 
 
-def test_the_random_state_of_others_is_left_alone(digits):
+def test_dropout_follows_the_order_and_the_random_state_of_others_is_left_alone(digits):
     spec = short()
-    state, base = start(spec, digits)
-    before = torch.get_rng_state()
-    run_local_steps(state, order(spec), base, digits)
-    assert torch.equal(before, torch.get_rng_state())
+    results = []
+    for seed in (1, 2):
+        state, base = start(spec, digits)
+        state.model.register_forward_hook(lambda module, inputs, output: torch.dropout(output, 0.5, train=True))
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        results.append(run_local_steps(state, order(spec), base, digits).losses)
+        assert torch.equal(before, torch.get_rng_state())
+    assert results[0] == results[1]
 
 
 def test_the_default_device_is_the_gpu_when_there_is_one():

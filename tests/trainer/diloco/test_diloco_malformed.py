@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from trainer.diloco.encoding import decode, encode, max_encoded_bytes
+from trainer.diloco.tensorfile import Expected, read_tensors
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import EncodingSpec
 
@@ -70,7 +71,7 @@ BROKEN = {
     "shape of booleans": (file(header(values=entry(shape=(True,)))), "malformed"),
     "offsets beyond": (file(header(values=entry(offsets=(4, 432)))), "malformed"),
     "offsets of floats": (file(header(values=entry(offsets=(0.0, 428.0)))), "malformed"),
-    "name twice": (file(header(values=entry())[:-1] + ', "values": 1}'), "malformed"),
+    "name twice": (file(header(values=entry())[:-1] + ", " + header(values=entry())[1:]), "malformed"),
     "NaN": (save({"values": torch.full((107,), float("nan"))}), "not_finite"),
     "infinite": (save({"values": torch.full((107,), float("-inf"))}), "not_finite"),
 }
@@ -80,6 +81,13 @@ BROKEN = {
 def test_a_broken_file_is_refused_with_its_code(case):
     data, code = BROKEN[case]
     assert refuse(data) == code
+
+
+def test_a_header_nested_beyond_the_stack_is_refused():
+    many = {f"layer.{i}": Expected("F32", (1,)) for i in range(900)}
+    with pytest.raises(HyperGPUError) as refusal:
+        read_tensors(file("[" * 120_000), many)
+    assert refusal.value.code == "artifact.malformed"
 
 
 def topk(*, codes=None, indices=None, scales=None) -> bytes:

@@ -45,6 +45,7 @@ def test_honest_updates_pass_beside_each_other(honest, spec):
 
 @pytest.mark.parametrize("changed", [lambda u: u, lambda u: noisy(u, 0.02), lambda u: {n: 3 * v for n, v in u.items()}])
 def test_a_copy_is_refused_and_names_its_source(honest, changed):
+    assert refuse(changed(honest[2]), others={2: honest[2]}).data["node"] == 2
     refusal = refuse(changed(honest[2]), others={1: honest[1], 2: honest[2]})
     assert refusal.code == "contribution.copy" and refusal.data["node"] == 2 and refusal.data["cosine"] > 0.98
 

@@ -35,6 +35,11 @@ def test_a_known_loss_before_gives_the_same_score(digits, model, base, honest):
     assert loss_improvement(model, base, honest[1], *batch, loss_before=score.loss_before) == score
 
 
+def test_updates_are_scored_at_their_share_of_a_round(digits, model, base, honest):
+    batch = draw_batch(digits.score, seed="round", size=64)
+    assert loss_improvement(model, base, honest[1], *batch) == loss_improvement(model, base, honest[1], *batch, step_scale=0.25)
+
+
 def test_half_a_step_is_the_whole_of_half_an_update(digits, model, base, honest):
     batch = draw_batch(digits.score, seed="round", size=64)
     whole = loss_improvement(model, base, scaled(honest[1], 0.5), *batch, step_scale=1.0)
