@@ -35,7 +35,6 @@ export const uploadDataset = (file: File) =>
 
 export const fetchOperators = () => get<OperatorList>('/api/v1/operators');
 export const fetchOperator = (address: string) => get<OperatorSnapshot>(`/api/v1/operators/${address}`);
-export const fetchNodesOfKey = (hotKey: string) => get<{ nodes: Node[] }>(`/api/v1/nodes?hot_key=${hotKey}`);
 export const postBid = (bid: BidRequest) => post<{ bid: Bid }>('/api/v1/bids', { body: bid });
 
 export const fetchEvents = (topic: string, since: number) =>

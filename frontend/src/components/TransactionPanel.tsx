@@ -1,7 +1,7 @@
 import type { Address } from 'viem';
 import { useSwitchChain } from 'wagmi';
 import { useNetwork } from '@/api/network';
-import { useSend, useTransaction, useWallet } from '@/chain/hooks';
+import { useTransaction, useWallet } from '@/chain/hooks';
 import { STAGES, type Stage, type Transaction, transactions } from '@/chain/transactions';
 import { Hash } from './basics';
 import { Notice } from './Notice';
@@ -134,9 +134,4 @@ export function TransactionHash({ hash }: { hash: string }) {
       {hash.slice(0, 8)}…{hash.slice(-6)}
     </a>
   );
-}
-
-export function useRun(key: string, title: string) {
-  const send = useSend();
-  return (call: Parameters<typeof send>[0]['call']) => send({ key, title, call });
 }
