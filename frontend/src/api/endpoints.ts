@@ -11,7 +11,6 @@ import type {
   JobRequest,
   JobSnapshot,
   Network,
-  Node,
   OperatorList,
   OperatorSnapshot,
   PaymentList,
