@@ -28,7 +28,7 @@ model: by 0.02 nats while their average lowers it by 0.06), and nothing could be
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Held-out loss in nats before and after one contribution; `improvement` is their difference."""
+    """Held-out loss in nats before and after one contribution, taken at `STEP_SCALE`; `improvement` is their difference."""
 
     loss_before: float
     loss_after: float
