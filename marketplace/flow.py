@@ -69,6 +69,8 @@ def connect() -> None:
     # A state of our own transaction -> what it changes here, in the transaction that finds it out.
     for state in ("sent", "included", "failed"):
         on_chain(f"intent.{state}", settlement.record_intent)
+    on_chain("intent.failed", settlement.record_failed_closure)
+    on_chain("intent.failed", rounds.record_failed_seat)
 
     # Rows that should have moved by now (their worker or the broker died) -> the task that moves them.
     STALLED[:] = [

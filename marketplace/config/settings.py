@@ -133,7 +133,7 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
 }
-# A session may upload a data set; the view streams it to disk and enforces its own limit.
+# Django's own limit on bodies it reads into memory; config/body_limit.py stops larger ones before Django.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
 
 CELERY_BROKER_URL = HYPERGPU.redis_url

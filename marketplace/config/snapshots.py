@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from django.conf import settings
 from django.db.models import Max, Min
 from django.utils import timezone
@@ -216,7 +218,7 @@ class NetworkView(APIView):
         deployment = env.deployment
         return Response(
             {
-                "version": "0.1.0",
+                "version": version("hypergpu"),
                 "chain": {
                     "id": env.chain_id, "name": env.chain_name, "rpc_url": env.wallet_rpc_url or env.rpc_url,
                     "block_seconds": env.block_seconds, "test": env.chain_id not in MAINNETS,

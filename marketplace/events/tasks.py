@@ -1,8 +1,7 @@
-from celery import shared_task
-
+from marketplace.common.tasks import task
 from marketplace.events import sweeping
 
 
-@shared_task
+@task()
 def sweep() -> int:
     return sweeping.dispatch_stragglers() + sweeping.redrive_stalled()

@@ -50,6 +50,9 @@ class Job(models.Model):
     closed_at = models.DateTimeField(null=True)
     # When its start was last handed to a worker; a lost hand-over is repeated.
     driven_at = models.DateTimeField(null=True)
+    drives = models.IntegerField(default=0)
+    # Largest contribution in bytes; known once the job has started.
+    upload_limit = models.BigIntegerField(null=True)
 
     @cached_property
     def parsed_spec(self) -> JobSpec:

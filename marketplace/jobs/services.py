@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 
 
 def topics_of(job: Job) -> list[str]:
-    return [f"job.{job.pk}", "market"]
+    """A draft is on no list yet."""
+    own = f"job.{job.pk}"
+    return [own] if job.state == Job.State.DRAFT else [own, "market"]
 
 
 def announce(job: Job, type: str) -> None:
@@ -130,27 +132,31 @@ def record_seat(*, chain_id: int, node_id: int, rate: int, capacity: int) -> Non
 
 
 def seat_nodes(*, job: Job, bids: Iterable[dict[str, Any]]) -> None:
-    """Take bids on chain for nodes without a seat. Each: the Bid message as a dict, plus its `signature`."""
-    new = [bid for bid in bids if not Seat.objects.filter(job=job, node_id=bid["node_id"]).exists()]
-    if not new:
-        return
-    for bid in new:
+    """Take bids on chain for nodes without a seat. Each: the Bid message as a dict, plus its `signature` and `bid_id`."""
+    for bid in bids:
+        if Seat.objects.filter(job=job, node_id=bid["node_id"]).exists():
+            continue
         Seat.objects.create(job=job, node_id=bid["node_id"], rate=bid["rate"], capacity=bid["capacity"])
-    messages = [[bid[name] for name in ("job_id", "node_id", "rate", "capacity", "expires_at", "nonce")] for bid in new]
-    first = min(bid["node_id"] for bid in new)
-    enqueue(
-        key=f"take:{job.chain_id}:{first}:{len(new)}:{new[0]['signature'][-16:]}",
-        function="takeBids",
-        args=[job.chain_id, messages, [bid["signature"] for bid in new]],
-        group=f"job:{job.chain_id}",
-    )
+        # One call for each, so that one bid that cannot be taken does not keep the others from their seats.
+        message = [bid[name] for name in ("job_id", "node_id", "rate", "capacity", "expires_at", "nonce")]
+        enqueue(
+            key=f"take:{job.chain_id}:{bid['node_id']}:{bid['bid_id']}",
+            function="takeBids",
+            args=[job.chain_id, [message], [bid["signature"]]],
+            group=f"job:{job.chain_id}",
+        )
 
 
-def begin(*, job_id: int, checkpoint: str, metric: dict[str, float]) -> bool:
+def begin(*, job_id: int, checkpoint: str, metric: dict[str, float], upload_limit: int) -> bool:
     """FUNDED -> RUNNING with its first checkpoint; False when another worker was first."""
     with transaction.atomic():
         moved = Job.objects.filter(pk=job_id, state=Job.State.FUNDED).update(
-            state=Job.State.RUNNING, checkpoint=checkpoint, start_metric=metric, metric=metric, reason=""
+            state=Job.State.RUNNING,
+            checkpoint=checkpoint,
+            start_metric=metric,
+            metric=metric,
+            reason="",
+            upload_limit=upload_limit,
         )
         if moved:
             announce(Job.objects.get(pk=job_id), "job.started")

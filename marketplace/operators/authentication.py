@@ -6,6 +6,7 @@ import time
 
 from django.http import HttpRequest
 from django.utils import timezone
+from eth_utils import to_checksum_address
 
 from marketplace.operators import services
 from marketplace.operators.models import Node
@@ -25,7 +26,7 @@ def authenticated_node(request: HttpRequest, *, streamed_body: bool = False) -> 
     )  # fmt: skip
     if not streamed_body and sha256_hex(request.body) != request.headers[HEADER_BODY]:
         raise HyperGPUError("request.body_changed", "The body is not the one that was signed.")
-    node = Node.objects.select_related("operator").filter(hot_key__iexact=request.headers[HEADER_KEY]).first()
+    node = Node.objects.select_related("operator").filter(hot_key=to_checksum_address(request.headers[HEADER_KEY])).first()
     if node is None:
         raise HyperGPUError(
             "node.unknown_key", "No node is registered with this hot key yet; register it on chain, then try again."

@@ -87,10 +87,8 @@ def record_bids_cancelled(*, node_id: int, min_nonce: int) -> None:
 
 def spend_request_nonce(*, hot_key: str, nonce: str) -> None:
     """Raises HyperGPUError `request.replayed` when this signed request was seen before."""
-    old = timezone.now() - timedelta(seconds=4 * MAX_SKEW_SECONDS)
     try:
         with transaction.atomic():
-            RequestNonce.objects.filter(at__lt=old).delete()
             RequestNonce.objects.create(hot_key=hot_key, nonce=nonce)
     except IntegrityError as error:
         raise HyperGPUError("request.replayed", "This signed request was already used; sign a new one.") from error
@@ -193,6 +191,19 @@ def post_bid(*, message: SignedBid, signature: str) -> Bid:
 def coordinator_address() -> str:
     """The key that signs work orders, as agents pin it."""
     return str(Account.from_key(settings.HYPERGPU.coordinator_key.get_secret_value()).address)
+
+
+def withdraw_bid(*, bid_id: int) -> None:
+    """The chain does not take this bid: no job tries it again."""
+    for bid in Bid.objects.filter(pk=bid_id, state=Bid.State.OPEN).select_related("node"):
+        bid.state = Bid.State.CANCELLED
+        bid.save(update_fields=["state"])
+        emit("bid.cancelled", topics=selectors.topics_of(bid.node), changes={"bids": [bid_json(bid)]})
+
+
+def forget_old_requests() -> None:
+    """Nonces that no clock accepts any more."""
+    RequestNonce.objects.filter(at__lt=timezone.now() - timedelta(seconds=4 * MAX_SKEW_SECONDS)).delete()
 
 
 def heartbeat_settings() -> dict[str, Any]:

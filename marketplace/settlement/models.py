@@ -25,6 +25,8 @@ class Batch(models.Model):
     packed = models.BinaryField()
     receipts_hash = models.CharField(max_length=66)
     evidence = models.CharField(max_length=64)
+    # Grows when the batch has to be sent again: changed, or because somebody else was first.
+    attempt = models.IntegerField(default=0)
     intent_key = models.CharField(max_length=160, unique=True)
     tx_hash = models.CharField(max_length=66, blank=True)
     reason = models.CharField(max_length=300, blank=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.conf import settings
@@ -21,8 +22,12 @@ from marketplace.settlement.serializers import payment_json
 from marketplace.training.models import Contribution, Round
 from marketplace.training.services.rounds import mark_settled
 from trainer.protocol import eip712
-from trainer.protocol.packing import SettledReceipt, pack_receipts, receipts_hash, reward
+from trainer.protocol.packing import SettledReceipt, pack_receipts, receipts_hash, reward, unpack_receipts
 from trainer.protocol.types import JobClosure, RoundAttestation
+
+
+def intent_key(round_: Round) -> str:
+    return f"settle:{domain().contract}:{round_.job.chain_id}:{round_.number}"
 
 
 def group_of(chain_job_id: int | None) -> str:
@@ -50,6 +55,9 @@ def build_batch(*, round_id: int) -> Batch:
             return batch
         payments = [create_payment(batch, contribution) for contribution in accepted]
         tell(batch, payments, "payment.attesting")
+        failed = Batch.objects.filter(round__job=round_.job, round__number__lt=round_.number, state=Batch.State.FAILED)
+        if failed.exists():
+            fail(batch, reason="An earlier round could not be settled.")
     return batch
 
 
@@ -85,11 +93,22 @@ def record_attestation(*, batch_id: int, attestor: str, signature: str = "", ref
         Attestation.objects.get_or_create(
             batch=batch, attestor=attestor, defaults={"signature": signature, "refusal": refusal[:300]}
         )
-        signed = Attestation.objects.filter(batch=batch).exclude(signature="")
-        if signed.count() >= quorum:
-            queue(batch, signatures=[a.signature for a in sorted(signed, key=lambda a: int(a.attestor, 16))])
-        elif refusal:
+        refused = Attestation.objects.filter(batch=batch, signature="").count()
+        if batch.state == Batch.State.ATTESTING and refused > len(settings.HYPERGPU.attestor_keys) - quorum:
             fail(batch, reason=f"Attestor {attestor} refused: {refusal}")
+        queue_in_order(batch.round.job_id, quorum=quorum)
+
+
+def queue_in_order(job_id: int, *, quorum: int) -> None:
+    """Queue the batches of a job that have their quorum, but none before every earlier round is queued: the chain takes
+    rounds in order, and attestors need not finish in order."""
+    batches = Batch.objects.filter(round__job_id=job_id).select_related("round__job").order_by("round__number")
+    for number, batch in enumerate(batches):
+        signed = sorted(batch.attestations.exclude(signature=""), key=lambda one: int(one.attestor, 16))
+        if batch.round.number != number or (batch.state == Batch.State.ATTESTING and len(signed) < quorum):
+            return
+        if batch.state == Batch.State.ATTESTING:
+            queue(batch, signatures=[one.signature for one in signed])
 
 
 def queue(batch: Batch, *, signatures: list[str]) -> None:
@@ -108,11 +127,46 @@ def queue(batch: Batch, *, signatures: list[str]) -> None:
     move_payments(batch, Batch.State.QUEUED)
 
 
+NAMES_NODE = re.compile(r"(?:HotKeyExpired|InvalidReceiptSignature|NotSeated)\(.*?node_id=(\d+)")
+MAX_ATTEMPTS = 20
+
+
+def recover_batch(batch: Batch, *, reason: str) -> None:
+    """The chain refused the batch. A node that changed its key or lost its seat is left out, so that the others are paid;
+    a round that somebody else has settled, or that the node at hand has not seen yet, is tried again. The rest fails."""
+    node = NAMES_NODE.match(reason)
+    if batch.attempt >= MAX_ATTEMPTS or not (node or reason.startswith("UnexpectedBatch")):
+        fail(batch, reason=reason)
+        return
+    if node:
+        leave_out(batch, node_id=int(node[1]), reason=reason)
+    attempt = batch.attempt + 1
+    key = f"{intent_key(batch.round)}:{attempt}"
+    Batch.objects.filter(pk=batch.pk).update(
+        state=Batch.State.ATTESTING, attempt=attempt, intent_key=key, driven_at=timezone.now()
+    )
+    batch.refresh_from_db()
+    move_payments(batch, Batch.State.ATTESTING)
+
+
+def leave_out(batch: Batch, *, node_id: int, reason: str) -> None:
+    """The batch without one node's receipt; attestors sign anew."""
+    Payment.objects.filter(batch=batch, node_id=node_id).update(state=Payment.State.FAILED, reason=reason[:300])
+    kept = [receipt for receipt in unpack_receipts(bytes(batch.packed)) if receipt.node_id != node_id]
+    packed = pack_receipts(kept)
+    Batch.objects.filter(pk=batch.pk).update(packed=packed, receipts_hash=receipts_hash(packed))
+    Attestation.objects.filter(batch=batch).delete()
+
+
 def fail(batch: Batch, *, reason: str) -> None:
-    """The chain or an attestor will not have this batch. Later rounds cannot settle past it, so the job ends."""
-    jobs.end(job_id=batch.round.job_id, state=Job.State.FAILED, reason=f"Round {batch.round.number} cannot be settled: {reason}")
-    Batch.objects.filter(pk=batch.pk).update(state=Batch.State.FAILED, reason=reason[:300])
-    move_payments(batch, Batch.State.FAILED, reason=reason[:300])
+    """The chain or the attestors will not have this batch. Later rounds cannot settle past it, so they fail with it, and
+    the job ends: what is settled stays paid, the rest of the escrow goes back."""
+    job_id, number = batch.round.job_id, batch.round.number
+    jobs.end(job_id=job_id, state=Job.State.FAILED, reason=f"Round {number} cannot be settled: {reason}")
+    doomed = Batch.objects.filter(round__job_id=job_id, round__number__gte=number).exclude(state=Batch.State.FINAL)
+    for late in doomed.select_related("round__job"):
+        Batch.objects.filter(pk=late.pk).update(state=Batch.State.FAILED, reason=reason[:300])
+        move_payments(late, Batch.State.FAILED, reason=reason[:300])
 
 
 # What becomes of the transaction. Each runs in the transaction of the chain layer that found it out.
@@ -125,7 +179,7 @@ def record_intent(intent: Intent) -> None:
         return
     now, tx_hash = timezone.now(), intent.tx_hash or ""
     if intent.state == Intent.State.FAILED:
-        fail(batch, reason=intent.reason)
+        recover_batch(batch, reason=intent.reason)
     elif intent.state == Intent.State.SENT:
         Batch.objects.filter(pk=batch.pk).update(state=Batch.State.SENT, tx_hash=tx_hash)
         move_payments(batch, Batch.State.SENT, tx_hash=tx_hash, sent_at=now)
@@ -146,7 +200,8 @@ def record_settlement(log: LogEntry) -> None:
 
 
 def move_payments(batch: Batch, state: str, **changes: Any) -> None:
-    Payment.objects.filter(batch=batch).exclude(state=Payment.State.FINAL).update(state=state, **changes)
+    moving = Payment.objects.filter(batch=batch, node_id__in=[r.node_id for r in unpack_receipts(bytes(batch.packed))])
+    moving.exclude(state=Payment.State.FINAL).update(state=state, **changes)
     tell(batch, list(Payment.objects.filter(batch=batch)), f"payment.{state}")
 
 
@@ -170,24 +225,30 @@ def tell(batch: Batch, payments: list[Payment], type: str) -> None:
 
 
 def close_if_settled(*, job_id: int) -> None:
-    """When a job has ended and each of its rounds is final, attest that and refund the rest. Idempotent."""
+    """When a job has ended and each of its rounds is final or lost, attest that and refund the rest. Idempotent."""
     job = Job.objects.get(pk=job_id)
     if job.state not in Job.ENDED or job.chain_id is None:
         return
-    if Round.objects.filter(job=job).exclude(state__in=[Round.State.SETTLED, Round.State.ABANDONED]).exists():
+    rounds = Round.objects.filter(job=job)
+    under_way = rounds.exclude(state__in=[Round.State.SETTLED, Round.State.ABANDONED]).exclude(batch__state=Batch.State.FAILED)
+    if under_way.exists():
         return
-    settled = Round.objects.filter(job=job, state=Round.State.SETTLED).count()
-    closure = JobClosure(job_id=job.chain_id, rounds=settled, spent=int(job.spent))
+    closure = JobClosure(job_id=job.chain_id, rounds=rounds.filter(state=Round.State.SETTLED).count(), spent=job.spent)
     keys = [key.get_secret_value() for key in settings.HYPERGPU.attestor_keys]
     keys.sort(key=lambda key: int(Account.from_key(key).address, 16))
     signatures = [eip712.sign(domain(), closure, key) for key in keys]
+    base = f"close:{domain().contract}:{job.chain_id}:"
+    key = f"{base}{Intent.objects.filter(key__startswith=base).count()}"
     with transaction.atomic():
-        _, created = Closure.objects.get_or_create(job=job, defaults={"intent_key": f"close:{domain().contract}:{job.chain_id}"})
+        _, created = Closure.objects.get_or_create(job=job, defaults={"intent_key": key})
         if created:
-            enqueue(
-                key=f"close:{domain().contract}:{job.chain_id}", function="closeJob",
-                args=[job.chain_id, closure.rounds, closure.spent, signatures], group=group_of(job.chain_id),
-            )  # fmt: skip
+            args = [job.chain_id, closure.rounds, closure.spent, signatures]
+            enqueue(key=key, function="closeJob", args=args, group=group_of(job.chain_id))
+
+
+def record_failed_closure(intent: Intent) -> None:
+    """The chain refused to close the job; the sweep tries again."""
+    Closure.objects.filter(intent_key=intent.key).delete()
 
 
 def attestor_addresses() -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from celery import shared_task
 from django.conf import settings
 from eth_account import Account
 
 from marketplace.chain.services import domain
+from marketplace.common.tasks import task
 from marketplace.settlement import services
 from marketplace.settlement.attesting import disagreement
 from marketplace.settlement.models import Batch
@@ -14,12 +14,12 @@ from marketplace.training import selectors
 from trainer.protocol import eip712
 
 
-@shared_task
+@task()
 def build_batch(round_id: int) -> None:
     services.build_batch(round_id=round_id)
 
 
-@shared_task
+@task()
 def attest(batch_id: int) -> None:
     """Recompute the round from its artifacts; sign for it, or say where it differs."""
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
@@ -27,7 +27,8 @@ def attest(batch_id: int) -> None:
     batch = Batch.objects.select_related("round__job").get(pk=batch_id)
     if batch.state != Batch.State.ATTESTING:
         return
-    refusal = disagreement(batch, engine.judge_round(selectors.round_work(batch.round)))
+    work = selectors.round_work(batch.round)
+    refusal = disagreement(batch, work, engine.judge_round(work), score_seed=engine.score_seed(work))
     message = services.attestation_message(batch)
     for key in settings.HYPERGPU.attestor_keys:
         secret = key.get_secret_value()
@@ -40,11 +41,11 @@ def attest(batch_id: int) -> None:
         )
 
 
-@shared_task
+@task()
 def close_job(job_id: int) -> None:
     services.close_if_settled(job_id=job_id)
 
 
-@shared_task
+@task()
 def close_job_of_round(round_id: int) -> None:
     services.close_if_settled(job_id=selectors.job_of_round(round_id))

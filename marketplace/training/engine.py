@@ -16,7 +16,7 @@ from trainer.diloco.aggregation import Aggregate, Contribution, aggregate
 from trainer.diloco.checkpoint import initial_checkpoint, load_checkpoint, load_outer, save_checkpoint, save_outer
 from trainer.diloco.encoding import Shapes, Tensors, max_encoded_bytes
 from trainer.diloco.outer import OuterState, outer_step
-from trainer.models import build_model, model_shapes, parameter_shapes
+from trainer.models import build_model, parameter_shapes
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import JobSpec
@@ -61,12 +61,8 @@ def prepare(job: JobWork) -> Prepared:
     at = bench(job)
     params = initial_checkpoint(job.spec, at.dataset.info)
     metric = evaluate(at.model, load_checkpoint(params, shapes=at.shapes), at.dataset.eval)
-    return Prepared(params=params, outer_state=save_outer({}), metric=asdict(metric))
-
-
-def upload_limit(job: JobWork) -> int:
-    """Largest contribution in bytes."""
-    return max_encoded_bytes(model_shapes(job.spec.model, bench(job).dataset.info), job.spec.encoding)
+    limit = max_encoded_bytes(at.shapes, job.spec.encoding)
+    return Prepared(params=params, outer_state=save_outer({}), metric=asdict(metric), upload_limit=limit)
 
 
 def check(job: JobWork, data: bytes) -> None:

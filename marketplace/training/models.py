@@ -31,6 +31,7 @@ class Round(models.Model):
     evidence = models.CharField(max_length=64, blank=True)
     # When the aggregation was last handed to a worker; a lost hand-over is repeated.
     driven_at = models.DateTimeField(null=True)
+    drives = models.IntegerField(default=0)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="round_once")]
@@ -97,6 +98,7 @@ class Contribution(models.Model):
     code = models.CharField(max_length=60, blank=True)
     reason = models.CharField(max_length=300, blank=True)
     driven_at = models.DateTimeField(null=True)
+    drives = models.IntegerField(default=0)
     # Set when the first checks passed: only these take part in the round's end.
     checked_at = models.DateTimeField(null=True)
 

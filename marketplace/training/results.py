@@ -19,11 +19,13 @@ class JobWork:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """A job before its first round: checkpoint and outer state as safetensors bytes, metric of the evaluation split."""
+    """A job before its first round: checkpoint and outer state as safetensors bytes, metric of the evaluation split, and
+    the largest contribution in bytes."""
 
     params: bytes
     outer_state: bytes
     metric: dict[str, float]
+    upload_limit: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from marketplace.artifacts import store
@@ -16,6 +16,8 @@ from marketplace.training.results import JobWork, RoundWork, Submission
 
 STALL = timedelta(seconds=10)
 """A task that was handed over this long ago without a result is handed over again."""
+MAX_DRIVES = 5
+"""What was handed over this often without a result kills its worker: it is given up with a reason."""
 
 
 def job_work(job: Job) -> JobWork:
@@ -50,25 +52,24 @@ def has_aggregate(checkpoint: Checkpoint) -> bool:
 
 def stalled_jobs() -> Iterable[dict[str, Any]]:
     """Funded jobs whose start was handed to a worker that never answered."""
-    late = Q(driven_at=None) | Q(driven_at__lt=timezone.now() - STALL)
-    return [{"job_id": pk} for pk in claim(Job.objects.filter(late, state=Job.State.FUNDED))]
+    return [{"job_id": pk} for pk in claim(Job.objects.filter(state=Job.State.FUNDED, drives__lt=MAX_DRIVES))]
 
 
 def stalled_rounds() -> Iterable[dict[str, Any]]:
-    late = Q(driven_at=None) | Q(driven_at__lt=timezone.now() - STALL)
-    return [{"round_id": pk} for pk in claim(Round.objects.filter(late, state=Round.State.AGGREGATING))]
+    return [{"round_id": pk} for pk in claim(Round.objects.filter(state=Round.State.AGGREGATING, drives__lt=MAX_DRIVES))]
 
 
 def stalled_contributions() -> Iterable[dict[str, Any]]:
-    late = Q(driven_at=None) | Q(driven_at__lt=timezone.now() - STALL)
-    waiting = Contribution.objects.filter(late, state=Contribution.State.RECEIVED, round__state=Round.State.OPEN)
+    waiting = Contribution.objects.filter(state=Contribution.State.RECEIVED, drives__lt=MAX_DRIVES)
     return [{"contribution_id": pk} for pk in claim(waiting)]
 
 
 def claim(rows: QuerySet[Any]) -> list[int]:
-    """Ids of the rows, marked as handed over now, so that the next sweep leaves them alone for a while."""
-    ids = list(rows.values_list("pk", flat=True)[:100])
-    rows.model.objects.filter(pk__in=ids).update(driven_at=timezone.now())
+    """Ids of the rows that were handed over long ago or never, marked as handed over now."""
+    late = rows.filter(Q(driven_at=None) | Q(driven_at__lt=timezone.now() - STALL))
+    ids = list(late.values_list("pk", flat=True)[:100])
+    changes = {"drives": F("drives") + 1} if any(field.name == "drives" for field in rows.model._meta.fields) else {}
+    rows.model.objects.filter(pk__in=ids).update(driven_at=timezone.now(), **changes)
     return ids
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from celery import shared_task
-
 from marketplace.artifacts import store
+from marketplace.common.tasks import task
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.operators import services as operators
@@ -14,7 +13,7 @@ from marketplace.training.services import leases, rounds, verdicts
 from trainer.protocol.errors import HyperGPUError
 
 
-@shared_task
+@task()
 def start_job(job_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
 
@@ -29,17 +28,17 @@ def start_job(job_id: int) -> None:
     verdicts.record_start(job_id=job_id, prepared=prepared)
 
 
-@shared_task
+@task()
 def open_round(job_id: int) -> None:
     rounds.open_round(job_id=job_id)
 
 
-@shared_task
+@task()
 def open_next_round(round_id: int) -> None:
     rounds.open_round(job_id=Round.objects.get(pk=round_id).job_id)
 
 
-@shared_task
+@task()
 def check_contribution(contribution_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415
 
@@ -54,12 +53,12 @@ def check_contribution(contribution_id: int) -> None:
     verdicts.record_check(contribution_id=contribution_id, refusal=refusal)
 
 
-@shared_task
+@task()
 def close_round_if_complete(round_id: int) -> None:
     rounds.close_round_if_complete(round_id=round_id)
 
 
-@shared_task
+@task()
 def aggregate_round(round_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415
 
@@ -70,10 +69,13 @@ def aggregate_round(round_id: int) -> None:
     verdicts.record_round(round_id=round_id, result=result)
 
 
-@shared_task
+@task()
 def tick() -> None:
     """What only time brings about: leases that run out, nodes that fall silent, deadlines, rounds that wait for nodes."""
     leases.expire_leases()
+    operators.forget_old_requests()
+    verdicts.give_up_checks(max_drives=selectors.MAX_DRIVES)
+    rounds.give_up(max_drives=selectors.MAX_DRIVES)
     operators.announce_silent_nodes()
     for round_id in Round.objects.filter(state=Round.State.OPEN).values_list("pk", flat=True):
         rounds.close_round_if_complete(round_id=round_id)
@@ -81,6 +83,6 @@ def tick() -> None:
         rounds.open_round(job_id=job_id)
 
 
-@shared_task
+@task()
 def nudge_nodes(round_id: int) -> None:
     waiting.nudge(round_id=round_id)

@@ -153,7 +153,8 @@ def commit(request: HttpRequest, assignment_id: int) -> JsonResponse:
     node = authenticated_node(request)
     body = parsed(CommitBody, request)
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
-    intake.commit(assignment=assignment, sha256=body.sha256, size=body.size, limit=settings.HYPERGPU.max_artifact_bytes)
+    limit = assignment.round.job.upload_limit or settings.HYPERGPU.max_artifact_bytes
+    intake.commit(assignment=assignment, sha256=body.sha256, size=body.size, limit=limit)
     return JsonResponse({"upload": f"/agent/v1/assignments/{assignment_id}/artifact?fence={body.fence}"})
 
 

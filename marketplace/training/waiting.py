@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from typing import Any
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
@@ -23,8 +25,18 @@ async def wait_for_work(node_id: int, *, seconds: float) -> None:
             return
         finally:
             await layer.group_discard(f"work.{node_id}", channel)
+            await forget(layer, channel)
     except (RedisError, OSError):
         await asyncio.sleep(min(seconds, 0.5))
+
+
+async def forget(layer: Any, channel: str) -> None:
+    """The pub/sub layer lets go of a channel only when a receive on it is cancelled."""
+    last = asyncio.ensure_future(layer.receive(channel))
+    await asyncio.sleep(0)
+    last.cancel()
+    with suppress(asyncio.CancelledError):
+        await last
 
 
 def nudge(*, round_id: int) -> None:

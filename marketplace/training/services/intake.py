@@ -13,7 +13,7 @@ from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import domain
 from marketplace.events.services import emit
 from marketplace.operators.models import Node
-from marketplace.training.models import Assignment, Contribution
+from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, contribution_json
 from marketplace.training.services.leases import announce, merge_losses
 from marketplace.training.services.rounds import topic_of
@@ -77,6 +77,9 @@ def accept_contribution(
         raise HyperGPUError("receipt.wrong_signature", f"The receipt was not signed by the hot key of node {node.pk}.")
     try:
         with transaction.atomic():
+            # Under the round's lock, so that it cannot close between this look and the write.
+            if Round.objects.select_for_update().get(pk=assignment.round_id).state != Round.State.OPEN:
+                raise HyperGPUError("lease.expired", "The round has closed; drop the work and ask for a lease.")
             moved = Assignment.objects.filter(
                 pk=assignment.pk, fence=assignment.fence, state=Assignment.State.COMMITTED, uploaded=True
             ).update(

@@ -8,6 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from marketplace.chain.services import domain
@@ -26,23 +28,31 @@ MAX_LOSSES = 64
 """Points of a training loss curve that are kept for one assignment."""
 
 
+AT_WORK = (Job.State.RUNNING, Job.State.STOPPED)
+"""A stopped job finishes the round that it is in."""
+
+
+def lease_end() -> CombinedExpression:
+    """When a lease that is given or renewed now runs out, by the database's clock."""
+    return Now() + timedelta(seconds=settings.HYPERGPU.lease_seconds)
+
+
 def lease_next(*, node_id: int) -> tuple[Assignment, SignedOrder] | None:
     """The node's next slot under a new fence, or None when there is nothing to do.
 
     A node that comes back after a crash gets the slot that it held again; its former self holds a stale fence.
     """
-    mine = Assignment.objects.filter(node_id=node_id, round__state=Round.State.OPEN, round__job__state=Job.State.RUNNING)
+    mine = Assignment.objects.filter(node_id=node_id, round__state=Round.State.OPEN, round__job__state__in=AT_WORK)
     waiting = mine.filter(Q(state=Assignment.State.OPEN) | Q(state__in=Assignment.LIVE), attempt__lt=MAX_ATTEMPTS).order_by(
         "round_id"
     )
     assignment = waiting.select_related("round__job").first()
     if assignment is None:
         return None
-    now = timezone.now()
     with transaction.atomic():
         taken = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state=assignment.state).update(
-            state=Assignment.State.LEASED, fence=F("fence") + 1, attempt=F("attempt") + 1, leased_at=now, step=0, losses=[],
-            lease_until=now + timedelta(seconds=settings.HYPERGPU.lease_seconds), uploaded=False, committed_sha256="",
+            state=Assignment.State.LEASED, fence=F("fence") + 1, attempt=F("attempt") + 1, leased_at=Now(), step=0, losses=[],
+            lease_until=lease_end(), uploaded=False, committed_sha256="",
         )  # fmt: skip
         if not taken:
             return None
@@ -74,7 +84,7 @@ def held(*, assignment_id: int, node_id: int, fence: int) -> Assignment:
         raise HyperGPUError("assignment.not_yours", f"Assignment {assignment_id} belongs to another node.")
     if assignment.fence != fence:
         raise HyperGPUError("lease.stale_fence", "This slot was leased again since; drop the work and ask for a lease.")
-    if assignment.state not in Assignment.LIVE or assignment.lease_until is None or assignment.lease_until < timezone.now():
+    if not Assignment.objects.filter(pk=assignment_id, state__in=Assignment.LIVE, lease_until__gte=Now()).exists():
         raise HyperGPUError("lease.expired", "The lease has ended; drop the work and ask for a lease.")
     return assignment
 
@@ -85,7 +95,7 @@ def renew(*, assignment: Assignment, step: int, losses: list[tuple[int, float]])
     seconds = settings.HYPERGPU.lease_seconds
     kept = merge_losses(assignment.losses, losses)
     moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state__in=Assignment.LIVE).update(
-        lease_until=now + timedelta(seconds=seconds), step=max(step, assignment.step), losses=kept
+        lease_until=lease_end(), step=max(step, assignment.step), losses=kept
     )
     if step > 0 and assignment.round.job.first_step_at is None:
         jobs.note_first_step(job_id=assignment.round.job_id)
@@ -93,7 +103,7 @@ def renew(*, assignment: Assignment, step: int, losses: list[tuple[int, float]])
     progress = {"assignments": [assignment_json(assignment)]}
     gauge("assignment.progress", topics=[topic_of(assignment.round.job_id)], key=str(assignment.pk), changes=progress)
     left = (assignment.round.deadline - now).total_seconds()
-    on = bool(moved) and assignment.round.state == Round.State.OPEN and assignment.round.job.state == Job.State.RUNNING
+    on = bool(moved) and assignment.round.state == Round.State.OPEN and assignment.round.job.state in AT_WORK
     return {
         "cancel": not on,
         "reason": None if on else "round.closed",
@@ -117,7 +127,7 @@ def release(*, assignment: Assignment, reason: str) -> None:
 
 def expire_leases() -> int:
     """Take back the slots whose holders fell silent; returns how many."""
-    silent = Assignment.objects.filter(state__in=Assignment.LIVE, lease_until__lt=timezone.now(), round__state=Round.State.OPEN)
+    silent = Assignment.objects.filter(state__in=Assignment.LIVE, lease_until__lt=Now(), round__state=Round.State.OPEN)
     expired = list(silent.select_related("round__job"))
     for assignment in expired:
         end_lease(assignment, reason="The lease ran out without a heartbeat.", event="assignment.expired")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from marketplace.chain.models import Intent
 from marketplace.events.services import emit
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
@@ -17,6 +18,8 @@ from marketplace.operators.selectors import online_since, usable_bids
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, round_json
 
+SETTLING = timedelta(minutes=5)
+"""What a settlement may take at the worst."""
 MAX_EXTENSIONS = 3
 """A round that misses its quorum gets a new deadline this often; then the job fails and its escrow goes back."""
 
@@ -51,13 +54,15 @@ def release_seats(*, chain_id: int) -> None:
 def as_message(bid: Bid) -> dict[str, object]:
     return {
         "job_id": bid.chain_job_id, "node_id": bid.node_id, "rate": int(bid.rate), "capacity": bid.capacity,
-        "expires_at": int(bid.expires_at.timestamp()), "nonce": bid.nonce, "signature": bid.signature,
+        "expires_at": int(bid.expires_at.timestamp()), "nonce": bid.nonce, "signature": bid.signature, "bid_id": bid.pk,
     }  # fmt: skip
 
 
 def online_seats(job: Job):  # type: ignore[no-untyped-def]
     """Seats whose nodes could start now, in the order in which they were taken."""
-    online = Node.objects.filter(last_seen__gte=online_since(), retired=False, key_expires_at__gt=timezone.now())
+    # The key must still be good when the round is settled, or the contract would refuse the receipt.
+    needed = timezone.now() + timedelta(seconds=2 * job.parsed_spec.rounds.deadline_seconds) + SETTLING
+    online = Node.objects.filter(last_seen__gte=online_since(), retired=False, key_expires_at__gt=needed)
     return Seat.objects.filter(job=job, node_id__in=online.values("pk")).order_by("id")
 
 
@@ -127,65 +132,62 @@ def close_round_if_complete(*, round_id: int) -> bool:
     if contributions.filter(state=Contribution.State.RECEIVED).exists():
         return False
     good = contributions.filter(state=Contribution.State.CHECKED).count()
-    if round_.job.state in Job.ENDED or round_.job.state == Job.State.CLOSED:
+    if round_.job.state in (Job.State.FAILED, Job.State.CLOSED):
         return begin_aggregation(round_) if good else abandon(round_)
     pending = Assignment.objects.filter(round=round_).exclude(state__in=Assignment.DONE)
     reachable = pending.filter(node_id__in=Node.objects.filter(last_seen__gte=online_since()).values("pk"))
     late = timezone.now() >= round_.deadline
-    quorum = round_.job.parsed_spec.rounds.quorum
-    if good >= quorum and (late or not reachable.exists()):
+    enough = 1 if round_.job.state == Job.State.STOPPED else round_.job.parsed_spec.rounds.quorum
+    if good >= enough and (late or not reachable.exists()):
         return begin_aggregation(round_)
+    if round_.job.state == Job.State.STOPPED and (late or not reachable.exists()):
+        return abandon(round_)
     if late or not pending.exists():
         extend_or_fail(round_)
     return False
 
 
 def begin_aggregation(round_: Round) -> bool:
+    """OPEN -> AGGREGATING, unless a receipt came in since we looked."""
     with transaction.atomic():
-        moved = Round.objects.filter(pk=round_.pk, state=Round.State.OPEN).update(
-            state=Round.State.AGGREGATING, closed_at=timezone.now(), driven_at=timezone.now()
-        )
-        if not moved:
+        Round.objects.select_for_update().get(pk=round_.pk)
+        if Contribution.objects.filter(round=round_, state=Contribution.State.RECEIVED).exists():
             return False
-        missing = Assignment.objects.filter(round=round_).exclude(state__in=Assignment.DONE)
-        expired = list(missing)
-        missing.update(state=Assignment.State.EXPIRED, reason="The round closed without it.")
-        for assignment in Assignment.objects.filter(round=round_):
-            operators.assign_work(node_id=assignment.node_id, working_on=None)
-        round_.refresh_from_db()
-        changed = Assignment.objects.filter(pk__in=[a.pk for a in expired])
-        emit(
-            "round.closed",
-            topics=[topic_of(round_.job_id)],
-            changes={"rounds": [round_json(round_)], "assignments": [assignment_json(a) for a in changed]},
-            refs={"round_id": round_.pk},
-        )
-    return True
+        return end_round(round_, state=Round.State.AGGREGATING, event="round.closed", reason="The round closed without it.")
 
 
 def abandon(round_: Round) -> bool:
     """OPEN -> ABANDONED: its job has ended and nothing was handed in."""
     with transaction.atomic():
-        moved = Round.objects.filter(pk=round_.pk, state=Round.State.OPEN).update(
-            state=Round.State.ABANDONED, closed_at=timezone.now()
-        )
-        if moved:
-            Assignment.objects.filter(round=round_).update(state=Assignment.State.EXPIRED, reason="The job has ended.")
-            for assignment in Assignment.objects.filter(round=round_):
-                operators.assign_work(node_id=assignment.node_id, working_on=None)
-            round_.refresh_from_db()
-            slots = [assignment_json(assignment) for assignment in Assignment.objects.filter(round=round_)]
-            emit(
-                "round.abandoned", topics=[topic_of(round_.job_id)], refs={"round_id": round_.pk},
-                changes={"rounds": [round_json(round_)], "assignments": slots},
-            )  # fmt: skip
+        end_round(round_, state=Round.State.ABANDONED, event="round.abandoned", reason="The job has ended.")
     return False
+
+
+def end_round(round_: Round, *, state: str, event: str, reason: str) -> bool:
+    """Nothing more comes in: the slots that did not deliver expire, the nodes are free. Call inside a transaction."""
+    now = timezone.now()
+    if not Round.objects.filter(pk=round_.pk, state=Round.State.OPEN).update(state=state, closed_at=now, driven_at=now):
+        return False
+    slots = Assignment.objects.filter(round=round_)
+    expired = list(slots.exclude(state__in=Assignment.DONE).values_list("pk", flat=True))
+    slots.filter(pk__in=expired).update(state=Assignment.State.EXPIRED, reason=reason)
+    for node_id in slots.values_list("node_id", flat=True):
+        operators.assign_work(node_id=node_id, working_on=None)
+    round_.refresh_from_db()
+    emit(
+        event,
+        topics=[topic_of(round_.job_id)],
+        changes={"rounds": [round_json(round_)], "assignments": [assignment_json(a) for a in slots.filter(pk__in=expired)]},
+        refs={"round_id": round_.pk},
+    )
+    return True
 
 
 def extend_or_fail(round_: Round) -> None:
     """Too few contributions: give the slots that did not deliver another try, or give up."""
-    if round_.extensions >= MAX_EXTENSIONS:
-        reason = f"Round {round_.number} never reached its quorum; the rest of the escrow goes back."
+    retry = Assignment.objects.filter(round=round_).exclude(state=Assignment.State.HANDED_IN)
+    if round_.extensions >= MAX_EXTENSIONS or not retry.exists():
+        reason = f"Round {round_.number} did not reach its quorum of accepted work; the rest of the escrow goes back."
         jobs.end(job_id=round_.job_id, state=Job.State.FAILED, reason=reason)
         return
     seconds = round_.job.parsed_spec.rounds.deadline_seconds
@@ -195,9 +197,9 @@ def extend_or_fail(round_: Round) -> None:
         )
         if not moved:
             return
-        retry = Assignment.objects.filter(round=round_, state__in=[Assignment.State.FAILED, Assignment.State.EXPIRED])
-        ids = list(retry.values_list("pk", flat=True))
-        retry.update(state=Assignment.State.OPEN, attempt=0)
+        again_ids = retry.filter(state__in=[Assignment.State.FAILED, Assignment.State.EXPIRED])
+        ids = list(again_ids.values_list("pk", flat=True))
+        Assignment.objects.filter(pk__in=ids).update(state=Assignment.State.OPEN, attempt=0)
         round_.refresh_from_db()
         again = Assignment.objects.filter(pk__in=ids)
         emit(
@@ -205,6 +207,27 @@ def extend_or_fail(round_: Round) -> None:
             topics=[topic_of(round_.job_id)],
             changes={"rounds": [round_json(round_)], "assignments": [assignment_json(a) for a in again]},
         )
+
+
+def give_up(*, max_drives: int) -> None:
+    """What kills every worker that touches it is taken out of the way, with a reason."""
+    for round_ in Round.objects.filter(state=Round.State.AGGREGATING, drives__gte=max_drives):
+        reason = f"Round {round_.number} could not be aggregated after {max_drives} attempts."
+        jobs.end(job_id=round_.job_id, state=Job.State.FAILED, reason=reason)
+        Round.objects.filter(pk=round_.pk, state=Round.State.AGGREGATING).update(state=Round.State.ABANDONED)
+    for job in Job.objects.filter(state=Job.State.FUNDED, drives__gte=max_drives):
+        jobs.end(job_id=job.pk, state=Job.State.FAILED, reason=f"The job could not be started after {max_drives} attempts.")
+
+
+def record_failed_seat(intent: Intent) -> None:
+    """A bid could not be taken on chain (cancelled, expired): its seat is free again, and the bid is not tried again."""
+    if intent.kind != "takeBids" or intent.reason.startswith("AlreadySeated"):
+        return
+    _, chain_id, node_id, bid_id = intent.key.split(":")
+    for seat in Seat.objects.filter(job__chain_id=int(chain_id), node_id=int(node_id), taken=False):
+        operators.leave_job(node_id=seat.node_id, job_id=seat.job_id)
+        seat.delete()
+    operators.withdraw_bid(bid_id=int(bid_id))
 
 
 def mark_settled(*, round_id: int) -> None:

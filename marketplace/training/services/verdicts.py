@@ -28,7 +28,7 @@ def record_start(*, job_id: int, prepared: Prepared) -> None:
     Checkpoint.objects.get_or_create(
         job_id=job_id, number=0, defaults={"params": params.pk, "outer_state": outer.pk, "metric": prepared.metric}
     )
-    jobs.begin(job_id=job_id, checkpoint=params.pk, metric=prepared.metric)
+    jobs.begin(job_id=job_id, checkpoint=params.pk, metric=prepared.metric, upload_limit=prepared.upload_limit)
 
 
 def record_check(*, contribution_id: int, refusal: HyperGPUError | None) -> None:
@@ -48,6 +48,13 @@ def record_check(*, contribution_id: int, refusal: HyperGPUError | None) -> None
             changes={"contributions": [contribution_json(contribution)]},
             refs={"round_id": contribution.round_id},
         )
+
+
+def give_up_checks(*, max_drives: int) -> None:
+    """Contributions whose check never ends are refused: one upload must not hold up a round."""
+    for pk in Contribution.objects.filter(state=Contribution.State.RECEIVED, drives__gte=max_drives).values_list("pk", flat=True):
+        refusal = HyperGPUError("contribution.unreadable", f"Checking it failed {max_drives} times.")
+        record_check(contribution_id=pk, refusal=refusal)
 
 
 def record_round(*, round_id: int, result: RoundResult) -> None:

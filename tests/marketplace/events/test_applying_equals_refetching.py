@@ -122,11 +122,11 @@ def test_refusals_expiries_and_the_end(
     commit(nodes[1], again, train(again))
     Round.objects.filter(pk=round_.pk).update(deadline=timezone.now())
     rounds.close_round_if_complete(round_id=round_.pk)
-    jobs.end(job_id=job.pk, state=Job.State.STOPPED, reason="Stopped by its requester.")
+    jobs.end(job_id=job.pk, state=Job.State.FAILED, reason="It cannot be paid.")
     rounds.close_round_if_complete(round_id=round_.pk)
     jobs.record_closing(chain_id=1, refund=7)
     assert {
-        "contribution.rejected", "assignment.failed", "assignment.expired", "round.extended", "job.stopped", "round.abandoned",
+        "contribution.rejected", "assignment.failed", "assignment.expired", "round.extended", "job.failed", "round.abandoned",
         "job.closed",
     } <= watching()  # fmt: skip
     assert not Batch.objects.exists()

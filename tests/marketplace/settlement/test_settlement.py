@@ -106,6 +106,57 @@ def test_a_stopped_job_is_closed_when_its_last_round_is_final(aggregated: Round,
     assert Intent.objects.filter(key__startswith="close:").count() == 1
 
 
+def test_a_later_round_waits_for_the_one_before(aggregated: Round, nodes: list[TestNode], job: Job) -> None:  # noqa: F811
+    first = services.build_batch(round_id=aggregated.pk)
+    rounds.open_round(job_id=job.pk)
+    second_round = Round.objects.get(job=job, number=1)
+    for node in nodes:
+        contribute(node)
+    for pk in Contribution.objects.values_list("pk", flat=True):
+        training.check_contribution(pk)
+    rounds.close_round_if_complete(round_id=second_round.pk)
+    training.aggregate_round(second_round.pk)
+    second = services.build_batch(round_id=second_round.pk)
+    tasks.attest(second.pk)
+    assert not Intent.objects.filter(kind="settleRound").exists(), "round 1 must not overtake round 0"
+    tasks.attest(first.pk)
+    keys = list(Intent.objects.filter(kind="settleRound").order_by("id").values_list("key", flat=True))
+    assert keys == [first.intent_key, second.intent_key]
+
+
+def test_a_node_that_changed_its_key_is_left_out_and_the_others_are_paid(aggregated: Round) -> None:
+    batch = services.build_batch(round_id=aggregated.pk)
+    tasks.attest(batch.pk)
+    report(batch, "failed", reason="InvalidReceiptSignature(node_id=2, signer=0x00)")
+    batch.refresh_from_db()
+    assert (batch.state, [r.node_id for r in unpack_receipts(bytes(batch.packed))]) == (Batch.State.ATTESTING, [1])
+    tasks.attest(batch.pk)
+    assert Intent.objects.filter(key=batch.intent_key).count() == 1
+    services.record_settlement(settled_log())
+    assert {p.node_id: p.state for p in Payment.objects.all()} == {1: "final", 2: "failed"}
+
+
+def test_a_settlement_that_somebody_else_sent_first_is_not_a_failure(aggregated: Round, job: Job) -> None:  # noqa: F811
+    batch = services.build_batch(round_id=aggregated.pk)
+    tasks.attest(batch.pk)
+    report(batch, "failed", reason="UnexpectedBatch(job_id=1)")
+    services.record_settlement(settled_log())
+    assert set(Payment.objects.values_list("state", flat=True)) == {"final"}
+    assert Job.objects.get(pk=job.pk).state == Job.State.RUNNING
+
+
+def test_a_batch_that_cannot_settle_ends_the_job_and_frees_the_rest(aggregated: Round, job: Job) -> None:  # noqa: F811
+    batch = services.build_batch(round_id=aggregated.pk)
+    tasks.attest(batch.pk)
+    report(batch, "failed", reason="InsufficientEscrow(job_id=1)")
+    assert Job.objects.get(pk=job.pk).state == Job.State.FAILED
+    services.close_if_settled(job_id=job.pk)
+    closing = Intent.objects.get(kind="closeJob")
+    services.record_failed_closure(closing)
+    services.close_if_settled(job_id=job.pk)
+    assert Intent.objects.filter(kind="closeJob").count() == 2, "a refused closing is tried again"
+
+
 def test_a_reverted_settlement_says_why(aggregated: Round) -> None:
     batch = services.build_batch(round_id=aggregated.pk)
     tasks.attest(batch.pk)

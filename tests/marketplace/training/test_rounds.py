@@ -8,12 +8,14 @@ import pytest
 from django.utils import timezone
 
 from marketplace.artifacts import store
+from marketplace.chain.models import Intent
+from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
-from marketplace.operators.models import Node
-from marketplace.training import tasks
+from marketplace.operators.models import Bid, Node
+from marketplace.training import selectors, tasks
 from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
 from marketplace.training.services import leases, rounds
-from tests.marketplace.training.work import contribute, lease
+from tests.marketplace.training.work import commit, contribute, hand_in, lease, train, upload
 from tests.marketplace.world import TestNode, fund, register
 
 pytestmark = pytest.mark.django_db
@@ -119,9 +121,20 @@ def test_heartbeats_renew_the_lease_and_keep_progress(open_round: Round, nodes: 
     assert Job.objects.get(pk=job.pk).first_step_at is not None
 
 
-def test_a_stopped_job_cancels_its_work(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+def test_a_stopped_job_finishes_and_pays_the_round_it_is_in(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    jobs.end(job_id=job.pk, state=Job.State.STOPPED, reason="Stopped by its requester.")
+    for node in nodes:
+        contribute(node)
+    check_all()
+    assert rounds.close_round_if_complete(round_id=open_round.pk)
+    tasks.aggregate_round(open_round.pk)
+    assert set(Contribution.objects.values_list("state", flat=True)) == {Contribution.State.ACCEPTED}
+    assert rounds.open_round(job_id=job.pk) is None
+
+
+def test_a_failed_job_cancels_its_work(open_round: Round, nodes: list[TestNode], job: Job) -> None:
     held = lease(nodes[0])
-    Job.objects.filter(pk=job.pk).update(state=Job.State.STOPPED)
+    Job.objects.filter(pk=job.pk).update(state=Job.State.FAILED)
     answer = nodes[0].call("POST", f"/agent/v1/assignments/{held['assignment_id']}/heartbeat", {"fence": held["fence"]}).json()
     assert answer["cancel"]
 
@@ -153,3 +166,37 @@ def test_a_round_that_could_not_be_paid_does_not_open(job: Job) -> None:
     assert rounds.open_round(job_id=job.pk) is None
     job.refresh_from_db()
     assert (job.state, job.reason) == (Job.State.STOPPED, "The escrow does not cover another round.")
+
+
+def test_a_receipt_after_the_close_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data)
+    upload(nodes[0], leased, data)
+    Round.objects.filter(pk=open_round.pk).update(state=Round.State.AGGREGATING)
+    answer = hand_in(nodes[0], leased, data)
+    assert (answer.status_code, answer.json()["code"]) == (409, "lease.expired")
+    assert not Contribution.objects.exists()
+
+
+def test_a_bid_that_the_chain_refuses_frees_its_seat(open_round: Round, job: Job) -> None:
+    intent = Intent.objects.get(kind="takeBids", key__startswith="take:1:2:")
+    intent.state, intent.reason = "failed", "BidExpired(...)"
+    rounds.record_failed_seat(intent)
+    assert set(Seat.objects.values_list("node_id", flat=True)) == {1}
+    assert Bid.objects.get(node_id=2).state == Bid.State.CANCELLED
+
+
+def test_an_upload_that_kills_its_checker_is_given_up(open_round: Round, nodes: list[TestNode]) -> None:
+    contribute(nodes[0])
+    Contribution.objects.update(drives=selectors.MAX_DRIVES)
+    tasks.tick()
+    assert Contribution.objects.get().code == "contribution.unreadable"
+
+
+def test_a_quorum_that_nobody_can_reach_any_more_fails_at_once(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    for node, data in zip(nodes, (b"garbage", b"other garbage"), strict=True):
+        contribute(node, data)
+    check_all()
+    rounds.close_round_if_complete(round_id=open_round.pk)
+    assert Job.objects.get(pk=job.pk).state == Job.State.FAILED
