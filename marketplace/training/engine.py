@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from marketplace.training.results import JobWork, Prepared, RoundResult, RoundWork, Verdict
-from trainer.data import Dataset, Split, load_dataset
+from trainer.data import Dataset, load_dataset
 from trainer.diloco.aggregation import Aggregate, Contribution, aggregate
 from trainer.diloco.checkpoint import initial_checkpoint, load_checkpoint, load_outer, save_checkpoint, save_outer
 from trainer.diloco.encoding import Shapes, Tensors, max_encoded_bytes
@@ -22,11 +22,7 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import JobSpec
 from trainer.scoring.checks import check_contribution, norm_limit
 from trainer.scoring.quality import Score, passes_gate, qualities
-from trainer.scoring.scores import draw_batch, evaluate, loss_improvement, measure
-
-SCORE_SAMPLES = 512
-SCORE_PREDICTIONS = 8192
-"""Most held-out samples, and most predictions in them, on which a round's contributions are compared."""
+from trainer.scoring.scores import SCORE_SAMPLES, draw_batch, evaluate, loss_improvement, measure
 
 
 class Bench(NamedTuple):
@@ -136,18 +132,11 @@ def score_seed(work: RoundWork) -> str:
     return sha256_hex(f"{work.chain_job_id}:{work.number}:{work.base}:{commitments}".encode())
 
 
-def score_samples(split: Split) -> int:
-    """Held-out samples on which a round is compared: enough predictions to tell updates apart, and no more, since every
-    attestor repeats each forward pass."""
-    per_sample = split.targets[0].numel()
-    return max(1, min(SCORE_SAMPLES, SCORE_PREDICTIONS // per_sample))
-
-
 def score(
     work: RoundWork, at: Bench, base: Tensors, updates: dict[int, Tensors]
 ) -> tuple[dict[int, Score], dict[int, HyperGPUError]]:
     """Loss improvement of each update on the round's held-out batch, and those that fail the loss gate."""
-    inputs, targets = draw_batch(at.dataset.score, seed=score_seed(work), size=score_samples(at.dataset.score))
+    inputs, targets = draw_batch(at.dataset.score, seed=score_seed(work), size=SCORE_SAMPLES[at.dataset.info.kind])
     before = measure(at.model, base, inputs, targets).loss
     scores: dict[int, Score] = {}
     gated: dict[int, HyperGPUError] = {}

@@ -76,7 +76,7 @@ class AggregationSpec(Section):
 
     rule: Literal["geometric_median", "weighted_mean"] = "geometric_median"
     gate_tolerance: float = Field(
-        default=0.05, ge=0, le=1, description="A contribution may raise the held-out loss by this fraction before it is refused."
+        default=0.01, ge=0, le=1, description="A contribution may raise the held-out loss by this fraction before it is refused."
     )
     clip_factor: float = Field(default=1.0, gt=0, le=10, description="Norms are clipped to this multiple of their median.")
 
