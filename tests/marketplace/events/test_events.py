@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from channels.testing import WebsocketCommunicator
+from asgiref.sync import sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -87,22 +89,41 @@ def test_each_topic_counts_without_gaps_and_only_the_first_starts_tasks(follower
     assert len(follower.calls) == 2
 
 
-async def subscribe(socket: WebsocketCommunicator, topic: str, since: dict[str, Any] | None = None) -> dict[str, Any]:
+class Socket(ApplicationCommunicator):
+    """A browser's socket on our own origin. (channels.testing would want daphne.)"""
+
+    def __init__(self) -> None:
+        headers = [(b"origin", b"http://testserver"), (b"host", b"testserver")]
+        scope = {"type": "websocket", "path": "/ws/v1/events", "query_string": b"", "headers": headers, "subprotocols": []}
+        super().__init__(application, scope)
+
+    async def connect(self) -> None:
+        await self.send_input({"type": "websocket.connect"})
+        assert (await self.receive_output(2))["type"] == "websocket.accept"
+
+    async def send_json_to(self, message: dict[str, Any]) -> None:
+        await self.send_input({"type": "websocket.receive", "text": json.dumps(message)})
+
+    async def receive_json_from(self) -> dict[str, Any]:
+        return dict(json.loads((await self.receive_output(2))["text"]))
+
+    async def disconnect(self) -> None:
+        await self.send_input({"type": "websocket.disconnect", "code": 1000})
+        await self.wait(2)
+
+
+async def subscribe(socket: Socket, topic: str, since: dict[str, Any] | None = None) -> dict[str, Any]:
     await socket.send_json_to({"op": "sub", "topic": topic, "since": since})
     return dict(await socket.receive_json_from())
 
 
 @pytest.mark.django_db(transaction=True)
 async def test_the_socket_replays_what_was_missed_and_follows_live(follower: Recorder) -> None:
-    from asgiref.sync import sync_to_async  # noqa: PLC0415
-
     happen_later = sync_to_async(happen)
     await happen_later()
     await happen_later()
-    socket = WebsocketCommunicator(
-        application, "/ws/v1/events", headers=[(b"origin", b"http://testserver"), (b"host", b"testserver")]
-    )
-    assert (await socket.connect())[0]
+    socket = Socket()
+    await socket.connect()
     first = await subscribe(socket, "job.1")
     assert (first["op"], first["mode"], first["seq"]) == ("sub_ok", "snapshot", 2)
     await socket.send_json_to({"op": "unsub", "topic": "job.1"})
@@ -123,11 +144,7 @@ async def test_the_socket_replays_what_was_missed_and_follows_live(follower: Rec
 
 @pytest.mark.django_db(transaction=True)
 async def test_gauges_are_thinned_to_the_newest() -> None:
-    from asgiref.sync import sync_to_async  # noqa: PLC0415
-
-    socket = WebsocketCommunicator(
-        application, "/ws/v1/events", headers=[(b"origin", b"http://testserver"), (b"host", b"testserver")]
-    )
+    socket = Socket()
     await socket.connect()
     await subscribe(socket, "job.1")
 
