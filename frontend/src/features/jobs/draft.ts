@@ -11,7 +11,7 @@ export const DEFAULT_SPEC: JobSpec = {
   inner: { steps: 40, batch_size: 32, learning_rate: 0.002, weight_decay: 0.01, clip_norm: 1 },
   outer: { optimizer: 'nesterov', learning_rate: 0.7, momentum: 0.5 },
   encoding: { kind: 'int8', chunk: 4096, k: 128, error_decay: 0.95 },
-  aggregation: { rule: 'geometric_median', gate_tolerance: 0.05, clip_factor: 1 },
+  aggregation: { rule: 'geometric_median', gate_tolerance: 0.01, clip_factor: 1 },
   rounds: { rounds: 12, nodes: 4, quorum: 2, deadline_seconds: 120 },
   target: { metric: 'accuracy', value: 0.95 },
 };
