@@ -21,17 +21,18 @@ async def wait_for_work(node_id: int, *, seconds: float) -> None:
         await layer.group_add(f"work.{node_id}", channel)
         try:
             await asyncio.wait_for(layer.receive(channel), timeout=seconds)
+            await forget(layer, channel)
         except TimeoutError:
             return
         finally:
             await layer.group_discard(f"work.{node_id}", channel)
-            await forget(layer, channel)
     except (RedisError, OSError):
         await asyncio.sleep(min(seconds, 0.5))
 
 
 async def forget(layer: Any, channel: str) -> None:
-    """The pub/sub layer lets go of a channel only when a receive on it is cancelled."""
+    """The pub/sub layer lets go of a channel only when a receive on it is cancelled. Not for a channel whose receive was:
+    another receive would subscribe to it anew, and cancelling that leaves the connection of all channels half way."""
     last = asyncio.ensure_future(layer.receive(channel))
     await asyncio.sleep(0)
     last.cancel()
