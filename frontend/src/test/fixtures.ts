@@ -40,7 +40,7 @@ export function job(change: Partial<Job> = {}): Job {
     reason: null,
     requester: REQUESTER,
     spec: DEFAULT_SPEC,
-    spec_hash: '676ce6bfad1b5cb78162c4842256c487f6ea6ae73ee65daf6190c0c51630947c',
+    spec_hash: 'c0867d816d99a997fb8165277026c8ccd6775d2bbb4081c307543026d512b326',
     escrow: '307200',
     spent: '0',
     max_rate: '5',
