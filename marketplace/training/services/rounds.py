@@ -125,9 +125,13 @@ def escrow_covers_next_round(job: Job) -> bool:
 def close_round_if_complete(*, round_id: int) -> bool:
     """OPEN -> AGGREGATING when nothing more can come in: every slot is done and every contribution checked, or the quorum
     stands and the rest is past the deadline or offline. A missed quorum extends the deadline, then fails the job."""
-    round_ = Round.objects.select_related("job").get(pk=round_id)
-    if round_.state != Round.State.OPEN:
-        return False
+    with transaction.atomic():
+        # Under the round's lock: with receipts coming in between two looks, work that is about to be checked would look missing.
+        round_ = Round.objects.select_for_update(of=("self",)).select_related("job").get(pk=round_id)
+        return round_.state == Round.State.OPEN and close_if_complete(round_)
+
+
+def close_if_complete(round_: Round) -> bool:
     contributions = Contribution.objects.filter(round=round_)
     if contributions.filter(state=Contribution.State.RECEIVED).exists():
         return False
