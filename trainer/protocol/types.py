@@ -73,32 +73,64 @@ class Receipt(Message):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundAttestation(Message):
-    """An attestor vouches for one batch of a round: `receipts` is keccak256 of the packed receipts with their qualities,
-    `evidence` the SHA-256 of the public document from which the qualities can be recomputed."""
+    """What every attestor of a batch signs before any shows its scores: `receipts` is keccak256 of the packed receipts,
+    `evidence` the SHA-256 of the public document from which the scores can be recomputed, `commitments` the hash of the
+    list of all attestors' commitments (`packing.commitments_hash`), `epoch` that of the attestor set."""
 
     job_id: int
     round: int
     batch: int
     last: bool
+    epoch: int
     base: str
     receipts: str
     evidence: str
+    commitments: str
 
     FIELDS: ClassVar[dict[str, str]] = {
-        "jobId": "uint256", "round": "uint64", "batch": "uint32", "last": "bool", "base": "bytes32",
-        "receipts": "bytes32", "evidence": "bytes32",
+        "jobId": "uint256", "round": "uint64", "batch": "uint32", "last": "bool", "epoch": "uint32", "base": "bytes32",
+        "receipts": "bytes32", "evidence": "bytes32", "commitments": "bytes32",
     }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobClosure(Message):
-    """Attestors vouch that a job ended after `rounds` settled rounds and `spent` base units: the rest is refunded."""
+    """Attestors of `epoch` vouch that a job ended after `rounds` settled rounds and `spent` base units: the rest is
+    refunded."""
 
     job_id: int
     rounds: int
     spent: int
+    epoch: int
 
-    FIELDS: ClassVar[dict[str, str]] = {"jobId": "uint256", "rounds": "uint64", "spent": "uint128"}
+    FIELDS: ClassVar[dict[str, str]] = {"jobId": "uint256", "rounds": "uint64", "spent": "uint128", "epoch": "uint32"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Acceptance(Message):
+    """A requester makes a settled round final at once; `digest` is the market's record of it, 26 bytes and six zeros."""
+
+    job_id: int
+    round: int
+    digest: str
+
+    FIELDS: ClassVar[dict[str, str]] = {"jobId": "uint256", "round": "uint64", "digest": "bytes32"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Withdrawal(Message):
+    """An operator's wallet lets anyone pay out `amount` of a node's credit: `fee` to whoever brings it, the rest to `to`."""
+
+    node_id: int
+    to: str
+    amount: int
+    fee: int
+    nonce: int
+    deadline: int
+
+    FIELDS: ClassVar[dict[str, str]] = {
+        "nodeId": "uint32", "to": "address", "amount": "uint128", "fee": "uint128", "nonce": "uint64", "deadline": "uint64",
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
