@@ -22,7 +22,7 @@ from marketplace.settlement.serializers import payment_json
 from marketplace.training.models import Contribution, Round
 from marketplace.training.services.rounds import mark_settled
 from trainer.protocol import eip712
-from trainer.protocol.packing import SettledReceipt, pack_receipts, receipts_hash, reward, unpack_receipts
+from trainer.protocol.packing import PackedReceipt, pack_receipts, receipts_hash, reward, unpack_receipts
 from trainer.protocol.types import JobClosure, RoundAttestation
 
 
@@ -61,10 +61,10 @@ def build_batch(*, round_id: int) -> Batch:
     return batch
 
 
-def settled_receipt(contribution: Contribution) -> SettledReceipt:
-    return SettledReceipt(
-        node_id=contribution.node_id, units=contribution.units, quality=contribution.quality or 0,
-        artifact="0x" + contribution.artifact, signature=contribution.signature,
+def settled_receipt(contribution: Contribution) -> PackedReceipt:
+    return PackedReceipt(
+        node_id=contribution.node_id, units=contribution.units, artifact="0x" + contribution.artifact,
+        signature=contribution.signature,
     )  # fmt: skip
 
 

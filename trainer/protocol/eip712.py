@@ -15,17 +15,20 @@ from trainer.protocol.types import Message, OrderEnvelope
 
 PRIMARY_TYPES: dict[type[Message], str] = {OrderEnvelope: "WorkOrder"}
 """Messages whose EIP-712 name is not their class name."""
+MARKET, REGISTRY = "HyperGPU", "HyperGPU Attestors"
+"""Names of the contracts' EIP-712 domains."""
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """Where a signature counts: one chain and one ComputeMarket (EIP-712 domain)."""
+    """Where a signature counts: one chain and one contract, the ComputeMarket unless `name` says otherwise (EIP-712)."""
 
     chain_id: int
     contract: str
+    name: str = MARKET
 
     def as_typed(self) -> dict[str, Any]:
-        return {"name": "HyperGPU", "version": "1", "chainId": self.chain_id, "verifyingContract": self.contract}
+        return {"name": self.name, "version": "1", "chainId": self.chain_id, "verifyingContract": self.contract}
 
 
 def primary_type(message: Message) -> str:

@@ -147,3 +147,13 @@ class Bid(Message):
     FIELDS: ClassVar[dict[str, str]] = {
         "jobId": "uint256", "nodeId": "uint32", "rate": "uint128", "capacity": "uint64", "expiresAt": "uint64", "nonce": "uint64",
     }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttestorKey(Message):
+    """An attestor's worker lets `owner` bond for its key; signed in the registry's own domain (`eip712.REGISTRY`)."""
+
+    owner: str
+    signer: str
+
+    FIELDS: ClassVar[dict[str, str]] = {"owner": "address", "signer": "address"}

@@ -12,16 +12,41 @@ from eth_account import Account
 from eth_utils import keccak
 
 from trainer.protocol.canonical import canonical_bytes, canonical_sha256
-from trainer.protocol.eip712 import Domain, digest, primary_type, sign, signable
+from trainer.protocol.eip712 import REGISTRY, Domain, digest, primary_type, sign, signable
 from trainer.protocol.orders import WorkOrder, envelope
-from trainer.protocol.packing import SettledReceipt, pack_receipts, receipts_hash, reward
+from trainer.protocol.packing import (
+    PackedReceipt,
+    commitment,
+    commitments_hash,
+    median_quality,
+    pack_receipts,
+    pack_scores,
+    receipts_hash,
+    reward,
+)
 from trainer.protocol.spec import JobSpec
-from trainer.protocol.types import Bid, Delegation, JobClosure, Message, Receipt, RoundAttestation
+from trainer.protocol.types import (
+    Acceptance,
+    AttestorKey,
+    Bid,
+    Delegation,
+    JobClosure,
+    Message,
+    Receipt,
+    RoundAttestation,
+    Withdrawal,
+)
 
 PATH = Path(__file__).parents[2] / "tests" / "vectors" / "protocol.json"
 DOMAIN = Domain(chain_id=31337, contract="0x5FbDB2315678afecb367f032d93F642f64180aa3")
+REGISTRY_DOMAIN = Domain(chain_id=31337, contract="0xCf7Ed3AccA5a467e9e704C703E8D87F634fB0Fc9", name=REGISTRY)
+ATTESTORS = ("attestor", "attestor2", "attestor3")
+"""The attestor set: member 0, 1 and 2."""
+SCORES = {"attestor": [10_000, 8_317], "attestor2": [9_950, 8_400], "attestor3": [0, 8_317]}
+"""What each found for the batch's two receipts."""
+EPOCH = 5
 KEYS = {
-    name: "0x" + keccak(text=f"hypergpu test key: {name}").hex() for name in ("wallet", "hot", "hot2", "attestor", "coordinator")
+    name: "0x" + keccak(text=f"hypergpu test key: {name}").hex() for name in ("wallet", "hot", "hot2", *ATTESTORS, "coordinator")
 }
 
 
@@ -43,60 +68,118 @@ def messages() -> dict[str, tuple[Message, str]]:
         "receipt": (receipt, "hot"),
         "attestation": (
             RoundAttestation(
-                job_id=7, round=3, batch=0, last=True, base=base, receipts=receipts_hash(packed()), evidence=bytes32("evidence")
+                job_id=7,
+                round=3,
+                batch=0,
+                last=True,
+                epoch=EPOCH,
+                base=base,
+                receipts=receipts_hash(packed()),
+                evidence=bytes32("evidence"),
+                commitments=commitments_hash(commitments()),
             ),
             "attestor",
         ),
-        "closure": (JobClosure(job_id=7, rounds=12, spent=6_000_000), "attestor"),
+        "closure": (JobClosure(job_id=7, rounds=12, spent=6_000_000, epoch=EPOCH), "attestor"),
+        "acceptance": (Acceptance(job_id=7, round=3, digest=bytes32("digest")[:54] + "00" * 6), "wallet"),
+        "withdrawal": (
+            Withdrawal(node_id=12, to=hot, amount=5_000_000, fee=20_000, nonce=0, deadline=1_800_000_000),
+            "wallet",
+        ),
         "bid": (Bid(job_id=0, node_id=12, rate=5, capacity=100_000, expires_at=1_800_000_000, nonce=0), "wallet"),
     }
 
 
-def settled() -> list[SettledReceipt]:
+def batch() -> list[PackedReceipt]:
     """Two nodes' receipts of one round, as one batch."""
     base = bytes32("base")
     lines = []
-    for node_id, key, units, quality in ((12, "hot", 1280, 10_000), (13, "hot2", 960, 8_317)):
+    for node_id, key, units in ((12, "hot", 1280), (13, "hot2", 960)):
         artifact = bytes32("artifact" if key == "hot" else "artifact two")
         receipt = Receipt(job_id=7, round=3, node_id=node_id, units=units, base=base, artifact=artifact)
-        lines.append(
-            SettledReceipt(
-                node_id=node_id, units=units, quality=quality, artifact=artifact, signature=sign(DOMAIN, receipt, KEYS[key])
-            )
-        )
+        signature = sign(DOMAIN, receipt, KEYS[key])
+        lines.append(PackedReceipt(node_id=node_id, units=units, artifact=artifact, signature=signature))
     return lines
 
 
 def packed() -> bytes:
-    return pack_receipts(settled())
+    return pack_receipts(batch())
+
+
+def salt(attestor: str) -> str:
+    return bytes32(f"salt of {attestor}")
+
+
+def commitments() -> dict[int, str]:
+    """Each member's commitment to its scores."""
+    return {
+        member: commitment(
+            attestor=Account.from_key(KEYS[name]).address, salt=bytes.fromhex(salt(name)[2:]), scores=pack_scores(SCORES[name])
+        )
+        for member, name in enumerate(ATTESTORS)
+    }
+
+
+def opened() -> list[dict[str, Any]]:
+    """The attestations of `batch` as `settleRound` takes them, with what led to each."""
+    message, _ = messages()["attestation"]
+    return [
+        {
+            "member": member, "attestor": Account.from_key(KEYS[name]).address, "salt": salt(name), "scores": SCORES[name],
+            "packedScores": "0x" + pack_scores(SCORES[name]).hex(), "commitment": commitments()[member],
+            "signature": sign(DOMAIN, message, KEYS[name]),
+        }
+        for member, name in enumerate(ATTESTORS)
+    ]  # fmt: skip
+
+
+def entry(domain: Domain, message: Message, signer: str) -> dict[str, Any]:
+    return {
+        "primaryType": primary_type(message),
+        "types": [{"name": field, "type": kind} for field, kind in type(message).FIELDS.items()],
+        "message": dict(zip(type(message).FIELDS, message.as_dict().values(), strict=True)),
+        "signer": Account.from_key(KEYS[signer]).address,
+        "digest": "0x" + digest(domain, message).hex(),
+        "signature": sign(domain, message, KEYS[signer]),
+    }
+
+
+def attestor_key() -> AttestorKey:
+    """Signed in the registry's domain, not the market's."""
+    wallet, attestor = (Account.from_key(KEYS[name]).address for name in ("wallet", "attestor"))
+    return AttestorKey(owner=wallet, signer=attestor)
 
 
 def vectors() -> dict[str, Any]:
-    entries = {}
-    for name, (message, signer) in messages().items():
-        entries[name] = {
-            "primaryType": primary_type(message),
-            "types": [{"name": field, "type": kind} for field, kind in type(message).FIELDS.items()],
-            "message": dict(zip(type(message).FIELDS, message.as_dict().values(), strict=True)),
-            "signer": Account.from_key(KEYS[signer]).address,
-            "digest": "0x" + digest(DOMAIN, message).hex(),
-            "signature": sign(DOMAIN, message, KEYS[signer]),
-        }
+    qualities = [median_quality(scores) for scores in zip(*SCORES.values(), strict=True)]
     canonical = {"b": [1, 2.5, True, None, "é\n"], "a": {"z": 1e-7, "y": "text"}}
     return {
         "domain": DOMAIN.as_typed(),
         "domainSeparator": "0x" + signable(DOMAIN, messages()["receipt"][0]).header.hex(),
         "keys": KEYS,
-        "messages": entries,
+        "messages": {name: entry(DOMAIN, message, signer) for name, (message, signer) in messages().items()},
+        "registry": {
+            "domain": REGISTRY_DOMAIN.as_typed(),
+            "domainSeparator": "0x" + signable(REGISTRY_DOMAIN, attestor_key()).header.hex(),
+            "attestorKey": entry(REGISTRY_DOMAIN, attestor_key(), "attestor"),
+        },
         "batch": {
             "receipts": [
-                {"nodeId": r.node_id, "units": r.units, "quality": r.quality, "artifact": r.artifact, "signature": r.signature}
-                for r in settled()
+                {"nodeId": r.node_id, "units": r.units, "artifact": r.artifact, "signature": r.signature} for r in batch()
             ],
             "signers": [Account.from_key(KEYS[key]).address for key in ("hot", "hot2")],
             "packed": "0x" + packed().hex(),
             "hash": receipts_hash(packed()),
+            "epoch": EPOCH,
+            "attestations": opened(),
+            "commitments": commitments_hash(commitments()),
+            "qualities": qualities,
+            "packedQualities": "0x" + pack_scores(qualities).hex(),
         },
+        "medians": [
+            {"scores": scores, "median": median_quality(scores)}
+            for scores in ([7], [9, 3], [10_000, 0, 5_000], [4, 4, 1, 9], [10_000] * 8 + [0] * 8, [5, 1, 4, 2, 3])
+        ],
         "rewards": [
             {"units": u, "rate": r, "quality": q, "amount": reward(units=u, rate=r, quality=q)}
             for u, r, q in ((1280, 5, 10_000), (960, 7, 8_317), (1, 1, 9_999), (0, 5, 10_000), (2**63, 2**40, 10_000))

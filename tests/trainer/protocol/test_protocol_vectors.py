@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from trainer.protocol import eip712, vectors
 from trainer.protocol.canonical import canonical_bytes, canonical_sha256
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.packing import PACKED_BYTES, SettledReceipt, pack_receipts, receipts_hash, reward, unpack_receipts
+from trainer.protocol.packing import (
+    PACKED_BYTES,
+    PackedReceipt,
+    commitment,
+    commitments_hash,
+    median_quality,
+    pack_receipts,
+    pack_scores,
+    receipts_hash,
+    reward,
+    unpack_receipts,
+    unpack_scores,
+)
 from trainer.protocol.spec import parse_spec
 from trainer.protocol.types import QUALITY_ONE, JobClosure, Receipt
 
@@ -38,6 +50,34 @@ def test_the_packed_batch() -> None:
     assert len(packed) == PACKED_BYTES * len(receipts)
 
 
+def test_commitments_and_what_they_open_to() -> None:
+    batch = FILE["batch"]
+    listed = {}
+    for row in batch["attestations"]:
+        scores = bytes.fromhex(row["packedScores"][2:])
+        assert unpack_scores(scores) == row["scores"]
+        assert pack_scores(row["scores"]) == scores
+        listed[row["member"]] = commitment(attestor=row["attestor"], salt=bytes.fromhex(row["salt"][2:]), scores=scores)
+        assert listed[row["member"]] == row["commitment"]
+        assert eip712.recover(DOMAIN, vectors.messages()["attestation"][0], row["signature"]) == row["attestor"]
+    assert commitments_hash(dict(reversed(listed.items()))) == batch["commitments"]
+    assert FILE["messages"]["attestation"]["message"]["commitments"] == batch["commitments"]
+    columns = zip(*(row["scores"] for row in batch["attestations"]), strict=True)
+    assert [median_quality(column) for column in columns] == batch["qualities"]
+    assert pack_scores(batch["qualities"]).hex() == batch["packedQualities"][2:]
+
+
+@pytest.mark.parametrize("row", FILE["medians"])
+def test_medians(row: dict[str, Any]) -> None:
+    assert median_quality(row["scores"]) == row["median"]
+
+
+def test_the_registrys_domain_is_its_own() -> None:
+    row, message = FILE["registry"]["attestorKey"], vectors.attestor_key()
+    assert eip712.recover(vectors.REGISTRY_DOMAIN, message, row["signature"]) == row["signer"] == message.signer
+    assert eip712.recover(DOMAIN, message, row["signature"]) != message.signer
+
+
 def test_rewards_canonical_json_and_the_spec() -> None:
     for row in FILE["rewards"]:
         units, rate, quality = (int(row[name]) for name in ("units", "rate", "quality"))
@@ -49,17 +89,16 @@ def test_rewards_canonical_json_and_the_spec() -> None:
 
 HASH = st.binary(min_size=32, max_size=32).map(lambda raw: "0x" + raw.hex())
 RECEIPTS = st.builds(
-    SettledReceipt,
+    PackedReceipt,
     node_id=st.integers(0, 2**32 - 1),
     units=st.integers(0, 2**64 - 1),
-    quality=st.integers(0, QUALITY_ONE),
     artifact=HASH,
     signature=st.binary(min_size=65, max_size=65).map(lambda raw: "0x" + raw.hex()),
 )
 
 
 @given(st.lists(RECEIPTS, max_size=5))
-def test_packing_loses_nothing(receipts: list[SettledReceipt]) -> None:
+def test_packing_loses_nothing(receipts: list[PackedReceipt]) -> None:
     assert unpack_receipts(pack_receipts(receipts)) == receipts
 
 
@@ -68,6 +107,20 @@ def test_a_torn_batch_is_refused(packed: bytes) -> None:
     with pytest.raises(HyperGPUError) as refusal:
         unpack_receipts(packed)
     assert refusal.value.code == "packing.bad_length"
+
+
+@pytest.mark.parametrize("scores", [[-1], [QUALITY_ONE + 1], [0, 65_536]])
+def test_a_score_out_of_range_is_never_packed(scores: list[int]) -> None:
+    with pytest.raises(HyperGPUError) as refusal:
+        pack_scores(scores)
+    assert refusal.value.code == "packing.out_of_range"
+
+
+@given(scores=st.lists(st.integers(0, QUALITY_ONE), min_size=1, max_size=16))
+def test_a_minority_cannot_move_the_median_past_the_majority(scores: list[int]) -> None:
+    median = median_quality(scores)
+    assert sum(score <= median for score in scores) * 2 >= len(scores)
+    assert sum(score < median for score in scores) * 2 < len(scores)
 
 
 @given(units=st.integers(0, 2**64 - 1), rate=st.integers(0, 2**128 - 1), quality=st.integers(0, QUALITY_ONE))
@@ -97,9 +150,9 @@ def test_a_malformed_signature_is_refused(signature: str) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        JobClosure(job_id=-1, rounds=0, spent=0),
-        JobClosure(job_id=1, rounds=2**64, spent=0),
-        JobClosure(job_id=1, rounds=0, spent=True),
+        JobClosure(job_id=-1, rounds=0, spent=0, epoch=1),
+        JobClosure(job_id=1, rounds=2**64, spent=0, epoch=1),
+        JobClosure(job_id=1, rounds=0, spent=True, epoch=1),
         Receipt(job_id=1, round=0, node_id=1, units=1, base="0x12", artifact="0x" + "00" * 32),
     ],
 )
