@@ -1,20 +1,24 @@
 #!/usr/bin/env python3
-"""Compiles the contracts and writes what the other languages read of them.
+"""Compiles the contracts and writes what the other languages and block explorers read of them.
 
-    scripts/compile_contracts.py           write contracts/abi/*.json and frontend/src/chain/abi.ts
+    scripts/compile_contracts.py           write contracts/{abi,metadata}/*.json and frontend/src/chain/abi.ts
     scripts/compile_contracts.py --check   exit 1 when the committed files differ
 
 The compiler is npm's `solc` (contracts/bin/solc), driven by py-solc-x, so nothing is downloaded. The settings
-are those of contracts/foundry.toml: forge tests the same bytecode that these files deploy.
+are those of contracts/foundry.toml: forge tests the same bytecode that these files deploy. contracts/metadata holds
+what the compiler was given for each contract (its standard JSON input), which is what a source verifier asks for.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,14 @@ import solcx
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
-DEPLOYABLES = {"ComputeMarket": "computeMarketAbi", "TestUSD": "testUsdAbi"}
+DEPLOYABLES = {
+    "ComputeMarket": "src/ComputeMarket.sol",
+    "TestUSD": "src/TestUSD.sol",
+    "TimelockController": "node_modules/@openzeppelin/contracts/governance/TimelockController.sol",
+}
+"""What `deploy_contracts` puts on a chain, by source unit."""
+PAGE = {"ComputeMarket": "computeMarketAbi", "TestUSD": "testUsdAbi"}
+"""What the page calls, by the name of its constant."""
 IMPORT = re.compile(r'^import\s+(?:[^"]*\bfrom\s+)?"([^"]+)";', re.MULTILINE)
 
 
@@ -47,21 +58,30 @@ def main() -> int:
 
 
 def compile_contracts() -> dict[str, dict[str, Any]]:
-    """`{"abi": [...], "bytecode": "0x..."}` of each deployable contract. Raises SolcError when one does not compile."""
-    profile = tomllib.loads((CONTRACTS / "foundry.toml").read_text("utf-8"))["profile"]["default"]
-    output = solcx.compile_standard(
-        {
-            "language": "Solidity",
-            "sources": collect_sources(profile["remappings"]),
-            "settings": compiler_settings(profile),
-        },
-        solc_binary=CONTRACTS / "bin" / "solc",
-    )
-    compiled = {name: output["contracts"][f"src/{name}.sol"][name] for name in DEPLOYABLES}
-    return {
-        name: {"abi": contract["abi"], "bytecode": "0x" + contract["evm"]["bytecode"]["object"]}
-        for name, contract in compiled.items()
-    }
+    """`{"abi": [...], "bytecode": "0x...", "input": {...}}` of each deployable contract, each compiled from its own input
+    alone: whoever gives `input` to the same solc gets the same bytecode. Raises SolcError when one does not compile."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return dict(zip(DEPLOYABLES, pool.map(compile_contract, DEPLOYABLES), strict=True))
+
+
+def compile_contract(name: str) -> dict[str, Any]:
+    source = standard_input([name])
+    output = solcx.compile_standard(source, solc_binary=CONTRACTS / "bin" / "solc")
+    contract = output["contracts"][DEPLOYABLES[name]][name]
+    return {"abi": contract["abi"], "bytecode": "0x" + contract["evm"]["bytecode"]["object"], "input": source}
+
+
+def standard_input(names: Iterable[str]) -> dict[str, Any]:
+    """Standard JSON input that compiles these contracts, and what they import, as they are deployed."""
+    profile = read_profile()
+    sources = collect_sources([DEPLOYABLES[name] for name in names], profile["remappings"])
+    return {"language": "Solidity", "sources": sources, "settings": compiler_settings(profile)}
+
+
+def read_profile() -> dict[str, Any]:
+    """The profile of contracts/foundry.toml with which forge compiles what is deployed."""
+    profile: dict[str, Any] = tomllib.loads((CONTRACTS / "foundry.toml").read_text("utf-8"))["profile"]["default"]
+    return profile
 
 
 def compiler_settings(profile: dict[str, Any]) -> dict[str, Any]:
@@ -76,9 +96,9 @@ def compiler_settings(profile: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def collect_sources(remappings: list[str]) -> dict[str, dict[str, str]]:
-    """The deployables and all that they import, by source unit name, which is the path from contracts/."""
-    waiting = [f"src/{name}.sol" for name in DEPLOYABLES]
+def collect_sources(units: list[str], remappings: list[str]) -> dict[str, dict[str, str]]:
+    """These source units and all that they import, by name, which is the path from contracts/."""
+    waiting = list(units)
     sources: dict[str, dict[str, str]] = {}
     while waiting:
         unit = waiting.pop()
@@ -102,10 +122,13 @@ def resolve_import(unit: str, target: str, remappings: list[str]) -> str:
 
 def render_mirrors(contracts: dict[str, dict[str, Any]]) -> dict[Path, str]:
     """The text of each generated file."""
-    mirrors = {CONTRACTS / "abi" / f"{name}.json": json.dumps(contract, indent=2) + "\n" for name, contract in contracts.items()}
+    mirrors = {}
+    for name, contract in contracts.items():
+        deployed = {"abi": contract["abi"], "bytecode": contract["bytecode"]}
+        mirrors[CONTRACTS / "abi" / f"{name}.json"] = json.dumps(deployed, indent=2) + "\n"
+        mirrors[CONTRACTS / "metadata" / f"{name}.json"] = json.dumps(contract["input"], indent=2) + "\n"
     constants = [
-        f"export const {constant} = {json.dumps(contracts[name]['abi'], indent=2)} as const;\n"
-        for name, constant in DEPLOYABLES.items()
+        f"export const {constant} = {json.dumps(contracts[name]['abi'], indent=2)} as const;\n" for name, constant in PAGE.items()
     ]
     header = "// Generated by scripts/compile_contracts.py from contracts/src. Do not edit.\n"
     mirrors[ROOT / "frontend" / "src" / "chain" / "abi.ts"] = header + "\n" + "\n".join(constants)

@@ -87,6 +87,7 @@ STAGES = [
         around=temporary_postgres,
     ),
     Stage(name="contracts", commands=[forge("fmt", "--check"), forge("test")]),
+    Stage(name="slither", commands=[python("scripts/analyze_contracts.py")]),
     Stage(name="vitest", commands=[npm("frontend", "test")]),
     Stage(name="browser", commands=[python("-m", "pytest", "tests/browser", "-m", "browser")], slow=True, around=browser),
 ]  # fmt: skip
