@@ -14,8 +14,7 @@ STATE = Path(tempfile.mkdtemp(prefix="hypergpu-tests-"))
             "chainId": 31337,
             "market": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
             "token": "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512",
-            "minStake": "1000000",
-            "exitNotice": 3600,
+            "terms": {"market": {"minStake": 1000000, "exitNotice": 3600}},
             "tokenInfo": {"name": "HyperGPU Test USD", "symbol": "tUSD", "decimals": 6},
         }
     )
@@ -31,7 +30,7 @@ os.environ["HYPERGPU_PUBLIC_URL"] = "http://testserver"
 os.environ["HYPERGPU_HOSTS"] = "testserver,localhost,127.0.0.1"
 os.environ["HYPERGPU_COORDINATOR_KEY"] = test_key("coordinator")
 os.environ["HYPERGPU_ATTESTOR_KEYS"] = test_key("attestor")
-os.environ["HYPERGPU_SENDER_KEY"] = test_key("sender")
+os.environ["HYPERGPU_SENDER_KEYS"] = test_key("sender")
 os.environ["HYPERGPU_ADMIN_KEY"] = test_key("admin")
 
 from marketplace.config.settings import *  # noqa: E402, F403

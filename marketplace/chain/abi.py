@@ -19,8 +19,13 @@ from eth_utils.crypto import keccak
 from marketplace.chain.values import plain, raw, snake, types
 from trainer.protocol.errors import HyperGPUError
 
-Contract = Literal["market", "token"]
-SOURCES: dict[Contract, str] = {"market": "ComputeMarket", "token": "TestUSD"}
+Contract = Literal["market", "token", "registry", "court", "timelock"]
+SOURCES: dict[Contract, str] = {
+    "market": "ComputeMarket", "token": "TestUSD", "registry": "AttestorRegistry", "court": "DisputeCourt",
+    "timelock": "TimelockController",
+}  # fmt: skip
+WATCHED: tuple[Contract, ...] = ("market", "registry", "court")
+"""Contracts whose events are read."""
 PANICS = {0x01: "assertion", 0x11: "arithmetic overflow", 0x12: "division by zero", 0x32: "index out of range"}
 
 
@@ -85,14 +90,26 @@ def decode_result(contract: Contract, function: str, data: str) -> Any:
     return results[0] if len(results) == 1 else {snake(o["name"]): r for o, r in zip(outputs, results, strict=True)}
 
 
-def decode_log(topics: list[str], data: str) -> tuple[str, dict[str, Any]] | None:
-    """(name, args) of an event of the market; None for one that this version does not know."""
-    entry = events_by_topic().get(topics[0]) if topics else None
+def event_name(contract: Contract, event: str) -> str:
+    """ "JobCreated" of the market, "registry.EpochBegun" of another: two contracts may name an event alike."""
+    return event if contract == "market" else f"{contract}.{event}"
+
+
+@cache
+def event_names() -> frozenset[str]:
+    """Every name that `decode_log` may answer for a watched contract."""
+    return frozenset(event_name(contract, event) for contract in WATCHED for event in entries(contract, "event"))
+
+
+def decode_log(contract: Contract, topics: list[str], data: str) -> tuple[str, dict[str, Any]] | None:
+    """(name, args) of an event of the contract; None for one that this version does not know."""
+    entry = events_by_topic(contract).get(topics[0]) if topics else None
     if entry is None:
         return None
     indexed = iter(topics[1:])
     body = iter(decode(types([i for i in entry["inputs"] if not i["indexed"]]), bytes.fromhex(data.removeprefix("0x"))))
-    return entry["name"], {snake(item["name"]): event_value(item, indexed, body) for item in entry["inputs"]}
+    values = {snake(item["name"]): event_value(item, indexed, body) for item in entry["inputs"]}
+    return event_name(contract, entry["name"]), values
 
 
 def event_value(component: dict[str, Any], indexed: Iterator[str], body: Iterator[Any]) -> Any:
@@ -102,14 +119,13 @@ def event_value(component: dict[str, Any], indexed: Iterator[str], body: Iterato
 
 
 @cache
-def events_by_topic() -> dict[str, dict[str, Any]]:
-    return {"0x" + hash_of(entry).hex(): entry for entry in entries("market", "event").values()}
+def events_by_topic(contract: Contract) -> dict[str, dict[str, Any]]:
+    return {"0x" + hash_of(entry).hex(): entry for entry in entries(contract, "event").values()}
 
 
 @cache
 def errors_by_selector() -> dict[str, dict[str, Any]]:
-    known = [*entries("token", "error").values(), *entries("market", "error").values()]
-    return {hash_of(entry)[:4].hex(): entry for entry in known}
+    return {hash_of(entry)[:4].hex(): entry for contract in SOURCES for entry in entries(contract, "error").values()}
 
 
 def decode_error(data: str) -> str:

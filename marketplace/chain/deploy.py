@@ -1,98 +1,207 @@
-"""Puts the contracts on a chain and writes down where they are."""
+"""Puts the contracts on a chain, at addresses known beforehand, and writes down where they are.
+
+Addresses are a function of bytecode and constructor arguments (CREATE2, EIP-1014, through the deployer contract that
+nearly every chain has at the same address: github.com/Arachnid/deterministic-deployment-proxy). So a deployment that was
+cut off is simply run again: what is there already is what would be deployed, and is not deployed again.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from eth_utils.crypto import keccak
 
 from marketplace.chain import abi
-from marketplace.chain.rpc import rpc
-from marketplace.chain.signer import MONAD_MAINNET, KeySigner
-from marketplace.chain.values import checksummed
-from marketplace.chain.wallet import Sent, transact
+from marketplace.chain.rpc import FINALIZED, LATEST, rpc
+from marketplace.chain.signer import KeySigner
+from marketplace.chain.terms import Terms
+from marketplace.chain.values import camel_keys, checksummed
+from marketplace.chain.wallet import transact
 from trainer.protocol.errors import HyperGPUError
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
-    """Constructor arguments of the market that people choose. Amounts in token base units, times in seconds."""
-
-    min_stake: int
-    attestors: list[str]
-    quorum: int
-    exit_notice: int
-    unbonding_time: int
+CREATE2_DEPLOYER = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
+NOBODY = "0x" + "00" * 20
+STANDARD_JSON = Path("contracts", "metadata")
+"""Where each contract's compiler input is (standard JSON), by which explorers verify its source."""
 
 
-def deploy(*, terms: Terms, token: str = "") -> tuple[dict[str, Any], bool]:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One contract of a deployment, before it exists."""
+
+    contract: abi.Contract
+    arguments: list[Any]
+    salt: str
+
+    @property
+    def init_code(self) -> bytes:
+        return bytes.fromhex(abi.encode_constructor(self.contract, self.arguments).removeprefix("0x"))
+
+    @property
+    def address(self) -> str:
+        """keccak256(0xff || deployer || salt || keccak256(init code))[12:] (EIP-1014)."""
+        parts = [b"\xff", hex_bytes(CREATE2_DEPLOYER), hex_bytes(self.salt), keccak(self.init_code)]
+        return checksummed("0x" + keccak(b"".join(parts))[12:].hex())
+
+
+def plan(terms: Terms, *, deployer: str, token: str, release: str) -> list[Part]:
+    """Every contract, in the order of deployment, each with the addresses of those before it.
+
+    `token` empty: the test token is one of them. `release` is part of the salts: another one gives other addresses.
+    """
+    parts: list[Part] = []
+
+    def add(contract: abi.Contract, *arguments: Any) -> str:
+        salt = "0x" + keccak(text=f"HyperGPU {abi.SOURCES[contract]} {release}").hex()
+        parts.append(Part(contract, list(arguments), salt))
+        return parts[-1].address
+
+    token = token or add("token")
+    timelock = add("timelock", terms.delay, [deployer], [NOBODY], NOBODY)
+    market = add("market", token, asdict(terms.market), timelock, terms.guardian or deployer, deployer)
+    registry = add("registry", market, timelock, asdict(terms.registry), list(terms.admitted))
+    add("court", market, registry, terms.arbiter or deployer, asdict(terms.court))
+    return parts
+
+
+def deploy(*, terms: Terms, token: str = "", release: str = "1") -> tuple[dict[str, Any], bool]:
     """The deployment, and whether it is new. With a deployment file whose code is on the chain, nothing happens.
 
-    A test token is deployed too unless `token` names one. The admin key of the settings pays, and becomes the admin.
-    Raises HyperGPUError `chain.deployment_lost`, `chain.no_token`, `chain.no_code`, and those of `wallet.transact`.
+    The test token is deployed too unless `token` names one. The admin key of the settings pays, and is the timelock's
+    proposer. Cut off anywhere, it goes on where it was. Returns when everything is final.
+    Raises HyperGPUError `chain.deployment_lost`, `chain.no_token`, `chain.no_code`, `chain.other_periphery`, and those of
+    `wallet.transact`.
     """
     path = settings.HYPERGPU.deployment_path
     if path.exists():
         return existing_deployment(path), False
-    if not token and settings.HYPERGPU.chain_id == MONAD_MAINNET:
-        raise HyperGPUError("chain.no_token", "On mainnet name the token that pays (--token); the test token mints to anyone.")
+    if not token and settings.HYPERGPU.chain.real_money:
+        raise HyperGPUError(
+            "chain.no_token", "Where money is real name the token that pays (--token); the test token mints to anyone."
+        )
     signer = KeySigner(settings.HYPERGPU.admin_key, chain_id=settings.HYPERGPU.chain_id)
-    transactions = {}
-    if not token:
-        created = create(signer, "token", [])
-        token, transactions["token"] = str(created.contract), created.tx_hash
-    require_code(token)
-    arguments = [
-        token, terms.min_stake, signer.address, terms.attestors, terms.quorum, terms.exit_notice, terms.unbonding_time
-    ]  # fmt: skip
-    created = create(signer, "market", arguments)
-    transactions["market"] = created.tx_hash
-    deployment = {
-        "chainId": settings.HYPERGPU.chain_id, "market": created.contract, "token": token, "block": created.block,
-        "deployer": signer.address, "transactions": transactions, "constructor": arguments,
-        "minStake": str(terms.min_stake), "exitNotice": terms.exit_notice, "unbondingTime": terms.unbonding_time,
-        "tokenInfo": {name: token_view(token, name) for name in ("name", "symbol", "decimals")},
-    }  # fmt: skip
+    for address in filter(None, (CREATE2_DEPLOYER, token)):
+        require_code(address)
+    parts = plan(terms, deployer=signer.address, token=token, release=release)
+    log = DeploymentLog.open(path.with_suffix(".progress"))
+    for part in parts:
+        put(part, signer, log)
+    addresses = {part.contract: part.address for part in parts}
+    connect(addresses, signer, log)
+    for address in addresses.values():
+        require_code(address, tag=FINALIZED)
+    deployment = describe(parts, terms, signer.address, token=token or addresses["token"], log=log)
     write(path, deployment)
+    log.path.unlink()
+    settings.HYPERGPU.__dict__.pop("deployment", None)  # it is read once, and may have been empty until now
     return deployment, True
+
+
+@dataclass
+class DeploymentLog:
+    """What this deployment has sent, kept on disk beside it: block `begun` is before all of it."""
+
+    path: Path
+    begun: int
+    blocks: dict[str, int]
+    transactions: dict[str, str]
+
+    @classmethod
+    def open(cls, path: Path) -> DeploymentLog:
+        if path.exists():
+            return cls(path, **json.loads(path.read_text("utf-8")))
+        log = cls(path, begun=rpc().block(LATEST).number, blocks={}, transactions={})
+        log.save()
+        return log
+
+    def save(self) -> None:
+        write(self.path, {"begun": self.begun, "blocks": self.blocks, "transactions": self.transactions})
+
+    def note(self, name: str, tx_hash: str, block: int) -> None:
+        self.transactions[name], self.blocks[name] = tx_hash, block
+        self.save()
+
+
+def put(part: Part, signer: KeySigner, log: DeploymentLog) -> None:
+    """Deploy one contract, unless it is there."""
+    if code_at(part.address) == "0x":
+        sent = transact(signer, to=CREATE2_DEPLOYER, data=part.salt + part.init_code.hex(), wait_final=False)
+        log.note(part.contract, sent.tx_hash, sent.block)
+        require_code(part.address)
+
+
+def connect(addresses: dict[abi.Contract, str], signer: KeySigner, log: DeploymentLog) -> None:
+    """Tell the market once where registry and court are. It is the last transaction: final, it makes all final."""
+    wanted = [addresses["registry"], addresses["court"]]
+    known = [ask(addresses["market"], "market", name) for name in ("registry", "court")]
+    if known == wanted:
+        return
+    if known != [NOBODY, NOBODY]:
+        raise HyperGPUError("chain.other_periphery", f"The market at {addresses['market']} is connected to {known} already.")
+    sent = transact(signer, to=addresses["market"], data=abi.encode_call("market", "connect", wanted))
+    log.note("connect", sent.tx_hash, sent.block)
+
+
+def describe(parts: list[Part], terms: Terms, deployer: str, *, token: str, log: DeploymentLog) -> dict[str, Any]:
+    """All that is needed to find the contracts, and to check that they are what they are said to be."""
+    arguments = {part.contract: [camel_keys(argument) for argument in part.arguments] for part in parts}
+    return {
+        "chainId": settings.HYPERGPU.chain_id, **{part.contract: part.address for part in parts}, "token": token,
+        # Whoever put the market there before us, its events are not older than what this deployment began at.
+        "block": log.blocks.get("market", log.begun), "deployer": deployer, "transactions": log.transactions,
+        "create2": {"deployer": CREATE2_DEPLOYER, "salts": {part.contract: part.salt for part in parts}},
+        "constructor": arguments,
+        "initCodeHash": {part.contract: "0x" + keccak(part.init_code).hex() for part in parts},
+        "standardJson": {part.contract: digest for part in parts if (digest := standard_json_hash(part.contract))},
+        "terms": camel_keys(asdict(terms)),
+        "tokenInfo": {name: ask(token, "token", name) for name in ("name", "symbol", "decimals")},
+    }  # fmt: skip
+
+
+def standard_json_hash(contract: abi.Contract) -> str:
+    """keccak256 of the compiler's input, as committed; empty when there is none."""
+    path = Path(settings.BASE_DIR, STANDARD_JSON, f"{abi.SOURCES[contract]}.json")
+    return "0x" + keccak(path.read_bytes()).hex() if path.exists() else ""
 
 
 def existing_deployment(path: Path) -> dict[str, Any]:
     deployment: dict[str, Any] = json.loads(path.read_text("utf-8"))
     there = deployment["chainId"] == settings.HYPERGPU.chain_id
-    if not there or rpc().ask("eth_getCode", deployment["market"], "latest") == "0x":
+    if not there or code_at(deployment["market"]) == "0x":
         raise HyperGPUError(
             "chain.deployment_lost",
             f"{path} names a market at {deployment['market']} on chain {deployment['chainId']}, and this chain has none there. "
-            "If the chain was reset, begin with an empty state folder and database; else correct HYPERGPU_RPC_URL or "
+            "If the chain was reset, begin with an empty state folder and database; else correct HYPERGPU_RPC_URLS or "
             "HYPERGPU_DEPLOYMENT_FILE.",
         )
     return deployment
 
 
-def create(signer: KeySigner, contract: abi.Contract, arguments: list[Any]) -> Sent:
-    """Deploy one contract and wait until it is final, so that no reorganisation can move it."""
-    sent = transact(signer, to=None, data=abi.encode_constructor(contract, arguments))
-    require_code(str(sent.contract))
-    return Sent(sent.tx_hash, sent.block, sent.gas_used, checksummed(str(sent.contract)), sent.events)
+def ask(address: str, contract: abi.Contract, function: str) -> Any:
+    answer = rpc().ask("eth_call", {"to": address, "data": abi.encode_call(contract, function, [])}, LATEST)
+    return abi.decode_result(contract, function, answer)
 
 
-def token_view(token: str, function: str) -> Any:
-    answer = rpc().ask("eth_call", {"to": token, "data": abi.encode_call("token", function, [])}, "latest")
-    return abi.decode_result("token", function, answer)
+def code_at(address: str, *, tag: str = LATEST) -> str:
+    return str(rpc().ask("eth_getCode", address, tag))
 
 
-def require_code(address: str) -> None:
-    if rpc().ask("eth_getCode", address, "latest") == "0x":
-        raise HyperGPUError("chain.no_code", f"There is no contract at {address}.")
+def require_code(address: str, *, tag: str = LATEST) -> None:
+    if code_at(address, tag=tag) == "0x":
+        raise HyperGPUError("chain.no_code", f"There is no contract at {address} (in the {tag} block).")
 
 
-def write(path: Path, deployment: dict[str, Any]) -> None:
+def hex_bytes(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
     """Whole or not at all: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(deployment, indent=2) + "\n", "utf-8")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     partial.replace(path)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-GWEI = 10**9
+from marketplace.chain.profiles import GWEI
+
 TIP = 2 * GWEI
 """What Monad's nodes suggest, always; small beside its base fee of at least 100 gwei."""
-CEILING = 5_000 * GWEI
-"""Above this the sender waits: a price fifty times Monad's floor is a fault or an attack, and a settlement can wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fee:
     max_fee: int
     priority: int
-
-    @property
-    def too_high(self) -> bool:
-        return self.max_fee > CEILING
 
 
 def first_fee(base_fee: int) -> Fee:

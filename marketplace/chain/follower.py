@@ -10,11 +10,10 @@ from collections.abc import Callable
 from django.db import InterfaceError, OperationalError, connections
 from django.db.models import Max
 
-from marketplace.chain.indexer import index_once
+from marketplace.chain.indexer import has_more, index_once
 from marketplace.chain.models import Intent
 from marketplace.chain.projections import FAILED
 from marketplace.chain.sender import assign_nonces, broadcast_due, track_receipts
-from marketplace.chain.windows import WINDOW
 from trainer.protocol.errors import HyperGPUError
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,8 @@ BACKOFF_SECONDS = (0.5, 15.0)
 
 def read_chain() -> bool:
     """True when there is more to read at once."""
-    return index_once() >= WINDOW
+    index_once()
+    return has_more()
 
 
 def send_promises() -> bool:

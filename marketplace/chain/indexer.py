@@ -1,4 +1,4 @@
-"""From the chain to the database: every finalized event of the market, in order, once."""
+"""From the chain to the database: every finalized event of our contracts, in order, once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import logging
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 
 from marketplace.chain.models import ChainLog, Cursor
+from marketplace.chain.pace import paced
 from marketplace.chain.projections import LogEntry, project
 from marketplace.chain.rpc import Rpc, rpc
 from marketplace.chain.sequences import follows, last_before, sequence_of
-from marketplace.chain.services import contract_address
-from marketplace.chain.windows import Window, read_window
+from marketplace.chain.services import contract_address, watched
+from marketplace.chain.windows import BEHIND, HistoryChanged, Window, headers_of, read_window
 from trainer.protocol.errors import HyperGPUError
 
 log = logging.getLogger(__name__)
@@ -29,24 +31,39 @@ class Gap(Exception):
 def index_once() -> int:
     """Apply the next stretch of finalized blocks. Returns how many blocks the cursor moved.
 
-    Raises HyperGPUError `chain.node_behind`, `chain.history_changed`, `chain.gap`, `chain.not_deployed`,
-    `chain.unreachable`; nothing is applied then.
+    Raises HyperGPUError `chain.node_behind`, `chain.bad_answer`, `chain.providers_differ`, `chain.history_changed`,
+    `chain.gap`, `chain.not_deployed`, `chain.unreachable`; nothing is applied then.
     """
-    market, node = contract_address("market"), rpc()
-    cursor = open_cursor(market, node)
-    window = read_window(node, cursor, market)
+    contracts, node = watched(), rpc()
+    cursor = open_cursor(contract_address("market"), node)
+    try:
+        with paced(cursor):
+            window = read_window(node, cursor, contracts)
+    except HistoryChanged as change:
+        rewind(cursor, node)
+        raise HyperGPUError("chain.rewound", f"Block {cursor.block} was undone after a node called it final.") from change
+    except HyperGPUError as error:
+        if error.code in (BEHIND, "chain.bad_answer"):
+            node.turn()
+        raise
     if window is None:
         return 0
     try:
         applied = apply(window, cursor)
     except Gap as gap:
         reread(cursor, gap)
+        node.turn()
         raise HyperGPUError("chain.gap", f"{gap}; a node kept an event back. Reading again from block {gap.after}.") from gap
     return window.end.number - cursor.block if applied else 0
 
 
+def has_more() -> bool:
+    """Whether there are final blocks that are not read."""
+    return Cursor.objects.filter(block__lt=F("finalized")).exists()
+
+
 def open_cursor(market: str, node: Rpc) -> Cursor:
-    """The market's cursor; a new one stands before the block of its deployment."""
+    """The cursor of a market and what belongs to it; a new one stands before the block of its deployment."""
     name = f"market:{market}"
     existing = Cursor.objects.filter(name=name).first()
     if existing:
@@ -60,12 +77,30 @@ def start_block() -> int:
     return max(int(settings.HYPERGPU.deployment["block"]) - 1, 0)
 
 
+def rewind(cursor: Cursor, node: Rpc) -> None:
+    """Step back to the newest block that still is what it was, if no event was read above it; else only a person can help.
+
+    What was read is applied, and cannot be unapplied. So final blocks may be undone as long as they told us nothing.
+    Raises HyperGPUError `chain.history_changed`.
+    """
+    newest = ChainLog.objects.filter(block__lte=cursor.block).order_by("block", "log_index").last()
+    block, hash_ = (newest.block, newest.block_hash) if newest else (start_block(), "")
+    if newest and headers_of(node, {block})[block].hash != hash_:
+        raise HyperGPUError(
+            "chain.history_changed",
+            f"Block {block}, whose events were applied, is not the one that was read: the node serves another chain, or this one "
+            "was reset. Correct HYPERGPU_RPC_URLS, or begin with an empty database.",
+        )
+    Cursor.objects.filter(pk=cursor.pk, block=cursor.block, block_hash=cursor.block_hash).update(block=block, block_hash=hash_)
+    log.warning("final blocks above %s were undone; none of them had told us anything, so they are read again", block)
+
+
 def apply(window: Window, cursor: Cursor) -> bool:
     """Rows, projections and cursor in one transaction; False when another indexer was first."""
     with transaction.atomic():
         # The cursor first: its compare-and-set is the lock that keeps a second indexer out.
         unmoved = Cursor.objects.filter(pk=cursor.pk, block=cursor.block, block_hash=cursor.block_hash)
-        if not unmoved.update(block=window.end.number, block_hash=window.end.hash):
+        if not unmoved.update(block=window.end.number, block_hash=window.end.hash, finalized=window.finalized):
             return False
         known = set(
             ChainLog.objects.filter(block__gt=cursor.block, block__lte=window.end.number).values_list("block_hash", "log_index")

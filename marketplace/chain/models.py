@@ -73,15 +73,33 @@ class Attempt(models.Model):
 
 
 class Cursor(models.Model):
-    """The last block that is wholly applied; its hash proves that the next one continues the same chain."""
+    """The last block that is wholly applied; its hash proves that the next one continues the same chain.
+
+    `finalized` is the newest final block that a node has shown, `span` how many blocks the next read asks for.
+    """
 
     name = models.CharField(max_length=120, unique=True)
     block = models.PositiveBigIntegerField()
     block_hash = models.CharField(max_length=66, blank=True)
+    finalized = models.PositiveBigIntegerField(default=0)
+    span = models.PositiveIntegerField(default=100)
+
+
+class Alarm(models.Model):
+    """What a person must see to, as long as it lasts: a sender that runs out of gas money, a price above the ceiling."""
+
+    code = models.CharField(max_length=60)
+    subject = models.CharField(max_length=120)
+    message = models.CharField(max_length=300)
+    since = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["code", "subject"], name="one_alarm_per_subject")]
 
 
 class ChainLog(models.Model):
-    """A finalized event of the market, exactly once."""
+    """A finalized event of our contracts, exactly once. Names of others than the market's are "registry.EpochBegun"."""
 
     block = models.PositiveBigIntegerField()
     block_hash = models.CharField(max_length=66)

@@ -10,9 +10,10 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
 
 from marketplace.chain import abi
+from marketplace.chain.gas import gas_limit
 from marketplace.chain.models import Cursor, Intent, SenderAccount
 from marketplace.chain.rpc import LATEST, Call, Fault, number, rpc
-from marketplace.chain.signer import sender_signer
+from marketplace.chain.signer import signer_for
 from marketplace.chain.states import IN_FLIGHT, move, note
 from trainer.protocol.errors import HyperGPUError
 
@@ -22,9 +23,9 @@ BATCH = 80
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What each intent would do now: an int is its gas limit, a Fault the refusal. `mined` is the account's next nonce."""
+    """What each intent would do now: an int is the gas it needs, a Fault the refusal. `mined`: each account's next nonce."""
 
-    mined: int
+    mined: dict[str, int]
     verdicts: list[int | Fault]
 
 
@@ -33,13 +34,14 @@ def assign_nonces() -> int:
     waiting = list(intents_in_turn()[:BATCH])
     if not waiting:
         return 0
-    address = sender_signer().address
-    account, _ = SenderAccount.objects.get_or_create(address=address)
-    judgement = judge(waiting, address)
+    addresses = [signer_for(intent.group or intent.key).address for intent in waiting]
+    judgement = judge(waiting, addresses)
+    accounts = {address: SenderAccount.objects.get_or_create(address=address)[0] for address in set(addresses)}
     moved = 0
-    for intent, verdict in zip(waiting, judgement.verdicts, strict=True):
+    for intent, address, verdict in zip(waiting, addresses, judgement.verdicts, strict=True):
         if isinstance(verdict, int):
-            moved += take_nonce(intent, account_id=account.pk, gas_limit=verdict, at_least=judgement.mined)
+            limit = gas_limit(intent, verdict)
+            moved += take_nonce(intent, account_id=accounts[address].pk, gas_limit=limit, at_least=judgement.mined[address])
         elif verdict.is_revert:
             reason = abi.decode_error(verdict.data) if verdict.data else verdict.message
             untouched = {"state": Intent.State.PENDING, "nonce": None}
@@ -55,26 +57,26 @@ def intents_in_turn() -> QuerySet[Intent]:
     return Intent.objects.filter(state=Intent.State.PENDING, nonce=None).exclude(Exists(earlier)).order_by("id")
 
 
-def judge(intents: Sequence[Intent], sender: str) -> Judgement:
+def judge(intents: Sequence[Intent], addresses: Sequence[str]) -> Judgement:
     """Run each call on a node that has seen all that we have seen: a node that lags refuses what is fine.
 
     Raises HyperGPUError `chain.node_behind`.
     """
-    state: list[Call] = [("eth_blockNumber", []), ("eth_getTransactionCount", [sender, LATEST])]
-    head, mined, *answers = rpc().answers(state + [estimate(intent, sender) for intent in intents])
-    if isinstance(head, Fault) or isinstance(mined, Fault) or number(head) < newest_seen():
+    senders = sorted(set(addresses))
+    state: list[Call] = [("eth_blockNumber", []), *(("eth_getTransactionCount", [sender, LATEST]) for sender in senders)]
+    calls = [estimate(intent, address) for intent, address in zip(intents, addresses, strict=True)]
+    answers = rpc().answers(state + calls)
+    (head, *counts), verdicts = answers[: len(state)], answers[len(state) :]
+    if any(isinstance(answer, Fault) for answer in (head, *counts)) or number(head) < newest_seen():
+        rpc().turn()
         raise HyperGPUError("chain.node_behind", f"The node has not seen block {newest_seen()} yet; nothing is sent meanwhile.")
-    return Judgement(number(mined), [answer if isinstance(answer, Fault) else gas_limit(number(answer)) for answer in answers])
+    mined = {sender: number(count) for sender, count in zip(senders, counts, strict=True)}
+    return Judgement(mined, [answer if isinstance(answer, Fault) else number(answer) for answer in verdicts])
 
 
 def estimate(intent: Intent, sender: str) -> Call:
     call: dict[str, Any] = {"from": sender, "to": intent.to, "data": intent.data}
     return "eth_estimateGas", [call, LATEST]
-
-
-def gas_limit(estimated: int) -> int:
-    """5 % of room: Monad charges the limit, not what is used, so a generous one is money thrown away."""
-    return estimated * 105 // 100
 
 
 def newest_seen() -> int:

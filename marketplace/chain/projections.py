@@ -1,8 +1,9 @@
 """Who wants to know what the chain says. Handlers run inside the transaction that records it: all of it, or none.
 
-Names are the market's events ("NodeRegistered") and what becomes of an intent ("intent.sent", "intent.included",
-"intent.final", "intent.failed"). A handler of an event gets a LogEntry, once per log; a handler of an intent gets the
-Intent row, and may see a state again after a reorganisation, or a later state without those before it.
+Names are the market's events ("NodeRegistered"), those of other contracts ("registry.EpochBegun"), and what becomes of
+an intent ("intent.sent", "intent.included", "intent.final", "intent.failed"). A handler of an event gets a LogEntry, once
+per log; a handler of an intent gets the Intent row, and may see a state again after a reorganisation, or a later state
+without those before it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ INTENT_STATES = {f"intent.{state}" for state in Intent.State.values if state != 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A finalized event of the market: `args` has snake_case names and plain values; `timestamp` is in unix seconds."""
+    """A finalized event of our contracts: `args` has snake_case names and plain values; `timestamp` is in unix seconds."""
 
     name: str
     args: dict[str, Any]
@@ -39,8 +40,8 @@ _handlers: dict[str, list[Handler]] = {}
 
 def register(name: str, handler: Handler) -> None:
     """Raises HyperGPUError `chain.unknown_event` for a name that never comes. Registering twice is registering once."""
-    if name not in INTENT_STATES and name not in abi.entries("market", "event"):
-        raise HyperGPUError("chain.unknown_event", f"The market has no event {name}, and an intent no such state.")
+    if name not in INTENT_STATES and name not in abi.event_names():
+        raise HyperGPUError("chain.unknown_event", f"No contract has an event {name}, and an intent no such state.")
     handlers = _handlers.setdefault(name, [])
     if handler not in handlers:
         handlers.append(handler)

@@ -1,4 +1,4 @@
-"""Questions to a chain node (JSON-RPC). The only module that imports web3."""
+"""Questions to chain nodes (JSON-RPC). The only module that imports web3."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from trainer.protocol.errors import HyperGPUError
 TIMEOUT_SECONDS = 5
 FINALIZED = "finalized"
 LATEST = "latest"
+UNREACHABLE = "chain.unreachable"
 
 Call = tuple[str, Sequence[Any]]
 
@@ -44,28 +45,88 @@ class Block:
     base_fee: int
 
 
-class Rpc:
-    """One node, or a load balancer before several: only what is asked in one batch is answered by one node."""
+class Node:
+    """One provider's address; behind it may be a load balancer: only what is asked in one batch is answered by one node."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, chain_id: int) -> None:
         # The caller owns retries: a hidden one would repeat a broadcast, and stretch an outage over every question.
         self.provider = HTTPProvider(url, {"timeout": TIMEOUT_SECONDS}, exception_retry_configuration=None)
-        self.url = url
+        self.url, self.chain_id, self.checked = url, chain_id, False
 
     def answers(self, calls: Sequence[Call]) -> list[Any]:
         """One answer or Fault for each call, in order, as raw JSON.
 
-        Raises HyperGPUError `chain.unreachable` when the node gives no whole answer.
+        Raises HyperGPUError `chain.unreachable` when the node gives no whole answer, `chain.wrong_chain` when it serves
+        another chain than the settings name.
         """
+        if not self.checked:
+            self.check()
+        return self.request(calls)
+
+    def check(self) -> None:
+        actual = number(self.request([("eth_chainId", [])])[0])
+        if actual != self.chain_id:
+            advice = "correct HYPERGPU_RPC_URLS or HYPERGPU_CHAIN_ID"
+            raise HyperGPUError("chain.wrong_chain", f"{self} serves chain {actual}, the settings say {self.chain_id}; {advice}.")
+        self.checked = True
+
+    def request(self, calls: Sequence[Call]) -> list[Any]:
         if not calls:
             return []
         try:
             replies = self.provider.make_batch_request([(RPCEndpoint(method), list(params)) for method, params in calls])
         except (RequestException, ValueError) as error:
-            raise unreachable(self.url, type(error).__name__) from error
+            raise self.unreachable(type(error).__name__) from error
         if not isinstance(replies, list) or len(replies) != len(calls):
-            raise unreachable(self.url, "it did not answer every call of a batch")
+            raise self.unreachable("it did not answer every call of a batch")
         return [fault(reply["error"]) if "error" in reply else reply.get("result") for reply in replies]
+
+    def unreachable(self, why: str) -> HyperGPUError:
+        return HyperGPUError("chain.unreachable", f"{self} gives no answer ({why}); check HYPERGPU_RPC_URLS.")
+
+    def __str__(self) -> str:
+        # The path and the user part of an RPC address often are its password.
+        host = self.url.split("://")[-1].split("@")[-1].split("/")[0]
+        return f"The chain node at {host}"
+
+
+class Rpc:
+    """The providers of the settings as one: asked in turn until one answers, from the one that answered last."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = list(nodes)
+
+    def answers(self, calls: Sequence[Call]) -> list[Any]:
+        """As `Node.answers`, of the first node that gives any. Raises the last refusal when none does."""
+        for _ in self.nodes[1:]:
+            try:
+                return self.nodes[0].answers(calls)
+            except HyperGPUError as error:
+                if error.code != UNREACHABLE:
+                    raise
+                self.turn()
+        return self.nodes[0].answers(calls)
+
+    def turn(self) -> None:
+        """Ask another provider from now on."""
+        self.nodes.append(self.nodes.pop(0))
+
+    def others(self) -> list[Rpc]:
+        """The providers that are not asked now, each on its own."""
+        return [Rpc([node]) for node in self.nodes[1:]]
+
+    def broadcast(self, raws: Sequence[str]) -> list[Any]:
+        """Give the same bytes to every provider: there is no global pool, and a node may forget. Of each transaction
+        the best answer. Raises `chain.unreachable` when no provider took them."""
+        calls: list[Call] = [("eth_sendRawTransaction", [raw]) for raw in raws]
+        told: list[list[Any]] = []
+        for node in list(self.nodes) if calls else []:
+            try:
+                told.append(node.answers(calls))
+            except HyperGPUError as error:
+                if error.code != UNREACHABLE or (node is self.nodes[-1] and not told):
+                    raise
+        return [best(answers) for answers in zip(*told, strict=True)]
 
     def read(self, *calls: Call) -> list[Any]:
         """Answers of one node. Raises HyperGPUError `chain.refused` when it refuses one, `chain.unreachable`."""
@@ -84,6 +145,11 @@ class Rpc:
         if answer is None:
             raise HyperGPUError("chain.node_behind", f"The node does not have block {tag} yet.")
         return answer
+
+
+def best(answers: Sequence[Any]) -> Any:
+    """What one provider accepted is on its way, whatever the others said."""
+    return next((answer for answer in answers if not isinstance(answer, Fault)), answers[0])
 
 
 def block_call(tag: int | str) -> Call:
@@ -109,23 +175,11 @@ def fault(error: Mapping[str, Any]) -> Fault:
     return Fault(code=error.get("code", 0), message=message, data=data if isinstance(data, str) else "")
 
 
-def unreachable(url: str, why: str) -> HyperGPUError:
-    # The path and the user part of an RPC address often are its password.
-    host = url.split("://")[-1].split("@")[-1].split("/")[0]
-    return HyperGPUError("chain.unreachable", f"The chain node at {host} gives no answer ({why}); check HYPERGPU_RPC_URL.")
-
-
 @lru_cache(maxsize=4)
-def connect(url: str, chain_id: int) -> Rpc:
-    """Raises HyperGPUError `chain.wrong_chain` when the node serves another chain than the settings name."""
-    node = Rpc(url)
-    actual = number(node.ask("eth_chainId"))
-    if actual != chain_id:
-        advice = "correct HYPERGPU_RPC_URL or HYPERGPU_CHAIN_ID"
-        raise HyperGPUError("chain.wrong_chain", f"The node serves chain {actual}, the settings say {chain_id}; {advice}.")
-    return node
+def connect(urls: tuple[str, ...], chain_id: int) -> Rpc:
+    return Rpc([Node(url, chain_id) for url in urls])
 
 
 def rpc() -> Rpc:
-    """The node of the settings, checked once."""
-    return connect(settings.HYPERGPU.rpc_url, settings.HYPERGPU.chain_id)
+    """The providers of the settings; each is asked once, before anything else, whether it serves their chain."""
+    return connect(tuple(settings.HYPERGPU.rpc_urls), settings.HYPERGPU.chain_id)

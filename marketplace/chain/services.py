@@ -38,10 +38,15 @@ def domain() -> Domain:
 
 def contract_address(contract: abi.Contract) -> str:
     """Checksummed address of the deployment in use. Raises HyperGPUError `chain.not_deployed`."""
-    address: str = settings.HYPERGPU.market_address if contract == "market" else settings.HYPERGPU.token_address
+    address = settings.HYPERGPU.deployment.get(contract, "")
     if not address:
         raise HyperGPUError("chain.not_deployed", "No contracts are deployed here yet; run `manage.py deploy_contracts`.")
     return checksummed(address)
+
+
+def watched() -> dict[str, abi.Contract]:
+    """The contracts whose events are read, by checksummed address."""
+    return {contract_address(contract): contract for contract in abi.WATCHED if contract in settings.HYPERGPU.deployment}
 
 
 def finalized_block() -> int:
@@ -50,7 +55,7 @@ def finalized_block() -> int:
 
 
 def market_view(function: str, *args: Any, contract: abi.Contract = "market", block: str = "finalized") -> Any:
-    """What a view of the market (or the token) answers, as plain values: a struct is a dict with snake_case keys.
+    """What a view of the market (or another contract) answers, as plain values: a struct is a dict with snake_case keys.
 
     `block` is "finalized", or "latest" for what may still be undone.
     Raises HyperGPUError `chain.reverted` with the contract's reason, `chain.unreachable`, `chain.not_deployed`.

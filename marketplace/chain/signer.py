@@ -1,4 +1,14 @@
-"""Keys that sign transactions. A hardware or cloud key is one more class with these two members."""
+"""Keys that sign transactions. Everything about them is here.
+
+Who      setting                   what it may do
+senders  HYPERGPU_SENDER_KEYS      pay gas for the outbox; several, comma-separated; no authority over money
+admin    HYPERGPU_ADMIN_KEY        deploy, and propose changes to the timelock; on mainnet a multisig's owners do better
+
+A key is given as
+    0x...                          32 bytes of hex in the environment. Refused where money is real (profiles.real_money).
+    keystore:/path                 Web3 Secret Storage v3, as geth and cast write it; its password is in /path.password.
+A hardware or cloud key is one more class with the two members of `Signer`.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +16,16 @@ import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
+from zlib import crc32
 
 from django.conf import settings
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from pydantic import SecretStr
 
+from marketplace.chain.profiles import profile_of
 from trainer.protocol.errors import HyperGPUError
 
-MONAD_MAINNET = 143
 KEYSTORE = "keystore:"
 
 
@@ -47,11 +58,11 @@ class KeySigner:
 @lru_cache(maxsize=16)  # opening a keystore takes a second by design
 def load_account(secret: str, chain_id: int) -> LocalAccount:
     if not secret:
-        raise HyperGPUError("chain.no_key", "No key is set; set HYPERGPU_SENDER_KEY (HYPERGPU_ADMIN_KEY to deploy).")
+        raise HyperGPUError("chain.no_key", "No key is set; set HYPERGPU_SENDER_KEYS (HYPERGPU_ADMIN_KEY to deploy).")
     if secret.startswith(KEYSTORE):
         return open_keystore(Path(secret.removeprefix(KEYSTORE)))
-    if chain_id == MONAD_MAINNET:
-        raise HyperGPUError("chain.plain_key", "On mainnet a key is given as keystore:/path, never as plain text.")
+    if real_money(chain_id):
+        raise HyperGPUError("chain.plain_key", "Where money is real a key is given as keystore:/path, never as plain text.")
     try:
         return account_of(secret)
     except (ValueError, TypeError):
@@ -72,6 +83,18 @@ def account_of(key: str | bytes) -> LocalAccount:
     return account
 
 
-def sender_signer() -> KeySigner:
-    """The account that pays the gas of the outbox."""
-    return KeySigner(settings.HYPERGPU.sender_key, chain_id=settings.HYPERGPU.chain_id)
+def real_money(chain_id: int) -> bool:
+    env = settings.HYPERGPU
+    return bool((env.chain if chain_id == env.chain_id else profile_of(chain_id)).real_money)
+
+
+def sender_signers() -> list[KeySigner]:
+    """The accounts that pay the gas of the outbox, in the order of the settings. Raises as `KeySigner`."""
+    keys = settings.HYPERGPU.sender_keys or [SecretStr("")]
+    return [KeySigner(key, chain_id=settings.HYPERGPU.chain_id) for key in keys]
+
+
+def signer_for(turn: str) -> KeySigner:
+    """The account of a row of intents that go one after the other (their group): always the same, and rows spread."""
+    signers = sender_signers()
+    return signers[crc32(turn.encode()) % len(signers)]

@@ -59,3 +59,15 @@ def checksummed(address: str) -> str:
 
 def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower().strip("_")
+
+
+def camel_keys(value: Any) -> Any:
+    """The same with camelCase keys, as in Solidity."""
+    if isinstance(value, Mapping):
+        return {camel(key): camel_keys(item) for key, item in value.items()}
+    return [camel_keys(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)

@@ -12,11 +12,12 @@ from pydantic import SecretStr
 
 from marketplace.chain import abi
 from marketplace.chain.fees import first_fee
-from marketplace.chain.nonces import gas_limit
+from marketplace.chain.gas import with_room
 from marketplace.chain.receipts import Receipt, parse_receipt
 from marketplace.chain.rpc import FINALIZED, LATEST, Fault, block_call, number, parse_block, rpc
-from marketplace.chain.services import contract_address
+from marketplace.chain.services import contract_address, watched
 from marketplace.chain.signer import KeySigner, Signer
+from marketplace.chain.values import checksummed
 from trainer.protocol.errors import HyperGPUError
 
 POLL_SECONDS = 0.05
@@ -26,7 +27,7 @@ DEADLINE_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A transaction that succeeded. `events` are those of the market, in order, as (name, args) with plain values."""
+    """A transaction that succeeded. `events` are those of our contracts, in order, as (name, args) with plain values."""
 
     tx_hash: str
     block: int
@@ -57,7 +58,9 @@ def transact(signer: Signer, *, to: str | None, data: str, wait_final: bool = Tr
     receipt = wait_for_receipt(raw, "0x" + keccak(hexstr=raw).hex(), final=wait_final)
     if not receipt.succeeded:
         raise HyperGPUError("chain.reverted", f"Transaction {receipt.tx_hash} reverted in its block; try again to see why.")
-    decoded = [abi.decode_log(log["topics"], log["data"]) for log in receipt.logs]
+    by_address = watched()
+    ours = [(contract, log) for log in receipt.logs if (contract := by_address.get(checksummed(log["address"])))]
+    decoded = [abi.decode_log(contract, log["topics"], log["data"]) for contract, log in ours]
     events = [event for event in decoded if event]
     return Sent(receipt.tx_hash, receipt.block, receipt.gas_used, receipt.contract, events)
 
@@ -77,7 +80,7 @@ def prepare(sender: str, to: str | None, data: str) -> dict[str, Any]:
     fee = first_fee(block.base_fee)
     return {
         "type": 2, "chainId": settings.HYPERGPU.chain_id, "nonce": number(count), "data": data, "value": 0,
-        "gas": gas_limit(number(gas)), "maxFeePerGas": fee.max_fee, "maxPriorityFeePerGas": fee.priority,
+        "gas": with_room(number(gas)), "maxFeePerGas": fee.max_fee, "maxPriorityFeePerGas": fee.priority,
     } | ({"to": to} if to else {})  # fmt: skip
 
 

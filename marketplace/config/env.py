@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from marketplace.chain.profiles import COIN, GWEI, Profile, profile_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,11 +29,21 @@ class Settings(BaseSettings):
     )
     public_url: str = Field(default="http://127.0.0.1:8000", description="How browsers reach the page; wallet sign-in checks it.")
 
-    rpc_url: str = "http://127.0.0.1:8545"
-    wallet_rpc_url: str = Field(default="", description="RPC that wallets are given; empty: rpc_url.")
+    rpc_urls: Annotated[list[str], NoDecode] = Field(
+        default=["http://127.0.0.1:8545"],
+        description="Comma-separated chain nodes; the first that answers is asked, all are told.",
+    )
+    wallet_rpc_url: str = Field(default="", description="RPC that wallets are given; empty: the first of rpc_urls.")
     chain_id: int = 31337
-    chain_name: str = "Local test chain"
-    block_seconds: float = Field(default=0.3, gt=0, description="Expected time between blocks, shown to people.")
+    chain_name: str = Field(default="", description="This and the next eight describe a chain; empty: as chain/profiles.py says.")
+    block_seconds: float | None = Field(default=None, gt=0, description="Expected time between blocks.")
+    chain_currency: str = Field(default="", description="What gas is paid in.")
+    chain_explorer_url: str = ""
+    chain_gas: Literal["", "ethereum", "monad"] = Field(default="", description="Price list of gas.")
+    chain_real_money: bool | None = Field(default=None, description="Whether plain keys and the test token are refused.")
+    chain_log_range: int | None = Field(default=None, ge=1, description="Most blocks of one eth_getLogs.")
+    fee_ceiling_gwei: float | None = Field(default=None, gt=0, description="Price of gas above which the sender waits.")
+    sender_min_balance: float | None = Field(default=None, ge=0, description="Coins below which a sender account alarms.")
     deployment_file: Path | None = Field(default=None, description="JSON that deploy_contracts writes; default in state_dir.")
 
     coordinator_key: SecretStr = Field(default=SecretStr(""), description="Signs work orders.")
@@ -38,8 +51,10 @@ class Settings(BaseSettings):
         default=[], description="Keys of the attestors this coordinator runs."
     )
     quorum: int = Field(default=1, ge=1, description="Attestations that a settlement needs; deploy_contracts writes it on chain.")
-    sender_key: SecretStr = Field(default=SecretStr(""), description="Pays gas; has no authority over money.")
-    admin_key: SecretStr = Field(default=SecretStr(""), description="Deploys on a test chain.")
+    sender_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default=[], description="Comma-separated keys that pay gas; they have no authority over money."
+    )
+    admin_key: SecretStr = Field(default=SecretStr(""), description="Deploys the contracts, and administers their timelock.")
 
     lease_seconds: int = Field(default=15, ge=2, description="A lease that no heartbeat renews for this long is taken back.")
     heartbeat_seconds: float = Field(default=1.0, gt=0)
@@ -50,10 +65,24 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in ("hosts", "attestor_keys"):
+        for name in ("hosts", "rpc_urls", "attestor_keys", "sender_keys"):
             if isinstance(values.get(name), str):
                 values[name] = [item.strip() for item in values[name].split(",") if item.strip()]
         return values
+
+    @cached_property
+    def chain(self) -> Profile:
+        """The chain in use: its row of the table, with what the settings say otherwise."""
+        gwei, coins = self.fee_ceiling_gwei, self.sender_min_balance
+        said = {
+            "name": self.chain_name, "block_seconds": self.block_seconds, "currency": self.chain_currency,
+            "explorer_url": self.chain_explorer_url, "gas": self.chain_gas, "log_range": self.chain_log_range,
+            "real_money": self.chain_real_money,
+            "fee_ceiling": None if gwei is None else int(gwei * GWEI),
+            "min_balance": None if coins is None else int(coins * COIN),
+        }  # fmt: skip
+        changes: dict[str, Any] = {name: value for name, value in said.items() if value not in (None, "")}
+        return replace(profile_of(self.chain_id), **changes)
 
     @cached_property
     def deployment_path(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Max, Min
@@ -13,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from marketplace.chain.models import Cursor
+from marketplace.chain.models import Alarm, Cursor
 from marketplace.chain.services import finalized_block
 from marketplace.common.times import iso
 from marketplace.events.models import Event
@@ -175,18 +176,35 @@ class ChainSerializer(serializers.Serializer):
     name = serializers.CharField()
     rpc_url = serializers.CharField()
     block_seconds = serializers.FloatField()
+    finality_seconds = serializers.FloatField()
+    currency = serializers.CharField()
+    explorer_url = serializers.CharField()
     test = serializers.BooleanField()
 
 
 class ContractsSerializer(serializers.Serializer):
     market = serializers.CharField()
     token = serializers.CharField()
+    registry = serializers.CharField()
+    court = serializers.CharField()
+    timelock = serializers.CharField()
 
 
 class TokenSerializer(serializers.Serializer):
     name = serializers.CharField()
     symbol = serializers.CharField()
     decimals = serializers.IntegerField()
+
+
+class AlarmSerializer(serializers.Serializer):
+    code = serializers.CharField()
+    subject = serializers.CharField()
+    message = serializers.CharField()
+    since = serializers.CharField()
+
+
+def alarm_json(alarm: Alarm) -> dict[str, Any]:
+    return {"code": alarm.code, "subject": alarm.subject, "message": alarm.message, "since": iso(alarm.since)}
 
 
 class NetworkSerializer(serializers.Serializer):
@@ -200,10 +218,9 @@ class NetworkSerializer(serializers.Serializer):
     min_stake = serializers.CharField()
     exit_notice_seconds = serializers.IntegerField()
     indexed_block = serializers.IntegerField()
+    final_block = serializers.IntegerField()
+    alarms = AlarmSerializer(many=True)
     emulated = serializers.CharField(allow_null=True)
-
-
-MAINNETS = {1, 143}
 
 
 def indexed_block() -> int:
@@ -215,22 +232,26 @@ class NetworkView(APIView):
     @extend_schema(operation_id="getNetwork", responses=NetworkSerializer)
     def get(self, request: Request) -> Response:
         env = settings.HYPERGPU
-        deployment = env.deployment
+        deployment, chain = env.deployment, env.chain
+        terms = deployment.get("terms", {}).get("market", {})
         return Response(
             {
                 "version": version("hypergpu"),
                 "chain": {
-                    "id": env.chain_id, "name": env.chain_name, "rpc_url": env.wallet_rpc_url or env.rpc_url,
-                    "block_seconds": env.block_seconds, "test": env.chain_id not in MAINNETS,
+                    "id": env.chain_id, "name": chain.name, "rpc_url": env.wallet_rpc_url or env.rpc_urls[0],
+                    "block_seconds": chain.block_seconds, "finality_seconds": chain.finality_seconds,
+                    "currency": chain.currency, "explorer_url": chain.explorer_url, "test": not chain.real_money,
                 },
-                "contracts": {"market": env.market_address, "token": env.token_address},
+                "contracts": {name: deployment.get(name, "") for name in ("market", "token", "registry", "court", "timelock")},
                 "token": deployment.get("tokenInfo", {"name": "", "symbol": "", "decimals": 6}),
                 "coordinator": coordinator_address(),
                 "attestors": attestor_addresses(),
                 "quorum": env.quorum,
-                "min_stake": str(deployment.get("minStake", 0)),
-                "exit_notice_seconds": int(deployment.get("exitNotice", 0)),
+                "min_stake": str(terms.get("minStake", 0)),
+                "exit_notice_seconds": int(terms.get("exitNotice", 0)),
                 "indexed_block": indexed_block(),
+                "final_block": Cursor.objects.aggregate(newest=Max("finalized"))["newest"] or 0,
+                "alarms": [alarm_json(alarm) for alarm in Alarm.objects.all()],
                 "emulated": env.emulated or None,
             }
         )  # fmt: skip

@@ -91,7 +91,7 @@ class Market:
         deployment = json.loads((stack.state / "deployment.json").read_text())
         self.chain = Onchain(stack.rpc_url, deployment)
         self.domain = Domain(chain_id=deployment["chainId"], contract=deployment["market"])
-        self.min_stake = int(deployment["minStake"])
+        self.min_stake = int(deployment["terms"]["market"]["minStake"])
 
     # Supply.
 

@@ -11,6 +11,7 @@ def main() -> None:
     django.setup()
     call_command("migrate", interactive=False, verbosity=1)
     call_command("deploy_contracts")
+    call_command("join_attestors")
 
 
 if __name__ == "__main__":

@@ -68,13 +68,13 @@ class Stack:
         key = self.keys.key
         return kept | {
             "HYPERGPU_REDIS_URL": f"redis://{HOST}:{self.ports.redis}/0",
-            "HYPERGPU_RPC_URL": self.rpc_url,
+            "HYPERGPU_RPC_URLS": self.rpc_url,
             "HYPERGPU_CHAIN_ID": str(CHAIN_ID),
             "HYPERGPU_BLOCK_SECONDS": str(BLOCK_SECONDS),
             "HYPERGPU_PUBLIC_URL": self.url,
             "HYPERGPU_COORDINATOR_KEY": key("coordinator"),
             "HYPERGPU_ATTESTOR_KEYS": key("attestor"),
-            "HYPERGPU_SENDER_KEY": key("sender"),
+            "HYPERGPU_SENDER_KEYS": key("sender"),
             "HYPERGPU_ADMIN_KEY": key("admin"),
             "PYTHONUNBUFFERED": "1",
             # Everything shares one machine here: one thread each is faster than many that fight.

@@ -29,7 +29,7 @@ class Chain:
 
     @property
     def sender(self) -> str:
-        return str(Account.from_key(self.env.sender_key.get_secret_value()).address)
+        return str(Account.from_key(self.env.sender_keys[0].get_secret_value()).address)
 
     def drive(self, until: Callable[[], bool], *, limit: int = 40) -> None:
         """Passes of the follower, each with a block, until the fact is there."""
@@ -57,7 +57,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Anvil, Pa
 def chain(market: tuple[Anvil, Path]) -> Iterator[Chain]:
     anvil, folder = market
     sender = SecretStr(anvil.new_wallet())
-    env = chain_settings(anvil, folder, sender_key=sender)
+    env = chain_settings(anvil, folder, sender_keys=[sender])
     with override_settings(HYPERGPU=env):
         yield Chain(anvil, folder, env)
 

@@ -18,7 +18,7 @@ from django.test import override_settings
 
 from marketplace.chain import broadcasting, follower, nonces, receipts, rpc, states
 from marketplace.chain.models import Attempt, ChainLog, Intent, SenderAccount
-from marketplace.chain.rpc import Call, Rpc
+from marketplace.chain.rpc import Call, Node
 from marketplace.chain.sender import assign_nonces, broadcast_due
 from tests.chain.conftest import Chain, all_in, balance, promise_mint
 from tests.support.anvil import deployed, start_anvil, wait_until
@@ -34,25 +34,25 @@ def die(*_: object, **__: object) -> None:
     raise Killed
 
 
-def die_before_broadcast(node: Rpc, calls: Sequence[Call]) -> list[Any]:
+def die_before_broadcast(node: Node, calls: Sequence[Call]) -> list[Any]:
     if any(method == "eth_sendRawTransaction" for method, _ in calls):
         raise Killed
     return REAL_ANSWERS(node, calls)
 
 
-def die_after_broadcast(node: Rpc, calls: Sequence[Call]) -> list[Any]:
+def die_after_broadcast(node: Node, calls: Sequence[Call]) -> list[Any]:
     answers = REAL_ANSWERS(node, calls)
     if any(method == "eth_sendRawTransaction" for method, _ in calls):
         raise Killed
     return answers
 
 
-REAL_ANSWERS = Rpc.answers
+REAL_ANSWERS = Node.answers
 POINTS = {
     "before the nonce is bound": (nonces, "take_nonce", die),
     "after the nonce, before the bytes are signed": (broadcasting, "sign_attempt", die),
-    "after the bytes are committed, before they leave": (Rpc, "answers", die_before_broadcast),
-    "after the broadcast, before it is noted": (Rpc, "answers", die_after_broadcast),
+    "after the bytes are committed, before they leave": (Node, "answers", die_before_broadcast),
+    "after the broadcast, before it is noted": (Node, "answers", die_after_broadcast),
     "inside the transaction that notes a state": (states, "project_intent", die),
     "after the block, before the receipt is noted": (receipts, "follow", die),
 }
@@ -83,7 +83,7 @@ def test_bytes_are_committed_before_they_leave(chain: Chain, monkeypatch: pytest
     promise_mint("mint:1")
     seen: list[tuple[int, str]] = []
 
-    def look_from_outside(node: Rpc, calls: Sequence[Call]) -> list[Any]:
+    def look_from_outside(node: Node, calls: Sequence[Call]) -> list[Any]:
         def look() -> None:
             seen.extend(Attempt.objects.values_list("number", "raw"))
             connections.close_all()
@@ -95,7 +95,7 @@ def test_bytes_are_committed_before_they_leave(chain: Chain, monkeypatch: pytest
             assert seen == [(1, calls[0][1][0])]
         return REAL_ANSWERS(node, calls)
 
-    monkeypatch.setattr(Rpc, "answers", look_from_outside)
+    monkeypatch.setattr(Node, "answers", look_from_outside)
     assign_nonces()
     broadcast_due()
     assert len(seen) == 1
@@ -166,7 +166,7 @@ def child_environment(chain: Chain) -> dict[str, str]:
     return os.environ | {
         "DJANGO_SETTINGS_MODULE": "tests.chain.child_settings",
         "HYPERGPU_TEST_DATABASE": str(connection.settings_dict["NAME"]),
-        "HYPERGPU_RPC_URL": chain.anvil.url,
+        "HYPERGPU_RPC_URLS": ",".join(chain.env.rpc_urls),
         "HYPERGPU_DEPLOYMENT_FILE": str(chain.folder / "deployment.json"),
-        "HYPERGPU_SENDER_KEY": chain.env.sender_key.get_secret_value(),
+        "HYPERGPU_SENDER_KEYS": ",".join(key.get_secret_value() for key in chain.env.sender_keys),
     }

@@ -6,12 +6,18 @@ import json
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 from eth_account import Account
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+from pydantic import SecretStr
 
+from marketplace.chain import abi, deploy
+from marketplace.chain.attestors import join_attestors
 from marketplace.chain.services import domain, finalized_block, market_view
 from marketplace.chain.wallet import send
 from marketplace.config.env import Settings
@@ -49,27 +55,94 @@ def test_deploying_writes_where_everything_is_and_does_nothing_the_second_time(e
     assert deploy_contracts("--min-stake", "5").startswith("deployed: market 0x")
     written = env.deployment_path.read_text()
     deployment = json.loads(written)
-    assert {"chainId", "market", "token", "block", "deployer", "transactions", "constructor"} <= deployment.keys()
     assert deployment["tokenInfo"] == {"name": "HyperGPU Test USD", "symbol": "tUSD", "decimals": 6}
     assert (
         int(quick.ask("eth_getTransactionReceipt", deployment["transactions"]["market"])["blockNumber"], 16)
         == deployment["block"]
     )
     assert deployment["block"] <= finalized_block()
-    assert market_view("minStake") == 5
+    assert deployment["terms"]["market"]["minStake"] == market_view("terms")["min_stake"] == 5
+    assert [market_view("registry"), market_view("court")] == [deployment["registry"], deployment["court"]]
     admin = Account.from_key(env.admin_key.get_secret_value()).address
     count = quick.transactions_of(admin)
     assert deploy_contracts().startswith("already there, nothing done")
     assert (env.deployment_path.read_text(), quick.transactions_of(admin)) == (written, count)
 
 
+def test_addresses_follow_from_what_the_file_says(env: Settings) -> None:
+    """What a stranger does with the file: bytecode and arguments give the addresses, by CREATE2."""
+    deploy_contracts("--release", "follow")
+    deployment = json.loads(env.deployment_path.read_text())
+    create2 = deployment["create2"]
+    assert set(create2["salts"]) == {"token", "timelock", "market", "registry", "court"}
+    for name, salt in create2["salts"].items():
+        code = abi.encode_constructor(name, deployment["constructor"][name])
+        assert deployment["initCodeHash"][name] == "0x" + keccak(hexstr=code).hex()
+        parts = b"\xff" + bytes.fromhex(create2["deployer"][2:] + salt[2:]) + keccak(hexstr=code)
+        assert to_checksum_address(keccak(parts)[12:]) == deployment[name]
+
+
+class CutOff(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_deployment_that_was_cut_off_goes_on_where_it_was(
+    env: Settings, quick: Anvil, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    admin = Account.from_key(env.admin_key.get_secret_value()).address
+    before, real, left = quick.transactions_of(admin), deploy.transact, [None] * after
+
+    def cut_off(*arguments: Any, **options: Any) -> Any:
+        sent = real(*arguments, **options)
+        if not left:
+            raise CutOff  # its transaction is in a block, and nobody has written that down
+        left.pop()
+        return sent
+
+    with monkeypatch.context() as patch, pytest.raises(CutOff):
+        patch.setattr(deploy, "transact", cut_off)
+        deploy_contracts("--release", f"cut off {after}")
+    assert not env.deployment_path.exists()
+    deploy_contracts("--release", f"cut off {after}")
+    deployment = json.loads(env.deployment_path.read_text())
+    assert quick.transactions_of(admin) - before == 6, "five contracts and one connection, whatever happened between"
+    code = quick.ask("eth_getCode", deployment["market"], hex(deployment["block"] - 1))
+    assert code == "0x", "nothing of the market is older than the block that indexing begins at"
+    assert market_view("court") == deployment["court"]
+    assert not env.deployment_path.with_suffix(".progress").exists()
+
+
 def test_a_named_token_is_used_and_no_other_deployed(env: Settings, quick: Anvil, tmp_path: Path) -> None:
     deploy_contracts()
     token = json.loads(env.deployment_path.read_text())["token"]
     with override_settings(HYPERGPU=chain_settings(quick, tmp_path, deployment_file=tmp_path / "second.json")):
-        deploy_contracts("--token", token)
+        deploy_contracts("--token", token, "--release", "second")
         second = json.loads((tmp_path / "second.json").read_text())
     assert second["token"] == token and "token" not in second["transactions"]
+
+
+def test_where_money_is_real_the_test_token_is_refused(env: Settings, quick: Anvil, tmp_path: Path) -> None:
+    with (
+        override_settings(HYPERGPU=chain_settings(quick, tmp_path, chain_real_money=True)),
+        pytest.raises(CommandError) as refusal,
+    ):
+        call_command("deploy_contracts", "--attestors", Account.create().address)
+    assert "chain.no_token" in str(refusal.value)
+
+
+def test_attestors_join_once_and_make_the_first_epoch(env: Settings, quick: Anvil) -> None:
+    keys = [SecretStr(quick.new_wallet()) for _ in range(3)]
+    addresses = [str(Account.from_key(key.get_secret_value()).address) for key in keys]
+    deploy_contracts("--release", "attestors", "--attestors", ",".join(addresses))
+    attestors = join_attestors(keys)
+    assert (attestors["epoch"], set(attestors["members"]), attestors["quorum"]) == (1, set(addresses), 2)
+    admin = Account.from_key(env.admin_key.get_secret_value()).address
+    count = quick.transactions_of(admin)
+    assert join_attestors(keys) == attestors and quick.transactions_of(admin) == count
+    joined = market_view("getAttestor", market_view("attestorOf", addresses[0], contract="registry"), contract="registry")
+    assert (joined["owner"], joined["signer"]) == (admin, addresses[0])
+    assert joined["bond"] == env.deployment["terms"]["registry"]["minBond"]
 
 
 def test_a_token_that_is_not_there_is_refused(env: Settings) -> None:
@@ -94,7 +167,7 @@ def test_an_operator_registers_a_node_with_its_own_wallet(env: Settings, quick: 
     deploy_contracts()
     wallet, hot = quick.new_wallet(), Account.create()
     operator = Account.from_key(wallet).address
-    stake = market_view("minStake")
+    stake = market_view("terms")["min_stake"]
     delegation = Delegation(
         operator=operator, hot_key=hot.address, expires_at=2**40, nonce=market_view("delegationNonce", hot.address)
     )
@@ -105,7 +178,6 @@ def test_an_operator_registers_a_node_with_its_own_wallet(env: Settings, quick: 
     assert sent.block <= finalized_block()
     node = market_view("getNode", node_id)
     assert (node["operator"], node["hot_key"], node["expires_at"]) == (operator, hot.address, 2**40)
-    assert market_view("getAttestors")["quorum"] == env.quorum
 
 
 @pytest.mark.parametrize(
@@ -130,7 +202,7 @@ def test_a_view_that_reverts_says_why(chain: Chain) -> None:
 
 
 def test_a_node_that_does_not_answer_is_named_without_its_secret_path(tmp_path: Path, chain: Chain) -> None:
-    dead = chain.env.model_copy(update={"rpc_url": "http://user:password@127.0.0.1:9/v2/secret"})
+    dead = chain.env.model_copy(update={"rpc_urls": ["http://user:password@127.0.0.1:9/v2/secret"]})
     with override_settings(HYPERGPU=dead), pytest.raises(HyperGPUError) as refusal:
         finalized_block()
     assert refusal.value.code == "chain.unreachable"

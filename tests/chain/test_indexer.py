@@ -14,14 +14,15 @@ from marketplace.chain import indexer, projections, windows
 from marketplace.chain.indexer import index_once
 from marketplace.chain.models import ChainLog, Cursor
 from marketplace.chain.projections import LogEntry
-from marketplace.chain.rpc import Call, Rpc, rpc
+from marketplace.chain.rpc import Call, Node, rpc
 from marketplace.chain.sequences import follows
+from marketplace.chain.services import watched
 from marketplace.chain.wallet import send
 from tests.chain.conftest import Chain
 from trainer.protocol.errors import HyperGPUError
 
 pytestmark = [pytest.mark.chain, pytest.mark.django_db]
-REAL_ANSWERS = Rpc.answers
+REAL_ANSWERS = Node.answers
 SPEC = "0x" + "5e" * 32
 
 
@@ -59,10 +60,10 @@ def catch_up() -> None:
 
 
 def lie(monkeypatch: pytest.MonkeyPatch, change: Callable[[list[str], list[Any]], list[Any]]) -> None:
-    def answers(node: Rpc, calls: Sequence[Call]) -> list[Any]:
+    def answers(node: Node, calls: Sequence[Call]) -> list[Any]:
         return change([method for method, _ in calls], REAL_ANSWERS(node, calls))
 
-    monkeypatch.setattr(Rpc, "answers", answers)
+    monkeypatch.setattr(Node, "answers", answers)
 
 
 def refused(code: str) -> None:
@@ -128,7 +129,7 @@ def test_two_indexers_apply_a_window_once(chain: Chain, jobs: Callable[[int], li
     index_once()
     jobs(1)
     node, cursor = rpc(), Cursor.objects.get()
-    window = windows.read_window(node, cursor, chain.env.market_address)
+    window = windows.read_window(node, cursor, watched())
     assert window is not None
     told = len(seen)
     assert indexer.apply(window, cursor) is True

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 from django.db import transaction
+from django.test import override_settings
 from eth_account import Account
 
 from marketplace.chain import broadcasting, projections
-from marketplace.chain.models import Attempt, Intent
+from marketplace.chain.models import Alarm, Attempt, Intent
 from marketplace.chain.sender import assign_nonces, broadcast_due, track_receipts
 from marketplace.chain.services import enqueue
 from tests.chain.conftest import Chain, all_in, balance, promise_mint
+from tests.support.anvil import chain_settings
 from trainer.protocol.errors import HyperGPUError
 
 pytestmark = [pytest.mark.chain, pytest.mark.django_db]
@@ -189,12 +191,15 @@ def test_a_stuck_transaction_is_replaced_at_its_own_nonce_for_more(chain: Chain,
     assert (balance(to), chain.sent_transactions()) == (1, 2)
 
 
-def test_a_fee_above_the_ceiling_waits_and_says_so(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marketplace.chain.fees.CEILING", 1)
-    promise_mint("mint:1")
-    assign_nonces()
-    broadcast_due()
-    assert Intent.objects.get().state == "pending" and "ceiling" in Intent.objects.get().reason
+def test_a_fee_above_the_ceiling_waits_and_alarms_until_it_falls(chain: Chain) -> None:
+    intent, _ = promise_mint("mint:1")
+    with override_settings(HYPERGPU=chain_settings(chain.anvil, chain.folder, sender_keys=chain.env.sender_keys, fee_ceiling_gwei=0.1)):
+        assign_nonces()
+        broadcast_due()
+        assert Intent.objects.get().state == "pending" and "ceiling" in Intent.objects.get().reason
+        assert Alarm.objects.get().code == "chain.fee_ceiling" and Alarm.objects.get().subject == chain.sender
+    chain.drive(all_in("final", intent))
+    assert not Alarm.objects.exists()
 
 
 def test_a_sender_without_gas_says_so_and_goes_on_when_it_has_some(chain: Chain) -> None:
@@ -215,7 +220,7 @@ def test_a_nonce_that_a_stranger_used_fails_the_intent_and_sends_nothing_twice(
 ) -> None:
     intent, to = promise_mint("mint:1")
     assign_nonces()
-    key = chain.env.sender_key.get_secret_value()
+    key = chain.env.sender_keys[0].get_secret_value()
     foreign = {"type": 2, "chainId": 31337, "nonce": 0, "to": to, "value": 1, "gas": 21000, "data": "0x"}
     fees = {"maxFeePerGas": 10**10, "maxPriorityFeePerGas": 10**9}
     chain.anvil.ask("eth_sendRawTransaction", "0x" + bytes(Account.sign_transaction(foreign | fees, key).raw_transaction).hex())

@@ -24,7 +24,10 @@ from django.conf import settings
 from django.test import override_settings
 from eth_account import Account
 
-from marketplace.chain.deploy import Terms, deploy
+from marketplace.chain.attestors import join_attestors
+from marketplace.chain.deploy import deploy
+from marketplace.chain.profiles import ANVIL
+from marketplace.chain.terms import default_terms
 from marketplace.chain.wallet import send
 from marketplace.config.env import ROOT, Settings
 from tests.settings import test_key
@@ -124,7 +127,7 @@ def chain_settings(anvil: Anvil, folder: Path, **changes: Any) -> Settings:
     return Settings(
         **{
             "state_dir": settings.HYPERGPU.state_dir,
-            "rpc_url": anvil.url,
+            "rpc_urls": [anvil.url],
             "chain_id": CHAIN_ID,
             "deployment_file": folder / "deployment.json",
             **changes,
@@ -133,14 +136,14 @@ def chain_settings(anvil: Anvil, folder: Path, **changes: Any) -> Settings:
 
 
 def deployed(anvil: Anvil, folder: Path, **changes: Any) -> Settings:
-    """Settings with the contracts deployed, the admin's and the sender's accounts funded. Attestors are those of the settings."""
+    """Settings with the contracts deployed, admin and senders funded, and the attestors of the settings in the first epoch."""
     env = chain_settings(anvil, folder, **changes)
-    for key in (env.admin_key, env.sender_key):
+    for key in (env.admin_key, *env.sender_keys):
         anvil.fund(Account.from_key(key.get_secret_value()).address)
-    attestors = [Account.from_key(key.get_secret_value()).address for key in env.attestor_keys]
-    terms = Terms(min_stake=MIN_STAKE, attestors=attestors, quorum=env.quorum, exit_notice=3600, unbonding_time=3600)
+    attestors = tuple(Account.from_key(key.get_secret_value()).address for key in env.attestor_keys)
     with override_settings(HYPERGPU=env):
-        deploy(terms=terms)
+        deploy(terms=default_terms(ANVIL, min_stake=MIN_STAKE, admitted=attestors))
+        join_attestors(env.attestor_keys)
     return chain_settings(anvil, folder, **changes)
 
 
