@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,12 +14,14 @@ from eth_utils.address import to_checksum_address
 from marketplace.chain import indexer, projections, windows
 from marketplace.chain.indexer import index_once
 from marketplace.chain.models import ChainLog, Cursor
+from marketplace.chain.pace import paced
 from marketplace.chain.projections import LogEntry
 from marketplace.chain.rpc import Call, Node, rpc
 from marketplace.chain.sequences import follows
 from marketplace.chain.services import watched
 from marketplace.chain.wallet import send
 from tests.chain.conftest import Chain
+from tests.support.anvil import chain_settings
 from trainer.protocol.errors import HyperGPUError
 
 pytestmark = [pytest.mark.chain, pytest.mark.django_db]
@@ -67,11 +70,14 @@ def lie(monkeypatch: pytest.MonkeyPatch, change: Callable[[list[str], list[Any]]
 
 
 def refused(code: str) -> None:
-    before = list(Cursor.objects.values()), list(ChainLog.objects.values())
+    def state() -> tuple[list[Any], list[Any]]:
+        return list(Cursor.objects.values_list("block", "block_hash")), list(ChainLog.objects.values())
+
+    before = state()
     with pytest.raises(HyperGPUError) as refusal:
         index_once()
     assert refusal.value.code == code
-    assert (list(Cursor.objects.values()), list(ChainLog.objects.values())) == before
+    assert state() == before
 
 
 def test_finalized_events_arrive_in_order_with_plain_values(
@@ -126,7 +132,7 @@ def test_a_projection_that_dies_leaves_neither_rows_nor_cursor_and_is_told_again
 
 def test_two_indexers_apply_a_window_once(chain: Chain, jobs: Callable[[int], list[int]], seen: list[LogEntry]) -> None:
     jobs(1)
-    index_once()
+    catch_up()
     jobs(1)
     node, cursor = rpc(), Cursor.objects.get()
     window = windows.read_window(node, cursor, watched())
@@ -137,15 +143,14 @@ def test_two_indexers_apply_a_window_once(chain: Chain, jobs: Callable[[int], li
     assert len(seen) == told + 1
 
 
-def test_a_long_way_is_read_in_windows(
-    chain: Chain, jobs: Callable[[int], list[int]], seen: list[LogEntry], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(windows, "WINDOW", 7)
+def test_a_long_way_is_read_in_windows(chain: Chain, jobs: Callable[[int], list[int]], seen: list[LogEntry]) -> None:
     posted = jobs(2)
     chain.anvil.mine(30)
     moves = []
-    while moved := index_once():
-        moves.append(moved)
+    narrow = chain_settings(chain.anvil, chain.folder, sender_keys=chain.env.sender_keys, chain_log_range=7)
+    with override_settings(HYPERGPU=narrow):
+        while moved := index_once():
+            moves.append(moved)
     assert max(moves) == 7 and len(moves) > 4
     assert [entry.args["job_id"] for entry in seen][-2:] == posted
     assert Cursor.objects.get().block == int(chain.anvil.ask("eth_getBlockByNumber", "finalized", False)["number"], 16)
@@ -226,12 +231,55 @@ def test_an_event_that_was_kept_from_us_shows_and_is_found(
     assert ChainLog.objects.filter(name="JobCreated", args__job_id=first).count() == 1
 
 
-def test_another_history_is_refused(chain: Chain, jobs: Callable[[int], list[int]]) -> None:
+def test_final_blocks_that_told_nothing_may_be_undone(
+    chain: Chain, jobs: Callable[[int], list[int]], seen: list[LogEntry]
+) -> None:
+    """A node called blocks final that were not. Nothing was read in them, so they are read again."""
+    posted = jobs(1)
+    chain.anvil.mine(6)
     catch_up()
-    Cursor.objects.update(block_hash="0x" + "22" * 32)
-    refused("chain.history_changed")
+    told = list(seen)
+    chain.anvil.ask("anvil_reorg", 5, [])
+    posted += jobs(1)
+    with pytest.raises(HyperGPUError) as undone:
+        catch_up()
+    assert undone.value.code == "chain.rewound"
+    assert Cursor.objects.get().block == told[-1].block
+    catch_up()
+    assert [entry.args["job_id"] for entry in seen[len(told) - 1 :]] == posted
+    assert ChainLog.objects.filter(name="JobCreated").count() == len(seen)
+
+
+def test_final_blocks_whose_events_were_applied_cannot_be_undone(chain: Chain, jobs: Callable[[int], list[int]]) -> None:
     jobs(1)
+    catch_up()
+    before = Cursor.objects.get()
+    chain.anvil.ask("anvil_reorg", 6, [])
     refused("chain.history_changed")
+    chain.anvil.mine(6)
+    refused("chain.history_changed")
+    assert Cursor.objects.get().block == before.block
+
+
+def test_the_window_halves_on_trouble_and_grows_while_it_is_quick(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    cursor = Cursor.objects.create(name="market:x", block=0, span=100)
+    log_range = chain.env.chain.log_range
+
+    def read(*, seconds: float, fails: bool = False) -> int:
+        times = iter([0.0, seconds])
+        with contextlib.suppress(TimeoutError), paced(cursor, clock=lambda: next(times)):
+            if fails:
+                raise TimeoutError
+        assert Cursor.objects.get().span == cursor.span
+        return cursor.span
+
+    assert [read(seconds=9), read(seconds=0, fails=True), read(seconds=2), read(seconds=0.1)] == [50, 25, 25, 35]
+    for _ in range(8):
+        read(seconds=0, fails=True)
+    assert cursor.span == 1
+    for _ in range(log_range):
+        read(seconds=0)
+    assert cursor.span == log_range
 
 
 def test_another_chain_is_refused(chain: Chain) -> None:

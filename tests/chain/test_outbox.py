@@ -87,7 +87,7 @@ def test_the_gas_limit_has_five_percent_of_room_and_no_more(chain: Chain) -> Non
 def test_an_intent_that_would_revert_fails_by_name_and_burns_nothing(chain: Chain) -> None:
     told: list[Intent] = []
     projections.register("intent.failed", told.append)
-    intent = enqueue(key="settle:1", function="settleRound", args=[10**9, 0, 0, True, ZERO, "0x", ZERO, []], group="job:1")
+    intent = enqueue(key="settle:1", function="settleRound", args=[[10**9, 0, 0, True, 1, ZERO, ZERO], "0x", []], group="job:1")
     good, _ = promise_mint("mint:1")
     chain.drive(all_in("final", good))
     intent.refresh_from_db()
@@ -193,7 +193,8 @@ def test_a_stuck_transaction_is_replaced_at_its_own_nonce_for_more(chain: Chain,
 
 def test_a_fee_above_the_ceiling_waits_and_alarms_until_it_falls(chain: Chain) -> None:
     intent, _ = promise_mint("mint:1")
-    with override_settings(HYPERGPU=chain_settings(chain.anvil, chain.folder, sender_keys=chain.env.sender_keys, fee_ceiling_gwei=0.1)):
+    low = chain_settings(chain.anvil, chain.folder, sender_keys=chain.env.sender_keys, fee_ceiling_gwei=0.1)
+    with override_settings(HYPERGPU=low):
         assign_nonces()
         broadcast_due()
         assert Intent.objects.get().state == "pending" and "ceiling" in Intent.objects.get().reason
