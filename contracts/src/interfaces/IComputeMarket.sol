@@ -310,6 +310,10 @@ interface IComputeMarket is IComputeMarketTypes, IComputeMarketEvents, IComputeM
     /// @notice The node whose hot key this is; 0 if none.
     function nodeOfKey(address hotKey) external view returns (uint32 nodeId);
 
+    /// @notice Until when receipts by this key of the node settle: a grace period after its delegation's end, or
+    /// after it was replaced; 0 if it never was a key of the node.
+    function keyGoodUntil(uint32 nodeId, address hotKey) external view returns (uint64);
+
     /// @notice How often this hot key has been delegated: the nonce of its next delegation.
     function delegationNonce(address hotKey) external view returns (uint64);
 

@@ -9,13 +9,22 @@ interface IComputeMarketErrors {
     /// @notice An amount that must be positive is zero.
     error ZeroAmount();
 
-    /// @notice A notice or unbonding time is zero or above `max` seconds.
-    error InvalidDuration(uint64 duration, uint64 max);
+    /// @notice A term is outside the bounds that the code, or another term, sets for it.
+    error TermOutOfBounds(uint256 value, uint256 min, uint256 max);
+
+    /// @notice The caller has not the role that this needs.
+    error Unauthorized(address caller);
+
+    /// @notice Registry and court were named already.
+    error AlreadyConnected();
+
+    /// @notice This is paused until then.
+    error IsPaused(uint64 until);
 
     /// @notice The token moved another amount than asked (it takes a fee or rebases): it cannot be used here.
     error IncorrectDeposit(uint256 expected, uint256 received);
 
-    /// @notice Credit cannot be sent to the market itself.
+    /// @notice Tokens cannot be sent to the market itself.
     error InvalidRecipient(address to);
 
     /// @notice No node has this id.
@@ -48,8 +57,8 @@ interface IComputeMarketErrors {
     /// @notice The hot key did not sign its delegation.
     error InvalidPossession(address hotKey, address recovered);
 
-    /// @notice The operator's wallet did not sign this message.
-    error InvalidOperatorSignature(address operator);
+    /// @notice The wallet (an operator's or a requester's) did not sign this message.
+    error InvalidWalletSignature(address wallet);
 
     /// @notice No job has this id.
     error UnknownJob(uint256 jobId);
@@ -84,6 +93,9 @@ interface IComputeMarketErrors {
     /// @notice The bid offers no work.
     error ZeroCapacity(uint32 nodeId);
 
+    /// @notice The bid offers more work than a seat can hold.
+    error CapacityAboveMax(uint32 nodeId, uint64 capacity, uint64 max);
+
     /// @notice The node has a seat in this job already.
     error AlreadySeated(uint256 jobId, uint32 nodeId);
 
@@ -101,13 +113,16 @@ interface IComputeMarketErrors {
     /// @notice The node has no seat in the job.
     error NotSeated(uint256 jobId, uint32 nodeId);
 
-    /// @notice The node was paid for this round.
+    /// @notice Node ids strictly increase within a round, across its batches, so that each is paid once.
+    error NodesOutOfOrder(uint256 jobId, uint64 round, uint32 previous, uint32 nodeId);
+
+    /// @notice The round has paid this node, or passed it over.
     error AlreadyPaid(uint256 jobId, uint64 round, uint32 nodeId);
 
-    /// @notice The node's hot key has expired; a new delegation of the same key makes its receipts good again.
+    /// @notice The key was no longer the node's a grace period ago.
     error HotKeyExpired(uint32 nodeId, uint64 expiresAt);
 
-    /// @notice The node's hot key did not sign this receipt (zero: nobody did, or `s` is in the upper half).
+    /// @notice No hot key of the node signed this receipt (zero: nobody did, or `s` is in the upper half).
     error InvalidReceiptSignature(uint32 nodeId, address recovered);
 
     /// @notice The receipt claims more units than the bid covers.
@@ -116,19 +131,61 @@ interface IComputeMarketErrors {
     /// @notice Quality is at most 10,000 basis points.
     error QualityAboveMax(uint32 nodeId, uint16 quality);
 
-    /// @notice What is left of the escrow does not cover a receipt: the whole batch is refused.
+    /// @notice What is left of the escrow, and not reserved, does not cover a receipt: the whole batch is refused.
     error InsufficientEscrow(uint256 jobId, uint256 required, uint256 available);
 
-    /// @notice Fewer attestors signed than needed.
-    error QuorumNotReached(uint256 signatures, uint256 quorum);
+    /// @notice A receipt can be recorded for rounds from the job's current one to `max`.
+    error RoundOutOfReach(uint256 jobId, uint64 round, uint64 current, uint64 max);
 
-    /// @notice The signer is no attestor (zero: the signature is not valid, for this message or at all).
-    error NotAttestor(address signer);
+    /// @notice The seat holds a record already; one at a time.
+    error RecordExists(uint256 jobId, uint64 round, uint32 nodeId);
 
-    /// @notice Attestations come in strictly increasing order of their signers, so that each counts once.
-    error AttestorsOutOfOrder(address previous, address signer);
+    /// @notice The seat holds no such record.
+    error NoRecord(uint256 jobId, uint64 round, uint32 nodeId);
 
-    /// @notice A set of attestors is 1 to `max` addresses, of which `quorum`, at least 1, must sign.
+    /// @notice A dispute holds the record.
+    error RecordIsHeld(uint256 jobId, uint64 round, uint32 nodeId);
+
+    /// @notice The job cannot end while receipts are recorded that nobody has paid, claimed or lapsed.
+    error RecordsPending(uint256 jobId, uint32 records);
+
+    /// @notice The round is not settled.
+    error RoundNotSettled(uint256 jobId, uint64 round);
+
+    /// @notice The requester has accepted the round already.
+    error AlreadyAccepted(uint256 jobId, uint64 round);
+
+    /// @notice The requester has not accepted the round.
+    error NotAccepted(uint256 jobId, uint64 round);
+
+    /// @notice The batches are not those of the round.
+    error DigestMismatch(bytes26 expected, bytes26 actual);
+
+    /// @notice The receipts, or the qualities, are not those of the batch.
+    error ProofMismatch();
+
+    /// @notice The receipt's credit was released already.
+    error AlreadyReleased(uint256 jobId, uint64 round, uint32 nodeId);
+
+    /// @notice A credit mark covers the receipt: its credit is free already.
+    error AlreadyFree(uint256 jobId, uint64 round, uint32 nodeId);
+
+    /// @notice No epoch has this number, or it is too long ago.
+    error EpochNotGood(uint32 epoch, uint64 goodUntil);
+
+    /// @notice Fewer attestors opened than needed.
+    error QuorumNotReached(uint256 opened, uint256 quorum);
+
+    /// @notice Attestations come by strictly increasing member of a set of `size`, so that each counts once.
+    error InvalidMember(uint8 member, uint256 size);
+
+    /// @notice An attestor shows one score of two bytes for each receipt, or nothing at all.
+    error InvalidScoresLength(uint8 member, uint256 length, uint256 expected);
+
+    /// @notice The attestor did not sign this (zero: nobody did).
+    error InvalidAttestation(uint8 member, address recovered);
+
+    /// @notice A set of attestors is 1 to `max` addresses, of which more than half, `quorum`, must open.
     error InvalidQuorum(uint256 attestors, uint8 quorum, uint256 max);
 
     /// @notice An attestor is named twice.
@@ -137,6 +194,24 @@ interface IComputeMarketErrors {
     /// @notice The closure does not name what is settled, or a round is half settled (`batch` is not 0).
     error ClosureMismatch(uint256 jobId, uint64 rounds, uint128 spent, uint32 batch);
 
-    /// @notice The node has less credit than that.
-    error InsufficientCredit(uint32 nodeId, uint128 amount, uint128 credit);
+    /// @notice The node has less withdrawable credit than that.
+    error InsufficientCredit(uint32 nodeId, uint128 amount, uint128 withdrawable);
+
+    /// @notice The withdrawal's time is over.
+    error WithdrawalExpired(uint64 deadline);
+
+    /// @notice The withdrawal is not the node's next one.
+    error InvalidNonce(uint64 expected, uint64 actual);
+
+    /// @notice The fee is more than the amount.
+    error FeeAboveAmount(uint128 fee, uint128 amount);
+
+    /// @notice The market owes the account nothing.
+    error NothingToCollect(address account);
+
+    /// @notice A penalty, or the costs in it, is above what the code allows.
+    error PenaltyAboveMax(uint128 amount, uint128 max);
+
+    /// @notice A dispute awards only more than was paid.
+    error NothingToAward(uint16 from, uint16 to);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {IComputeMarketTypes} from "../interfaces/IComputeMarket.sol";
+import {IComputeMarketTypes} from "../interfaces/IComputeMarketTypes.sol";
 
 /// @title Struct hashes of the signed messages
 /// @notice EIP-712 `hashStruct` of each message that the market reads. The other languages' mirrors are held to
@@ -13,12 +13,17 @@ library MessageHashes {
         "Receipt(uint256 jobId,uint64 round,uint32 nodeId,uint64 units,bytes32 base,bytes32 artifact)"
     );
     bytes32 internal constant ROUND_ATTESTATION_TYPEHASH = keccak256(
-        "RoundAttestation(uint256 jobId,uint64 round,uint32 batch,bool last,bytes32 base,bytes32 receipts,bytes32 evidence)"
+        "RoundAttestation(uint256 jobId,uint64 round,uint32 batch,bool last,uint32 epoch,bytes32 base,bytes32 receipts,bytes32 evidence,bytes32 commitments)"
     );
     bytes32 internal constant JOB_CLOSURE_TYPEHASH =
-        keccak256("JobClosure(uint256 jobId,uint64 rounds,uint128 spent)");
+        keccak256("JobClosure(uint256 jobId,uint64 rounds,uint128 spent,uint32 epoch)");
     bytes32 internal constant BID_TYPEHASH = keccak256(
         "Bid(uint256 jobId,uint32 nodeId,uint128 rate,uint64 capacity,uint64 expiresAt,uint64 nonce)"
+    );
+    bytes32 internal constant ACCEPTANCE_TYPEHASH =
+        keccak256("Acceptance(uint256 jobId,uint64 round,bytes32 digest)");
+    bytes32 internal constant WITHDRAWAL_TYPEHASH = keccak256(
+        "Withdrawal(uint32 nodeId,address to,uint128 amount,uint128 fee,uint64 nonce,uint64 deadline)"
     );
 
     function delegation(address operator, address hotKey, uint64 expiresAt, uint64 nonce)
@@ -38,35 +43,46 @@ library MessageHashes {
     }
 
     /// @param receipts keccak256 of the packed receipts.
+    /// @param commitments keccak256 of the list of commitments.
     function roundAttestation(
-        uint256 jobId,
-        uint64 round,
-        uint32 batch,
-        bool last,
-        bytes32 base,
+        IComputeMarketTypes.BatchHeader calldata header,
         bytes32 receipts,
-        bytes32 evidence
+        bytes32 commitments
     ) internal pure returns (bytes32) {
         return keccak256(
-            abi.encode(ROUND_ATTESTATION_TYPEHASH, jobId, round, batch, last, base, receipts, evidence)
+            abi.encode(
+                ROUND_ATTESTATION_TYPEHASH,
+                header.jobId,
+                header.round,
+                header.batch,
+                header.last,
+                header.epoch,
+                header.base,
+                receipts,
+                header.evidence,
+                commitments
+            )
         );
     }
 
-    function jobClosure(uint256 jobId, uint64 rounds, uint128 spent) internal pure returns (bytes32) {
-        return keccak256(abi.encode(JOB_CLOSURE_TYPEHASH, jobId, rounds, spent));
+    function jobClosure(uint256 jobId, uint64 rounds, uint128 spent, uint32 epoch)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return keccak256(abi.encode(JOB_CLOSURE_TYPEHASH, jobId, rounds, spent, epoch));
     }
 
     function bid(IComputeMarketTypes.Bid calldata offer) internal pure returns (bytes32) {
-        return keccak256(
-            abi.encode(
-                BID_TYPEHASH,
-                offer.jobId,
-                offer.nodeId,
-                offer.rate,
-                offer.capacity,
-                offer.expiresAt,
-                offer.nonce
-            )
-        );
+        return keccak256(abi.encode(BID_TYPEHASH, offer));
+    }
+
+    /// @param digest The round's, right-padded.
+    function acceptance(uint256 jobId, uint64 round, bytes32 digest) internal pure returns (bytes32) {
+        return keccak256(abi.encode(ACCEPTANCE_TYPEHASH, jobId, round, digest));
+    }
+
+    function withdrawal(IComputeMarketTypes.Withdrawal calldata message) internal pure returns (bytes32) {
+        return keccak256(abi.encode(WITHDRAWAL_TYPEHASH, message));
     }
 }

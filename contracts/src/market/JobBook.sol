@@ -3,54 +3,61 @@ pragma solidity 0.8.37;
 
 import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
-import {AttestorSet} from "./AttestorSet.sol";
-import {NodeRegistry} from "./NodeRegistry.sol";
+import {AttestorSets} from "./AttestorSets.sol";
+import {CreditBook} from "./CreditBook.sol";
 
 /// @title Jobs
 /// @notice Escrow, the bids that were taken, and the two ways a job ends.
-abstract contract JobBook is AttestorSet, NodeRegistry {
-    /// @inheritdoc IComputeMarket
-    uint64 public immutable exitNotice;
-
+/// @dev A job's seats are one dense array, one slot each: see {NodeStorage}.
+abstract contract JobBook is CreditBook, AttestorSets {
     mapping(uint256 jobId => Seat[MAX_NODES]) private _seats;
     mapping(uint256 jobId => Job) private _jobs;
+    /// @dev Seconds of settlement pauses before the requester's notice.
+    mapping(uint256 jobId => uint64) private _pausedAtNotice;
 
     /// @inheritdoc IComputeMarket
     uint256 public jobCount;
-
-    constructor(uint64 exitNotice_) {
-        _requireDuration(exitNotice_);
-        exitNotice = exitNotice_;
-    }
 
     /*//////////////////////////////////////////////////////////////
                                MONEY IN
     //////////////////////////////////////////////////////////////*/
 
     /// @inheritdoc IComputeMarket
-    function createJob(bytes32 spec, uint128 escrow, uint128 maxRate)
+    function createJob(bytes32 spec, uint128 escrow, uint96 maxRate)
         external
         nonReentrant
         returns (uint256 jobId)
     {
-        _requirePositive(escrow);
-        jobId = ++jobCount;
-        Job storage job = _jobs[jobId];
-        job.requester = msg.sender;
-        job.spec = spec;
-        job.escrow = escrow;
-        job.maxRate = maxRate;
-        emit JobCreated(jobId, msg.sender, spec, escrow, maxRate);
+        jobId = _createJob(msg.sender, spec, escrow, maxRate);
         _pull(escrow);
     }
 
     /// @inheritdoc IComputeMarket
+    function createJobWithAuthorization(
+        bytes32 spec,
+        uint128 escrow,
+        uint96 maxRate,
+        Authorization calldata authorization
+    ) external nonReentrant returns (uint256 jobId) {
+        jobId = _createJob(authorization.from, spec, escrow, maxRate);
+        bytes32 purpose = keccak256(abi.encode("createJob", spec, escrow, maxRate, authorization.salt));
+        _pullAuthorized(escrow, purpose, authorization);
+    }
+
+    /// @inheritdoc IComputeMarket
     function fundJob(uint256 jobId, uint128 amount) external nonReentrant {
-        _requirePositive(amount);
-        Job storage job = _stayingJob(jobId);
-        job.escrow += amount;
-        emit JobFunded(jobId, msg.sender, amount, job.escrow);
+        _fundJob(msg.sender, jobId, amount);
         _pull(amount);
+    }
+
+    /// @inheritdoc IComputeMarket
+    function fundJobWithAuthorization(uint256 jobId, uint128 amount, Authorization calldata authorization)
+        external
+        nonReentrant
+    {
+        _fundJob(authorization.from, jobId, amount);
+        bytes32 purpose = keccak256(abi.encode("fundJob", jobId, amount, authorization.salt));
+        _pullAuthorized(amount, purpose, authorization);
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -60,7 +67,7 @@ abstract contract JobBook is AttestorSet, NodeRegistry {
     /// @inheritdoc IComputeMarket
     function takeBids(uint256 jobId, Bid[] calldata bids, bytes[] calldata signatures) external {
         if (bids.length != signatures.length) revert LengthMismatch(bids.length, signatures.length);
-        uint128 maxRate = _stayingJob(jobId).maxRate;
+        uint96 maxRate = _stayingJob(jobId).maxRate;
         for (uint256 i = 0; i < bids.length; ++i) {
             _takeBid(jobId, maxRate, bids[i], signatures[i]);
         }
@@ -71,15 +78,18 @@ abstract contract JobBook is AttestorSet, NodeRegistry {
     //////////////////////////////////////////////////////////////*/
 
     /// @inheritdoc IComputeMarket
-    function closeJob(uint256 jobId, uint64 rounds, uint128 spent, bytes[] calldata attestations)
-        external
-        nonReentrant
-    {
+    function closeJob(
+        uint256 jobId,
+        uint64 rounds,
+        uint128 spent,
+        uint32 epoch,
+        Attestation[] calldata attestations
+    ) external nonReentrant {
         Job storage job = _openJob(jobId);
         if (rounds != job.round || spent != job.spent || job.batch != 0) {
             revert ClosureMismatch(jobId, job.round, job.spent, job.batch);
         }
-        _requireQuorum(MessageHashes.jobClosure(jobId, rounds, spent), attestations);
+        _requireQuorum(epoch, MessageHashes.jobClosure(jobId, rounds, spent, epoch), attestations);
         _close(jobId, job);
     }
 
@@ -87,7 +97,8 @@ abstract contract JobBook is AttestorSet, NodeRegistry {
     function requestExit(uint256 jobId) external {
         Job storage job = _stayingJob(jobId);
         if (msg.sender != job.requester) revert NotRequester(jobId, msg.sender);
-        job.exitAvailableAt = uint64(block.timestamp) + exitNotice;
+        job.exitAvailableAt = uint64(block.timestamp) + _terms.exitNotice;
+        _pausedAtNotice[jobId] = _pausedTime();
         emit JobExitRequested(jobId, job.exitAvailableAt);
     }
 
@@ -95,8 +106,9 @@ abstract contract JobBook is AttestorSet, NodeRegistry {
     function exitJob(uint256 jobId) external nonReentrant {
         Job storage job = _openJob(jobId);
         if (msg.sender != job.requester) revert NotRequester(jobId, msg.sender);
-        if (job.exitAvailableAt == 0) revert ExitNotRequested(jobId);
-        _requireReached(job.exitAvailableAt);
+        uint64 availableAt = _exitAvailableAt(jobId, job);
+        if (availableAt == 0) revert ExitNotRequested(jobId);
+        _requireReached(availableAt);
         _close(jobId, job);
     }
 
@@ -105,8 +117,10 @@ abstract contract JobBook is AttestorSet, NodeRegistry {
     //////////////////////////////////////////////////////////////*/
 
     /// @inheritdoc IComputeMarket
-    function getJob(uint256 jobId) external view returns (Job memory) {
-        return _existingJob(jobId);
+    function getJob(uint256 jobId) external view returns (Job memory job) {
+        Job storage stored = _existingJob(jobId);
+        job = stored;
+        job.exitAvailableAt = _exitAvailableAt(jobId, stored);
     }
 
     /// @inheritdoc IComputeMarket
@@ -118,31 +132,6 @@ abstract contract JobBook is AttestorSet, NodeRegistry {
                                INTERNAL
     //////////////////////////////////////////////////////////////*/
 
-    function _takeBid(uint256 jobId, uint128 maxRate, Bid calldata bid, bytes calldata signature) private {
-        uint32 nodeId = bid.nodeId;
-        NodeProfile storage profile = _profile(nodeId);
-        if (profile.retiredAt != 0) revert NodeIsRetired(nodeId);
-        if (bid.jobId != 0 && bid.jobId != jobId) revert BidForOtherJob(nodeId, bid.jobId);
-        if (block.timestamp >= bid.expiresAt) revert BidExpired(nodeId, bid.expiresAt);
-        if (bid.nonce < profile.bidNonce) revert BidCancelled(nodeId, bid.nonce, profile.bidNonce);
-        if (bid.rate > maxRate) revert RateAboveMax(nodeId, bid.rate, maxRate);
-        if (bid.capacity == 0) revert ZeroCapacity(nodeId);
-        Seat storage seat = _seats[jobId][nodeId];
-        if (seat.capacity != 0) revert AlreadySeated(jobId, nodeId);
-        _requireWalletSignature(profile.operator, _hashTypedDataV4(MessageHashes.bid(bid)), signature);
-
-        seat.rate = bid.rate;
-        seat.capacity = bid.capacity;
-        emit BidTaken(jobId, nodeId, bid.rate, bid.capacity);
-    }
-
-    function _close(uint256 jobId, Job storage job) private {
-        job.closed = true;
-        uint128 refund = job.escrow - job.spent;
-        emit JobClosed(jobId, job.round, job.spent, refund);
-        if (refund != 0) _push(job.requester, refund);
-    }
-
     function _seat(uint256 jobId, uint32 nodeId) internal view returns (Seat storage seat) {
         if (nodeId >= MAX_NODES) revert UnknownNode(nodeId);
         seat = _seats[jobId][nodeId];
@@ -151,7 +140,7 @@ abstract contract JobBook is AttestorSet, NodeRegistry {
 
     function _existingJob(uint256 jobId) internal view returns (Job storage job) {
         job = _jobs[jobId];
-        if (job.requester == address(0)) revert UnknownJob(jobId);
+        if (job.escrow == 0) revert UnknownJob(jobId);
     }
 
     function _openJob(uint256 jobId) internal view returns (Job storage job) {
@@ -159,9 +148,70 @@ abstract contract JobBook is AttestorSet, NodeRegistry {
         if (job.closed) revert JobIsClosed(jobId);
     }
 
+    /// @dev When the requester may leave; 0 without notice. The time in which settlement is paused does not count.
+    function _exitAvailableAt(uint256 jobId, Job storage job) internal view returns (uint64) {
+        uint64 availableAt = job.exitAvailableAt;
+        return availableAt == 0 ? 0 : availableAt + _pausedTime() - _pausedAtNotice[jobId];
+    }
+
     /// @dev An open job whose requester has not given notice.
     function _stayingJob(uint256 jobId) private view returns (Job storage job) {
         job = _openJob(jobId);
-        if (job.exitAvailableAt != 0) revert JobIsExiting(jobId, job.exitAvailableAt);
+        if (job.exitAvailableAt != 0) revert JobIsExiting(jobId, _exitAvailableAt(jobId, job));
+    }
+
+    function _createJob(address requester, bytes32 spec, uint128 escrow, uint96 maxRate)
+        private
+        returns (uint256 jobId)
+    {
+        _requireNewJobs();
+        _requirePositive(escrow);
+        jobId = ++jobCount;
+        Job storage job = _jobs[jobId];
+        job.requester = requester;
+        job.spec = spec;
+        job.escrow = escrow;
+        job.maxRate = maxRate;
+        holdings.escrow += escrow;
+        emit JobCreated(jobId, requester, spec, escrow, maxRate);
+    }
+
+    function _fundJob(address from, uint256 jobId, uint128 amount) private {
+        _requirePositive(amount);
+        Job storage job = _stayingJob(jobId);
+        job.escrow += amount;
+        holdings.escrow += amount;
+        emit JobFunded(jobId, from, amount, job.escrow);
+    }
+
+    function _takeBid(uint256 jobId, uint96 maxRate, Bid calldata bid, bytes calldata signature) private {
+        uint32 nodeId = bid.nodeId;
+        NodeProfile storage profile = _profile(nodeId);
+        if (profile.retiredAt != 0) revert NodeIsRetired(nodeId);
+        if (bid.jobId != 0 && bid.jobId != jobId) revert BidForOtherJob(nodeId, bid.jobId);
+        if (block.timestamp >= bid.expiresAt) revert BidExpired(nodeId, bid.expiresAt);
+        if (bid.nonce < profile.bidNonce) revert BidCancelled(nodeId, bid.nonce, profile.bidNonce);
+        if (bid.rate > maxRate) revert RateAboveMax(nodeId, bid.rate, maxRate);
+        if (bid.capacity == 0) revert ZeroCapacity(nodeId);
+        if (bid.capacity > type(uint48).max) {
+            revert CapacityAboveMax(nodeId, bid.capacity, type(uint48).max);
+        }
+        Seat storage seat = _seats[jobId][nodeId];
+        if (seat.capacity != 0) revert AlreadySeated(jobId, nodeId);
+        _requireWalletSignature(profile.operator, MessageHashes.bid(bid), signature);
+
+        // Both fit: checked above.
+        seat.rate = uint96(bid.rate);
+        seat.capacity = uint48(bid.capacity);
+        emit BidTaken(jobId, nodeId, bid.rate, bid.capacity);
+    }
+
+    function _close(uint256 jobId, Job storage job) private {
+        if (job.records != 0) revert RecordsPending(jobId, job.records);
+        job.closed = true;
+        uint128 refund = job.escrow - job.spent;
+        holdings.escrow -= refund;
+        emit JobClosed(jobId, job.round, job.spent, refund);
+        if (refund != 0) _push(job.requester, refund);
     }
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
+import {MessageHashes} from "../libraries/MessageHashes.sol";
+import {PackedReceipts} from "../libraries/PackedReceipts.sol";
+import {Settlement} from "./Settlement.sol";
+
+/// @title Acceptance
+/// @notice A requester that is content makes a round's credit free before its challenge window is over.
+abstract contract Acceptance is Settlement {
+    using PackedReceipts for bytes;
+
+    /// @dev 256 nodes to a word.
+    mapping(uint256 jobId => mapping(uint64 round => mapping(uint256 word => uint256))) private _released;
+
+    /// @inheritdoc IComputeMarket
+    function acceptRound(uint256 jobId, uint64 round, bytes calldata signature) external {
+        address requester = _existingJob(jobId).requester;
+        RoundRecord storage record = _rounds[jobId][round];
+        if (record.settledAt == 0) revert RoundNotSettled(jobId, round);
+        if (record.accepted) revert AlreadyAccepted(jobId, round);
+        if (msg.sender != requester) {
+            _requireWalletSignature(
+                requester, MessageHashes.acceptance(jobId, round, record.digest), signature
+            );
+        }
+        record.accepted = true;
+        emit RoundAccepted(jobId, round);
+    }
+
+    /// @inheritdoc IComputeMarket
+    function releaseAccepted(
+        uint256 jobId,
+        uint64 round,
+        SettledBatch[] calldata batches,
+        uint256 index,
+        bytes calldata receipts,
+        bytes calldata qualities,
+        uint256 position
+    ) external {
+        RoundRecord storage record = _rounds[jobId][round];
+        if (!record.accepted) revert NotAccepted(jobId, round);
+        _requireBatches(record.digest, batches);
+        if (
+            keccak256(receipts) != batches[index].receipts || keccak256(qualities) != batches[index].qualities
+        ) {
+            revert ProofMismatch();
+        }
+
+        PackedReceipts.PackedReceipt memory receipt = receipts.read(position);
+        uint32 nodeId = receipt.nodeId;
+        _useRelease(jobId, round, nodeId);
+        uint16 quality = uint16(bytes2(qualities[2 * position:2 * position + 2]));
+        // Fits: it was paid.
+        uint128 amount = uint128(_reward(_seat(jobId, nodeId), receipt.units, quality));
+        // The round's last batch was credited when it was settled; those before, since the round before was.
+        uint64 since = record.settledAt;
+        if (index + 1 < batches.length) since = round == 0 ? 0 : _rounds[jobId][round - 1].settledAt;
+        if (!_release(nodeId, amount, since)) revert AlreadyFree(jobId, round, nodeId);
+        emit CreditReleased(nodeId, jobId, round, amount);
+    }
+
+    function _useRelease(uint256 jobId, uint64 round, uint32 nodeId) private {
+        uint256 bit = 1 << (nodeId & 0xff);
+        uint256 word = _released[jobId][round][nodeId >> 8];
+        if (word & bit != 0) revert AlreadyReleased(jobId, round, nodeId);
+        _released[jobId][round][nodeId >> 8] = word | bit;
+    }
+
+    function _requireBatches(bytes26 expected, SettledBatch[] calldata batches) private pure {
+        bytes26 digest;
+        for (uint256 i = 0; i < batches.length; ++i) {
+            digest = _chain(digest, batches[i]);
+        }
+        if (digest != expected) revert DigestMismatch(expected, digest);
+    }
+}

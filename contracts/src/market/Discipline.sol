@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
+import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
+import {Settlement} from "./Settlement.sol";
+
+/// @title Discipline
+/// @notice What the dispute court may do to money: take what a proven fault costs, pay what was owed, and keep a
+/// record while it is disputed. Bounded here, whatever the court says.
+abstract contract Discipline is Settlement {
+    /// @dev What a penalty took, and from where.
+    struct Taken {
+        uint128 credit;
+        uint128 stake;
+        uint128 unbonding;
+        uint128 insurance;
+    }
+
+    /// @inheritdoc IComputeMarket
+    function penalize(Penalty calldata fault) external onlyCourt {
+        Job storage job = _existingJob(fault.jobId);
+        address account = _profile(fault.nodeId).operator;
+        uint128 most = _terms.minStake + fault.restitution;
+        if (fault.penalty > most) revert PenaltyAboveMax(fault.penalty, most);
+        if (fault.costs > fault.penalty / 4) revert PenaltyAboveMax(fault.costs, fault.penalty / 4);
+        if (_nodes[fault.nodeId].faults != type(uint32).max) _nodes[fault.nodeId].faults += 1;
+
+        Taken memory taken = _collectFrom(fault.nodeId, account, fault.restitution + fault.penalty);
+        uint128 got = taken.credit + taken.stake + taken.unbonding;
+        // What lacks, lacks first of the penalty, with what is in it for challenger and insurance.
+        uint128 restitution = uint128(Math.min(got, fault.restitution));
+        uint128 penalty = got - restitution;
+        taken.insurance = uint128(Math.min(holdings.insurance, fault.restitution - restitution));
+        uint128 costs = uint128(Math.min(fault.costs, penalty / 4));
+        uint128 toInsurance = (penalty - costs) / 2;
+        restitution += taken.insurance + (penalty - costs - toInsurance);
+
+        holdings.insurance = holdings.insurance - taken.insurance + toInsurance;
+        if (costs != 0) _owe(fault.challenger, costs);
+        _restitute(job, restitution);
+        emit NodeSlashed(
+            fault.nodeId,
+            fault.caseId,
+            fault.jobId,
+            taken.credit,
+            taken.stake,
+            taken.unbonding,
+            taken.insurance,
+            restitution,
+            fault.challenger,
+            costs,
+            toInsurance
+        );
+    }
+
+    /// @inheritdoc IComputeMarket
+    function award(
+        uint256 caseId,
+        uint256 jobId,
+        uint64 round,
+        uint32 nodeId,
+        uint64 units,
+        uint16 from,
+        uint16 to
+    ) external onlyCourt returns (uint128 paid) {
+        Job storage job = _existingJob(jobId);
+        if (round >= job.round) revert RoundNotSettled(jobId, round);
+        if (to > ONE) revert QualityAboveMax(nodeId, to);
+        if (to <= from) revert NothingToAward(from, to);
+        Seat storage seat = _seat(jobId, nodeId);
+        _requireCapacity(seat, nodeId, units);
+        uint256 owed = _reward(seat, units, to) - _reward(seat, units, from);
+        uint128 available = job.closed ? 0 : job.escrow - job.spent - job.reserved;
+        // Fits: at most the available.
+        paid = uint128(Math.min(owed, available));
+        job.spent += paid;
+        holdings.escrow -= paid;
+        _credit(nodeId, paid);
+        emit CreditAwarded(caseId, jobId, nodeId, round, paid);
+    }
+
+    /// @inheritdoc IComputeMarket
+    function holdRecord(uint256 jobId, uint64 round, uint32 nodeId)
+        external
+        onlyCourt
+        returns (uint64 units)
+    {
+        Job storage job = _openJob(jobId);
+        if (round >= job.round) revert RoundNotSettled(jobId, round);
+        Seat storage seat = _seat(jobId, nodeId);
+        if (seat.recordedRound != round + 1) revert NoRecord(jobId, round, nodeId);
+        if (seat.claimed) revert RecordIsHeld(jobId, round, nodeId);
+        seat.claimed = true;
+        emit RecordHeld(jobId, round, nodeId);
+        return seat.recordedUnits;
+    }
+
+    /// @inheritdoc IComputeMarket
+    function dropRecord(uint256 jobId, uint32 nodeId) external onlyCourt {
+        Seat storage seat = _seat(jobId, nodeId);
+        uint64 round = _recordedRound(jobId, seat, nodeId);
+        if (!seat.claimed) revert NoRecord(jobId, round, nodeId);
+        _endRecord(_openJob(jobId), seat);
+        emit RecordDropped(jobId, round, nodeId);
+    }
+
+    /// @dev Up to `due`: from the node's credit, then its operator's stake, then what is unbonding.
+    function _collectFrom(uint32 nodeId, address account, uint128 due) private returns (Taken memory taken) {
+        Operator storage operator = _operators[account];
+        taken.credit = uint128(Math.min(_nodes[nodeId].credit, due));
+        taken.stake = uint128(Math.min(operator.stake, due - taken.credit));
+        taken.unbonding = uint128(Math.min(operator.unbonding, due - taken.credit - taken.stake));
+        if (taken.credit != 0) _take(nodeId, taken.credit);
+        operator.stake -= taken.stake;
+        operator.unbonding -= taken.unbonding;
+        holdings.stake -= taken.stake + taken.unbonding;
+    }
+
+    /// @dev Gives a harmed job its due: to its escrow, or to its requester once it is closed.
+    function _restitute(Job storage job, uint128 amount) private {
+        if (job.closed) {
+            _owe(job.requester, amount);
+            return;
+        }
+        uint128 unspent = uint128(Math.min(job.spent, amount));
+        job.spent -= unspent;
+        job.escrow += amount - unspent;
+        holdings.escrow += amount;
+    }
+}
