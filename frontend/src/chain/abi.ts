@@ -9,38 +9,113 @@ export const computeMarketAbi = [
         "type": "address"
       },
       {
-        "internalType": "uint128",
-        "name": "minStake_",
-        "type": "uint128"
+        "components": [
+          {
+            "internalType": "uint128",
+            "name": "minStake",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint64",
+            "name": "exitNotice",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "unbondingTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "challengeWindow",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "disputeTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint16",
+            "name": "instantShare",
+            "type": "uint16"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Terms",
+        "name": "terms_",
+        "type": "tuple"
       },
       {
         "internalType": "address",
-        "name": "admin",
+        "name": "timelock",
         "type": "address"
       },
       {
-        "internalType": "address[]",
-        "name": "attestors",
-        "type": "address[]"
+        "internalType": "address",
+        "name": "guardian_",
+        "type": "address"
       },
       {
-        "internalType": "uint8",
-        "name": "quorum",
-        "type": "uint8"
-      },
-      {
-        "internalType": "uint64",
-        "name": "exitNotice_",
-        "type": "uint64"
-      },
-      {
-        "internalType": "uint64",
-        "name": "unbondingTime_",
-        "type": "uint64"
+        "internalType": "address",
+        "name": "deployer",
+        "type": "address"
       }
     ],
     "stateMutability": "nonpayable",
     "type": "constructor"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "address",
+        "name": "target",
+        "type": "address"
+      }
+    ],
+    "name": "AddressEmptyCode",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      }
+    ],
+    "name": "AlreadyAccepted",
+    "type": "error"
+  },
+  {
+    "inputs": [],
+    "name": "AlreadyConnected",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "AlreadyFree",
+    "type": "error"
   },
   {
     "inputs": [
@@ -71,28 +146,33 @@ export const computeMarketAbi = [
         "type": "uint256"
       },
       {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "AlreadyReleased",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
         "internalType": "uint32",
         "name": "nodeId",
         "type": "uint32"
       }
     ],
     "name": "AlreadySeated",
-    "type": "error"
-  },
-  {
-    "inputs": [
-      {
-        "internalType": "address",
-        "name": "previous",
-        "type": "address"
-      },
-      {
-        "internalType": "address",
-        "name": "signer",
-        "type": "address"
-      }
-    ],
-    "name": "AttestorsOutOfOrder",
     "type": "error"
   },
   {
@@ -151,6 +231,27 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "internalType": "uint64",
+        "name": "capacity",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint64",
+        "name": "max",
+        "type": "uint64"
+      }
+    ],
+    "name": "CapacityAboveMax",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "internalType": "uint256",
         "name": "jobId",
         "type": "uint256"
@@ -188,6 +289,22 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
+        "internalType": "bytes26",
+        "name": "expected",
+        "type": "bytes26"
+      },
+      {
+        "internalType": "bytes26",
+        "name": "actual",
+        "type": "bytes26"
+      }
+    ],
+    "name": "DigestMismatch",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "internalType": "address",
         "name": "attestor",
         "type": "address"
@@ -199,12 +316,49 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
+        "internalType": "uint32",
+        "name": "epoch",
+        "type": "uint32"
+      },
+      {
+        "internalType": "uint64",
+        "name": "goodUntil",
+        "type": "uint64"
+      }
+    ],
+    "name": "EpochNotGood",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "internalType": "uint256",
         "name": "jobId",
         "type": "uint256"
       }
     ],
     "name": "ExitNotRequested",
+    "type": "error"
+  },
+  {
+    "inputs": [],
+    "name": "FailedCall",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint128",
+        "name": "fee",
+        "type": "uint128"
+      },
+      {
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      }
+    ],
+    "name": "FeeAboveAmount",
     "type": "error"
   },
   {
@@ -269,7 +423,7 @@ export const computeMarketAbi = [
       },
       {
         "internalType": "uint128",
-        "name": "credit",
+        "name": "withdrawable",
         "type": "uint128"
       }
     ],
@@ -316,28 +470,49 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
-        "internalType": "uint64",
-        "name": "duration",
-        "type": "uint64"
+        "internalType": "uint8",
+        "name": "member",
+        "type": "uint8"
       },
       {
-        "internalType": "uint64",
-        "name": "max",
-        "type": "uint64"
+        "internalType": "address",
+        "name": "recovered",
+        "type": "address"
       }
     ],
-    "name": "InvalidDuration",
+    "name": "InvalidAttestation",
     "type": "error"
   },
   {
     "inputs": [
       {
-        "internalType": "address",
-        "name": "operator",
-        "type": "address"
+        "internalType": "uint8",
+        "name": "member",
+        "type": "uint8"
+      },
+      {
+        "internalType": "uint256",
+        "name": "size",
+        "type": "uint256"
       }
     ],
-    "name": "InvalidOperatorSignature",
+    "name": "InvalidMember",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint64",
+        "name": "expected",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint64",
+        "name": "actual",
+        "type": "uint64"
+      }
+    ],
+    "name": "InvalidNonce",
     "type": "error"
   },
   {
@@ -416,8 +591,51 @@ export const computeMarketAbi = [
     "type": "error"
   },
   {
+    "inputs": [
+      {
+        "internalType": "uint8",
+        "name": "member",
+        "type": "uint8"
+      },
+      {
+        "internalType": "uint256",
+        "name": "length",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint256",
+        "name": "expected",
+        "type": "uint256"
+      }
+    ],
+    "name": "InvalidScoresLength",
+    "type": "error"
+  },
+  {
     "inputs": [],
     "name": "InvalidShortString",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "address",
+        "name": "wallet",
+        "type": "address"
+      }
+    ],
+    "name": "InvalidWalletSignature",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint64",
+        "name": "until",
+        "type": "uint64"
+      }
+    ],
+    "name": "IsPaused",
     "type": "error"
   },
   {
@@ -466,12 +684,59 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "NoRecord",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "internalType": "uint32",
         "name": "nodeId",
         "type": "uint32"
       }
     ],
     "name": "NodeIsRetired",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint32",
+        "name": "previous",
+        "type": "uint32"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "NodesOutOfOrder",
     "type": "error"
   },
   {
@@ -498,12 +763,17 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
-        "internalType": "address",
-        "name": "signer",
-        "type": "address"
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
       }
     ],
-    "name": "NotAttestor",
+    "name": "NotAccepted",
     "type": "error"
   },
   {
@@ -557,6 +827,33 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
+        "internalType": "uint16",
+        "name": "from",
+        "type": "uint16"
+      },
+      {
+        "internalType": "uint16",
+        "name": "to",
+        "type": "uint16"
+      }
+    ],
+    "name": "NothingToAward",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "address",
+        "name": "account",
+        "type": "address"
+      }
+    ],
+    "name": "NothingToCollect",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "internalType": "address",
         "name": "operator",
         "type": "address"
@@ -590,6 +887,27 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      },
+      {
+        "internalType": "uint128",
+        "name": "max",
+        "type": "uint128"
+      }
+    ],
+    "name": "PenaltyAboveMax",
+    "type": "error"
+  },
+  {
+    "inputs": [],
+    "name": "ProofMismatch",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "internalType": "uint32",
         "name": "nodeId",
         "type": "uint32"
@@ -607,7 +925,7 @@ export const computeMarketAbi = [
     "inputs": [
       {
         "internalType": "uint256",
-        "name": "signatures",
+        "name": "opened",
         "type": "uint256"
       },
       {
@@ -641,8 +959,108 @@ export const computeMarketAbi = [
     "type": "error"
   },
   {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "RecordExists",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "RecordIsHeld",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint32",
+        "name": "records",
+        "type": "uint32"
+      }
+    ],
+    "name": "RecordsPending",
+    "type": "error"
+  },
+  {
     "inputs": [],
     "name": "ReentrancyGuardReentrantCall",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      }
+    ],
+    "name": "RoundNotSettled",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint64",
+        "name": "current",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint64",
+        "name": "max",
+        "type": "uint64"
+      }
+    ],
+    "name": "RoundOutOfReach",
     "type": "error"
   },
   {
@@ -686,6 +1104,27 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
+        "internalType": "uint256",
+        "name": "value",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint256",
+        "name": "min",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint256",
+        "name": "max",
+        "type": "uint256"
+      }
+    ],
+    "name": "TermOutOfBounds",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "internalType": "uint64",
         "name": "availableAt",
         "type": "uint64"
@@ -703,6 +1142,17 @@ export const computeMarketAbi = [
       }
     ],
     "name": "TooManyNodes",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "address",
+        "name": "caller",
+        "type": "address"
+      }
+    ],
+    "name": "Unauthorized",
     "type": "error"
   },
   {
@@ -780,6 +1230,17 @@ export const computeMarketAbi = [
     "type": "error"
   },
   {
+    "inputs": [
+      {
+        "internalType": "uint64",
+        "name": "deadline",
+        "type": "uint64"
+      }
+    ],
+    "name": "WithdrawalExpired",
+    "type": "error"
+  },
+  {
     "inputs": [],
     "name": "ZeroAddress",
     "type": "error"
@@ -799,25 +1260,6 @@ export const computeMarketAbi = [
     ],
     "name": "ZeroCapacity",
     "type": "error"
-  },
-  {
-    "anonymous": false,
-    "inputs": [
-      {
-        "indexed": false,
-        "internalType": "address[]",
-        "name": "attestors",
-        "type": "address[]"
-      },
-      {
-        "indexed": false,
-        "internalType": "uint8",
-        "name": "quorum",
-        "type": "uint8"
-      }
-    ],
-    "name": "AttestorsChanged",
-    "type": "event"
   },
   {
     "anonymous": false,
@@ -874,6 +1316,68 @@ export const computeMarketAbi = [
     "inputs": [
       {
         "indexed": true,
+        "internalType": "address",
+        "name": "account",
+        "type": "address"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      }
+    ],
+    "name": "Collected",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint64",
+        "name": "units",
+        "type": "uint64"
+      },
+      {
+        "indexed": false,
+        "internalType": "bytes32",
+        "name": "base",
+        "type": "bytes32"
+      },
+      {
+        "indexed": false,
+        "internalType": "bytes32",
+        "name": "artifact",
+        "type": "bytes32"
+      }
+    ],
+    "name": "ContributionRecorded",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
         "internalType": "uint256",
         "name": "jobId",
         "type": "uint256"
@@ -923,6 +1427,99 @@ export const computeMarketAbi = [
     "inputs": [
       {
         "indexed": true,
+        "internalType": "uint256",
+        "name": "caseId",
+        "type": "uint256"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      }
+    ],
+    "name": "CreditAwarded",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "earned",
+        "type": "uint128"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint64",
+        "name": "freeAt",
+        "type": "uint64"
+      }
+    ],
+    "name": "CreditMarked",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      }
+    ],
+    "name": "CreditReleased",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
         "internalType": "uint32",
         "name": "nodeId",
         "type": "uint32"
@@ -947,6 +1544,50 @@ export const computeMarketAbi = [
     "anonymous": false,
     "inputs": [],
     "name": "EIP712DomainChanged",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "epoch",
+        "type": "uint32"
+      },
+      {
+        "indexed": false,
+        "internalType": "address[]",
+        "name": "members",
+        "type": "address[]"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint8",
+        "name": "quorum",
+        "type": "uint8"
+      }
+    ],
+    "name": "EpochBegun",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "address",
+        "name": "previous",
+        "type": "address"
+      },
+      {
+        "indexed": true,
+        "internalType": "address",
+        "name": "current",
+        "type": "address"
+      }
+    ],
+    "name": "GuardianChanged",
     "type": "event"
   },
   {
@@ -1034,9 +1675,9 @@ export const computeMarketAbi = [
       },
       {
         "indexed": false,
-        "internalType": "uint128",
+        "internalType": "uint96",
         "name": "maxRate",
-        "type": "uint128"
+        "type": "uint96"
       }
     ],
     "name": "JobCreated",
@@ -1141,18 +1782,72 @@ export const computeMarketAbi = [
     "inputs": [
       {
         "indexed": true,
-        "internalType": "address",
-        "name": "previousOwner",
-        "type": "address"
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
       },
       {
         "indexed": true,
+        "internalType": "uint256",
+        "name": "caseId",
+        "type": "uint256"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "fromCredit",
+        "type": "uint128"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "fromStake",
+        "type": "uint128"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "fromUnbonding",
+        "type": "uint128"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "fromInsurance",
+        "type": "uint128"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "restitution",
+        "type": "uint128"
+      },
+      {
+        "indexed": false,
         "internalType": "address",
-        "name": "newOwner",
+        "name": "challenger",
         "type": "address"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "toChallenger",
+        "type": "uint128"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "toInsurance",
+        "type": "uint128"
       }
     ],
-    "name": "OwnershipTransferStarted",
+    "name": "NodeSlashed",
     "type": "event"
   },
   {
@@ -1172,6 +1867,138 @@ export const computeMarketAbi = [
       }
     ],
     "name": "OwnershipTransferred",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": false,
+        "internalType": "uint64",
+        "name": "newJobsUntil",
+        "type": "uint64"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint64",
+        "name": "settlementUntil",
+        "type": "uint64"
+      }
+    ],
+    "name": "Paused",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "address",
+        "name": "registry",
+        "type": "address"
+      },
+      {
+        "indexed": true,
+        "internalType": "address",
+        "name": "court",
+        "type": "address"
+      }
+    ],
+    "name": "PeripheryChanged",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "RecordDropped",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "RecordHeld",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "RecordLapsed",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "indexed": true,
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      }
+    ],
+    "name": "RoundAccepted",
     "type": "event"
   },
   {
@@ -1224,6 +2051,18 @@ export const computeMarketAbi = [
         "internalType": "bytes32",
         "name": "evidence",
         "type": "bytes32"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint32",
+        "name": "epoch",
+        "type": "uint32"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint16",
+        "name": "attestors",
+        "type": "uint16"
       }
     ],
     "name": "RoundSettled",
@@ -1252,6 +2091,95 @@ export const computeMarketAbi = [
       }
     ],
     "name": "StakeAdded",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "components": [
+          {
+            "internalType": "uint128",
+            "name": "minStake",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint64",
+            "name": "exitNotice",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "unbondingTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "challengeWindow",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "disputeTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint16",
+            "name": "instantShare",
+            "type": "uint16"
+          }
+        ],
+        "indexed": false,
+        "internalType": "struct IComputeMarketTypes.Terms",
+        "name": "previous",
+        "type": "tuple"
+      },
+      {
+        "components": [
+          {
+            "internalType": "uint128",
+            "name": "minStake",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint64",
+            "name": "exitNotice",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "unbondingTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "challengeWindow",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "disputeTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint16",
+            "name": "instantShare",
+            "type": "uint16"
+          }
+        ],
+        "indexed": false,
+        "internalType": "struct IComputeMarketTypes.Terms",
+        "name": "current",
+        "type": "tuple"
+      }
+    ],
+    "name": "TermsChanged",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [],
+    "name": "Unpaused",
     "type": "event"
   },
   {
@@ -1299,8 +2227,24 @@ export const computeMarketAbi = [
     "type": "event"
   },
   {
-    "inputs": [],
-    "name": "acceptOwnership",
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "bytes",
+        "name": "signature",
+        "type": "bytes"
+      }
+    ],
+    "name": "acceptRound",
     "outputs": [],
     "stateMutability": "nonpayable",
     "type": "function"
@@ -1315,6 +2259,124 @@ export const computeMarketAbi = [
     ],
     "name": "addStake",
     "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      },
+      {
+        "components": [
+          {
+            "internalType": "address",
+            "name": "from",
+            "type": "address"
+          },
+          {
+            "internalType": "uint256",
+            "name": "validAfter",
+            "type": "uint256"
+          },
+          {
+            "internalType": "uint256",
+            "name": "validBefore",
+            "type": "uint256"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "salt",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "bytes",
+            "name": "signature",
+            "type": "bytes"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Authorization",
+        "name": "authorization",
+        "type": "tuple"
+      }
+    ],
+    "name": "addStakeWithAuthorization",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "caseId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "internalType": "uint64",
+        "name": "units",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint16",
+        "name": "from",
+        "type": "uint16"
+      },
+      {
+        "internalType": "uint16",
+        "name": "to",
+        "type": "uint16"
+      }
+    ],
+    "name": "award",
+    "outputs": [
+      {
+        "internalType": "uint128",
+        "name": "paid",
+        "type": "uint128"
+      }
+    ],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "address[]",
+        "name": "members",
+        "type": "address[]"
+      },
+      {
+        "internalType": "uint8",
+        "name": "quorum",
+        "type": "uint8"
+      }
+    ],
+    "name": "beginEpoch",
+    "outputs": [
+      {
+        "internalType": "uint32",
+        "name": "epoch",
+        "type": "uint32"
+      }
+    ],
     "stateMutability": "nonpayable",
     "type": "function"
   },
@@ -1407,13 +2469,107 @@ export const computeMarketAbi = [
         "type": "uint128"
       },
       {
-        "internalType": "bytes[]",
+        "internalType": "uint32",
+        "name": "epoch",
+        "type": "uint32"
+      },
+      {
+        "components": [
+          {
+            "internalType": "uint8",
+            "name": "member",
+            "type": "uint8"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "salt",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "bytes",
+            "name": "scores",
+            "type": "bytes"
+          },
+          {
+            "internalType": "bytes",
+            "name": "signature",
+            "type": "bytes"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Attestation[]",
         "name": "attestations",
-        "type": "bytes[]"
+        "type": "tuple[]"
       }
     ],
     "name": "closeJob",
     "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [],
+    "name": "collect",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "address",
+        "name": "registry_",
+        "type": "address"
+      },
+      {
+        "internalType": "address",
+        "name": "court_",
+        "type": "address"
+      }
+    ],
+    "name": "connect",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [],
+    "name": "court",
+    "outputs": [
+      {
+        "internalType": "address",
+        "name": "",
+        "type": "address"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "bytes32",
+        "name": "spec",
+        "type": "bytes32"
+      },
+      {
+        "internalType": "uint128",
+        "name": "escrow",
+        "type": "uint128"
+      },
+      {
+        "internalType": "uint96",
+        "name": "maxRate",
+        "type": "uint96"
+      }
+    ],
+    "name": "createJob",
+    "outputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      }
+    ],
     "stateMutability": "nonpayable",
     "type": "function"
   },
@@ -1430,12 +2586,44 @@ export const computeMarketAbi = [
         "type": "uint128"
       },
       {
-        "internalType": "uint128",
+        "internalType": "uint96",
         "name": "maxRate",
-        "type": "uint128"
+        "type": "uint96"
+      },
+      {
+        "components": [
+          {
+            "internalType": "address",
+            "name": "from",
+            "type": "address"
+          },
+          {
+            "internalType": "uint256",
+            "name": "validAfter",
+            "type": "uint256"
+          },
+          {
+            "internalType": "uint256",
+            "name": "validBefore",
+            "type": "uint256"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "salt",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "bytes",
+            "name": "signature",
+            "type": "bytes"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Authorization",
+        "name": "authorization",
+        "type": "tuple"
       }
     ],
-    "name": "createJob",
+    "name": "createJobWithAuthorization",
     "outputs": [
       {
         "internalType": "uint256",
@@ -1512,6 +2700,24 @@ export const computeMarketAbi = [
     "type": "function"
   },
   {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "dropRecord",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
     "inputs": [],
     "name": "eip712Domain",
     "outputs": [
@@ -1568,19 +2774,6 @@ export const computeMarketAbi = [
     "type": "function"
   },
   {
-    "inputs": [],
-    "name": "exitNotice",
-    "outputs": [
-      {
-        "internalType": "uint64",
-        "name": "",
-        "type": "uint64"
-      }
-    ],
-    "stateMutability": "view",
-    "type": "function"
-  },
-  {
     "inputs": [
       {
         "internalType": "uint256",
@@ -1599,18 +2792,102 @@ export const computeMarketAbi = [
     "type": "function"
   },
   {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      },
+      {
+        "components": [
+          {
+            "internalType": "address",
+            "name": "from",
+            "type": "address"
+          },
+          {
+            "internalType": "uint256",
+            "name": "validAfter",
+            "type": "uint256"
+          },
+          {
+            "internalType": "uint256",
+            "name": "validBefore",
+            "type": "uint256"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "salt",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "bytes",
+            "name": "signature",
+            "type": "bytes"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Authorization",
+        "name": "authorization",
+        "type": "tuple"
+      }
+    ],
+    "name": "fundJobWithAuthorization",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
     "inputs": [],
     "name": "getAttestors",
     "outputs": [
       {
+        "internalType": "uint32",
+        "name": "epoch",
+        "type": "uint32"
+      },
+      {
         "internalType": "address[]",
-        "name": "attestors",
+        "name": "members",
         "type": "address[]"
       },
       {
         "internalType": "uint8",
         "name": "quorum",
         "type": "uint8"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint32",
+        "name": "epoch",
+        "type": "uint32"
+      }
+    ],
+    "name": "getEpoch",
+    "outputs": [
+      {
+        "internalType": "address[]",
+        "name": "members",
+        "type": "address[]"
+      },
+      {
+        "internalType": "uint8",
+        "name": "quorum",
+        "type": "uint8"
+      },
+      {
+        "internalType": "uint64",
+        "name": "goodUntil",
+        "type": "uint64"
       }
     ],
     "stateMutability": "view",
@@ -1650,8 +2927,18 @@ export const computeMarketAbi = [
           },
           {
             "internalType": "uint128",
-            "name": "maxRate",
+            "name": "reserved",
             "type": "uint128"
+          },
+          {
+            "internalType": "uint32",
+            "name": "records",
+            "type": "uint32"
+          },
+          {
+            "internalType": "uint96",
+            "name": "maxRate",
+            "type": "uint96"
           },
           {
             "internalType": "uint64",
@@ -1661,6 +2948,11 @@ export const computeMarketAbi = [
           {
             "internalType": "uint32",
             "name": "batch",
+            "type": "uint32"
+          },
+          {
+            "internalType": "uint32",
+            "name": "lastNode",
             "type": "uint32"
           },
           {
@@ -1675,7 +2967,7 @@ export const computeMarketAbi = [
           }
         ],
         "internalType": "struct IComputeMarketTypes.Job",
-        "name": "",
+        "name": "job",
         "type": "tuple"
       }
     ],
@@ -1718,6 +3010,16 @@ export const computeMarketAbi = [
             "internalType": "uint64",
             "name": "bidNonce",
             "type": "uint64"
+          },
+          {
+            "internalType": "address",
+            "name": "previousKey",
+            "type": "address"
+          },
+          {
+            "internalType": "uint64",
+            "name": "previousUntil",
+            "type": "uint64"
           }
         ],
         "internalType": "struct IComputeMarketTypes.Node",
@@ -1756,13 +3058,18 @@ export const computeMarketAbi = [
             "type": "uint64"
           },
           {
-            "internalType": "uint64",
-            "name": "lastSettledAt",
-            "type": "uint64"
+            "internalType": "uint32",
+            "name": "faults",
+            "type": "uint32"
           },
           {
             "internalType": "uint128",
             "name": "credit",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint128",
+            "name": "withdrawable",
             "type": "uint128"
           },
           {
@@ -1772,7 +3079,7 @@ export const computeMarketAbi = [
           }
         ],
         "internalType": "struct IComputeMarketTypes.NodeMetrics",
-        "name": "",
+        "name": "metrics",
         "type": "tuple"
       }
     ],
@@ -1810,9 +3117,130 @@ export const computeMarketAbi = [
             "internalType": "uint32",
             "name": "activeNodes",
             "type": "uint32"
+          },
+          {
+            "internalType": "uint128",
+            "name": "advance",
+            "type": "uint128"
           }
         ],
         "internalType": "struct IComputeMarketTypes.Operator",
+        "name": "",
+        "type": "tuple"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "address",
+        "name": "account",
+        "type": "address"
+      }
+    ],
+    "name": "getOperatorMetrics",
+    "outputs": [
+      {
+        "components": [
+          {
+            "internalType": "uint32",
+            "name": "rounds",
+            "type": "uint32"
+          },
+          {
+            "internalType": "uint64",
+            "name": "units",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "qualitySum",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint32",
+            "name": "faults",
+            "type": "uint32"
+          },
+          {
+            "internalType": "uint128",
+            "name": "credit",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint128",
+            "name": "withdrawable",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint128",
+            "name": "earned",
+            "type": "uint128"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.NodeMetrics",
+        "name": "sum",
+        "type": "tuple"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "address",
+        "name": "operator",
+        "type": "address"
+      }
+    ],
+    "name": "getOperatorNodes",
+    "outputs": [
+      {
+        "internalType": "uint32[]",
+        "name": "",
+        "type": "uint32[]"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      }
+    ],
+    "name": "getRound",
+    "outputs": [
+      {
+        "components": [
+          {
+            "internalType": "bytes26",
+            "name": "digest",
+            "type": "bytes26"
+          },
+          {
+            "internalType": "uint40",
+            "name": "settledAt",
+            "type": "uint40"
+          },
+          {
+            "internalType": "bool",
+            "name": "accepted",
+            "type": "bool"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.RoundRecord",
         "name": "",
         "type": "tuple"
       }
@@ -1838,19 +3266,29 @@ export const computeMarketAbi = [
       {
         "components": [
           {
-            "internalType": "uint128",
+            "internalType": "uint96",
             "name": "rate",
-            "type": "uint128"
+            "type": "uint96"
           },
           {
-            "internalType": "uint64",
+            "internalType": "uint48",
             "name": "capacity",
-            "type": "uint64"
+            "type": "uint48"
           },
           {
-            "internalType": "uint64",
-            "name": "paidRound",
-            "type": "uint64"
+            "internalType": "uint48",
+            "name": "recordedUnits",
+            "type": "uint48"
+          },
+          {
+            "internalType": "uint32",
+            "name": "recordedRound",
+            "type": "uint32"
+          },
+          {
+            "internalType": "bool",
+            "name": "claimed",
+            "type": "bool"
           }
         ],
         "internalType": "struct IComputeMarketTypes.Seat",
@@ -1862,19 +3300,75 @@ export const computeMarketAbi = [
     "type": "function"
   },
   {
-    "inputs": [
+    "inputs": [],
+    "name": "guardian",
+    "outputs": [
       {
         "internalType": "address",
-        "name": "account",
+        "name": "",
         "type": "address"
       }
     ],
-    "name": "isAttestor",
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "holdRecord",
     "outputs": [
       {
-        "internalType": "bool",
-        "name": "",
-        "type": "bool"
+        "internalType": "uint64",
+        "name": "units",
+        "type": "uint64"
+      }
+    ],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [],
+    "name": "holdings",
+    "outputs": [
+      {
+        "internalType": "uint128",
+        "name": "escrow",
+        "type": "uint128"
+      },
+      {
+        "internalType": "uint128",
+        "name": "credit",
+        "type": "uint128"
+      },
+      {
+        "internalType": "uint128",
+        "name": "stake",
+        "type": "uint128"
+      },
+      {
+        "internalType": "uint128",
+        "name": "owed",
+        "type": "uint128"
+      },
+      {
+        "internalType": "uint128",
+        "name": "insurance",
+        "type": "uint128"
       }
     ],
     "stateMutability": "view",
@@ -1894,16 +3388,77 @@ export const computeMarketAbi = [
     "type": "function"
   },
   {
-    "inputs": [],
-    "name": "minStake",
+    "inputs": [
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "internalType": "address",
+        "name": "hotKey",
+        "type": "address"
+      }
+    ],
+    "name": "keyGoodUntil",
     "outputs": [
       {
-        "internalType": "uint128",
+        "internalType": "uint64",
         "name": "",
-        "type": "uint128"
+        "type": "uint64"
       }
     ],
     "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "lapseRecord",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint32[]",
+        "name": "nodeIds",
+        "type": "uint32[]"
+      }
+    ],
+    "name": "markCredit",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "bytes[]",
+        "name": "data",
+        "type": "bytes[]"
+      }
+    ],
+    "name": "multicall",
+    "outputs": [
+      {
+        "internalType": "bytes[]",
+        "name": "results",
+        "type": "bytes[]"
+      }
+    ],
+    "stateMutability": "nonpayable",
     "type": "function"
   },
   {
@@ -1939,6 +3494,25 @@ export const computeMarketAbi = [
     "type": "function"
   },
   {
+    "inputs": [
+      {
+        "internalType": "address",
+        "name": "account",
+        "type": "address"
+      }
+    ],
+    "name": "owedTo",
+    "outputs": [
+      {
+        "internalType": "uint128",
+        "name": "",
+        "type": "uint128"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
     "inputs": [],
     "name": "owner",
     "outputs": [
@@ -1952,16 +3526,122 @@ export const computeMarketAbi = [
     "type": "function"
   },
   {
+    "inputs": [
+      {
+        "internalType": "bool",
+        "name": "newJobs",
+        "type": "bool"
+      },
+      {
+        "internalType": "bool",
+        "name": "settlement",
+        "type": "bool"
+      }
+    ],
+    "name": "pause",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
     "inputs": [],
-    "name": "pendingOwner",
+    "name": "pausedUntil",
     "outputs": [
       {
-        "internalType": "address",
-        "name": "",
-        "type": "address"
+        "internalType": "uint64",
+        "name": "newJobs",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint64",
+        "name": "settlement",
+        "type": "uint64"
       }
     ],
     "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "components": [
+          {
+            "internalType": "uint256",
+            "name": "caseId",
+            "type": "uint256"
+          },
+          {
+            "internalType": "uint256",
+            "name": "jobId",
+            "type": "uint256"
+          },
+          {
+            "internalType": "uint32",
+            "name": "nodeId",
+            "type": "uint32"
+          },
+          {
+            "internalType": "uint128",
+            "name": "restitution",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint128",
+            "name": "penalty",
+            "type": "uint128"
+          },
+          {
+            "internalType": "address",
+            "name": "challenger",
+            "type": "address"
+          },
+          {
+            "internalType": "uint128",
+            "name": "costs",
+            "type": "uint128"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Penalty",
+        "name": "fault",
+        "type": "tuple"
+      }
+    ],
+    "name": "penalize",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      },
+      {
+        "internalType": "uint256",
+        "name": "deadline",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint8",
+        "name": "v",
+        "type": "uint8"
+      },
+      {
+        "internalType": "bytes32",
+        "name": "r",
+        "type": "bytes32"
+      },
+      {
+        "internalType": "bytes32",
+        "name": "s",
+        "type": "bytes32"
+      }
+    ],
+    "name": "permit",
+    "outputs": [],
+    "stateMutability": "nonpayable",
     "type": "function"
   },
   {
@@ -1995,6 +3675,94 @@ export const computeMarketAbi = [
         "type": "uint32"
       }
     ],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [],
+    "name": "registry",
+    "outputs": [
+      {
+        "internalType": "address",
+        "name": "",
+        "type": "address"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "components": [
+          {
+            "internalType": "bytes32",
+            "name": "base",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "evidence",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "receipts",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "qualities",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "uint32",
+            "name": "epoch",
+            "type": "uint32"
+          },
+          {
+            "internalType": "uint16",
+            "name": "attestors",
+            "type": "uint16"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.SettledBatch[]",
+        "name": "batches",
+        "type": "tuple[]"
+      },
+      {
+        "internalType": "uint256",
+        "name": "index",
+        "type": "uint256"
+      },
+      {
+        "internalType": "bytes",
+        "name": "receipts",
+        "type": "bytes"
+      },
+      {
+        "internalType": "bytes",
+        "name": "qualities",
+        "type": "bytes"
+      },
+      {
+        "internalType": "uint256",
+        "name": "position",
+        "type": "uint256"
+      }
+    ],
+    "name": "releaseAccepted",
+    "outputs": [],
     "stateMutability": "nonpayable",
     "type": "function"
   },
@@ -2047,17 +3815,12 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
-        "internalType": "address[]",
-        "name": "attestors",
-        "type": "address[]"
-      },
-      {
-        "internalType": "uint8",
-        "name": "quorum",
-        "type": "uint8"
+        "internalType": "address",
+        "name": "guardian_",
+        "type": "address"
       }
     ],
-    "name": "setAttestors",
+    "name": "setGuardian",
     "outputs": [],
     "stateMutability": "nonpayable",
     "type": "function"
@@ -2065,29 +3828,109 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
-        "internalType": "uint256",
-        "name": "jobId",
-        "type": "uint256"
+        "internalType": "address",
+        "name": "registry_",
+        "type": "address"
       },
       {
-        "internalType": "uint64",
-        "name": "round",
-        "type": "uint64"
-      },
+        "internalType": "address",
+        "name": "court_",
+        "type": "address"
+      }
+    ],
+    "name": "setPeriphery",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
       {
-        "internalType": "uint32",
-        "name": "batch",
-        "type": "uint32"
-      },
+        "components": [
+          {
+            "internalType": "uint128",
+            "name": "minStake",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint64",
+            "name": "exitNotice",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "unbondingTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "challengeWindow",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "disputeTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint16",
+            "name": "instantShare",
+            "type": "uint16"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Terms",
+        "name": "terms_",
+        "type": "tuple"
+      }
+    ],
+    "name": "setTerms",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
       {
-        "internalType": "bool",
-        "name": "last",
-        "type": "bool"
-      },
-      {
-        "internalType": "bytes32",
-        "name": "base",
-        "type": "bytes32"
+        "components": [
+          {
+            "internalType": "uint256",
+            "name": "jobId",
+            "type": "uint256"
+          },
+          {
+            "internalType": "uint64",
+            "name": "round",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint32",
+            "name": "batch",
+            "type": "uint32"
+          },
+          {
+            "internalType": "bool",
+            "name": "last",
+            "type": "bool"
+          },
+          {
+            "internalType": "uint32",
+            "name": "epoch",
+            "type": "uint32"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "base",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "evidence",
+            "type": "bytes32"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.BatchHeader",
+        "name": "header",
+        "type": "tuple"
       },
       {
         "internalType": "bytes",
@@ -2095,14 +3938,31 @@ export const computeMarketAbi = [
         "type": "bytes"
       },
       {
-        "internalType": "bytes32",
-        "name": "evidence",
-        "type": "bytes32"
-      },
-      {
-        "internalType": "bytes[]",
+        "components": [
+          {
+            "internalType": "uint8",
+            "name": "member",
+            "type": "uint8"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "salt",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "bytes",
+            "name": "scores",
+            "type": "bytes"
+          },
+          {
+            "internalType": "bytes",
+            "name": "signature",
+            "type": "bytes"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Attestation[]",
         "name": "attestations",
-        "type": "bytes[]"
+        "type": "tuple[]"
       }
     ],
     "name": "settleRound",
@@ -2123,16 +3983,6 @@ export const computeMarketAbi = [
         "type": "uint64"
       },
       {
-        "internalType": "uint32",
-        "name": "batch",
-        "type": "uint32"
-      },
-      {
-        "internalType": "bool",
-        "name": "last",
-        "type": "bool"
-      },
-      {
         "internalType": "bytes32",
         "name": "base",
         "type": "bytes32"
@@ -2141,16 +3991,6 @@ export const computeMarketAbi = [
         "internalType": "bytes",
         "name": "receipt",
         "type": "bytes"
-      },
-      {
-        "internalType": "bytes32",
-        "name": "evidence",
-        "type": "bytes32"
-      },
-      {
-        "internalType": "bytes[]",
-        "name": "attestations",
-        "type": "bytes[]"
       }
     ],
     "name": "submitContribution",
@@ -2215,6 +4055,51 @@ export const computeMarketAbi = [
   },
   {
     "inputs": [],
+    "name": "terms",
+    "outputs": [
+      {
+        "components": [
+          {
+            "internalType": "uint128",
+            "name": "minStake",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint64",
+            "name": "exitNotice",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "unbondingTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "challengeWindow",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "disputeTime",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint16",
+            "name": "instantShare",
+            "type": "uint16"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Terms",
+        "name": "",
+        "type": "tuple"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [],
     "name": "token",
     "outputs": [
       {
@@ -2241,15 +4126,9 @@ export const computeMarketAbi = [
   },
   {
     "inputs": [],
-    "name": "unbondingTime",
-    "outputs": [
-      {
-        "internalType": "uint64",
-        "name": "",
-        "type": "uint64"
-      }
-    ],
-    "stateMutability": "view",
+    "name": "unpause",
+    "outputs": [],
+    "stateMutability": "nonpayable",
     "type": "function"
   },
   {
@@ -2280,6 +4159,75 @@ export const computeMarketAbi = [
     "name": "withdraw",
     "outputs": [],
     "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "components": [
+          {
+            "internalType": "uint32",
+            "name": "nodeId",
+            "type": "uint32"
+          },
+          {
+            "internalType": "address",
+            "name": "to",
+            "type": "address"
+          },
+          {
+            "internalType": "uint128",
+            "name": "amount",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint128",
+            "name": "fee",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint64",
+            "name": "nonce",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint64",
+            "name": "deadline",
+            "type": "uint64"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Withdrawal",
+        "name": "withdrawal",
+        "type": "tuple"
+      },
+      {
+        "internalType": "bytes",
+        "name": "signature",
+        "type": "bytes"
+      }
+    ],
+    "name": "withdrawWithSignature",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "withdrawalNonce",
+    "outputs": [
+      {
+        "internalType": "uint64",
+        "name": "",
+        "type": "uint64"
+      }
+    ],
+    "stateMutability": "view",
     "type": "function"
   }
 ] as const;
