@@ -35,10 +35,10 @@ def join_attestors(keys: Sequence[SecretStr]) -> dict[str, Any]:
         signer = str(Account.from_key(key).address)
         possession = eip712.sign(registry_domain(), AttestorKey(owner=owner, signer=signer), key)
         send(admin, "join", [signer, bond, possession], contract="registry", wait_final=False)
-    if not market_view("getAttestors", block="latest")["epoch"]:
+    # With more of them than a set takes, the first call names the block that draws, and a later one draws.
+    while not (attestors := market_view("getAttestors", block="latest"))["epoch"]:
         send(admin, "beginEpoch", [], contract="registry")
-    attestors: dict[str, Any] = market_view("getAttestors", block="latest")
-    return attestors
+    return dict(attestors)
 
 
 def registry_domain() -> eip712.Domain:

@@ -14,12 +14,14 @@ from marketplace.chain.indexer import has_more, index_once
 from marketplace.chain.models import Intent
 from marketplace.chain.projections import FAILED
 from marketplace.chain.sender import assign_nonces, broadcast_due, track_receipts
+from marketplace.chain.watch import watch_balances
 from trainer.protocol.errors import HyperGPUError
 
 log = logging.getLogger(__name__)
 
 PASS_SECONDS = 0.25
 PEEK_SECONDS = 0.05
+WATCH_SECONDS = 10.0
 BACKOFF_SECONDS = (0.5, 15.0)
 
 
@@ -35,6 +37,11 @@ def send_promises() -> bool:
     broadcast_due()
     track_receipts()
     return moved > 0
+
+
+def watch() -> bool:
+    watch_balances()
+    return False
 
 
 def pass_once() -> None:
@@ -79,9 +86,13 @@ class Patient:
 
 def follow(stop: threading.Event) -> None:
     """Run passes until `stop`."""
-    reading, sending = Patient("reading", read_chain), Patient("sending", send_promises)
+    reading, sending, watching = Patient("reading", read_chain), Patient("sending", send_promises), Patient("watching", watch)
+    watch_at = 0.0
     while not stop.is_set():
         started, newest = time.monotonic(), newest_intent()
+        if started >= watch_at:
+            watching.run()
+            watch_at = started + WATCH_SECONDS
         busy = reading.run()
         # A projection that chokes says nothing against the node: what is owed is still sent.
         if reading.trouble in ("", FAILED):

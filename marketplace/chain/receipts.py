@@ -10,9 +10,10 @@ from typing import Any
 from django.utils import timezone
 
 from marketplace.chain import abi
+from marketplace.chain.holes import fill_holes
 from marketplace.chain.models import Intent
 from marketplace.chain.nonces import BATCH
-from marketplace.chain.rpc import FINALIZED, Fault, block_call, number, parse_block, rpc
+from marketplace.chain.rpc import FINALIZED, LATEST, Fault, block_call, number, parse_block, rpc
 from marketplace.chain.states import IN_FLIGHT, OPEN, move
 
 LOST_AFTER = timedelta(seconds=30)
@@ -36,7 +37,8 @@ class Reading:
 
     head: int
     finalized: int
-    nonces: dict[str, int]
+    final_nonces: dict[str, int]
+    latest_nonces: dict[str, int]
     receipts: dict[str, Receipt]
     canonical: dict[int, str]
 
@@ -54,7 +56,8 @@ def track_receipts() -> int:
     if not open_:
         return 0
     reading = take_reading(open_)
-    return sum(follow(intent, reading) for intent in open_)
+    changed = sum(follow(intent, reading) for intent in open_)
+    return changed + fill_holes(reading.final_nonces, reading.latest_nonces)
 
 
 def take_reading(intents: Sequence[Intent]) -> Reading:
@@ -63,15 +66,17 @@ def take_reading(intents: Sequence[Intent]) -> Reading:
     senders = sorted({intent.sender.address for intent in intents if intent.sender})
     answers = rpc().read(
         block_call(FINALIZED), ("eth_blockNumber", []),
-        *(("eth_getTransactionCount", [sender, FINALIZED]) for sender in senders),
+        *(("eth_getTransactionCount", [sender, tag]) for tag in (FINALIZED, LATEST) for sender in senders),
         *(("eth_getTransactionReceipt", [hash_]) for hash_ in hashes),
     )  # fmt: skip
     finalized = parse_block(answers[0])
     depth = finalized.number if finalized else 0
-    found = {r.tx_hash: r for answer in answers[2 + len(senders) :] if (r := parse_receipt(answer))}
+    counts, receipts = answers[2 : 2 + 2 * len(senders)], answers[2 + 2 * len(senders) :]
+    found = {r.tx_hash: r for answer in receipts if (r := parse_receipt(answer))}
     return Reading(
         head=number(answers[1]), finalized=depth, receipts=found, canonical=canonical_hashes(depth, found),
-        nonces={sender: number(count) for sender, count in zip(senders, answers[2:], strict=False)},
+        final_nonces={sender: number(count) for sender, count in zip(senders, counts, strict=False)},
+        latest_nonces={sender: number(count) for sender, count in zip(senders, counts[len(senders) :], strict=True)},
     )  # fmt: skip
 
 
@@ -116,7 +121,7 @@ def miss(intent: Intent, reading: Reading) -> bool:
         return move(intent, Intent.State.SENT, when={"state": Intent.State.INCLUDED}, block=None, block_hash="", included_at=None)
     assert intent.sender is not None and intent.nonce is not None  # whoever has an attempt has a nonce
     old = max(attempt.created_at for attempt in intent.attempts.all()) < timezone.now() - LOST_AFTER
-    if not old or reading.nonces[intent.sender.address] <= intent.nonce:
+    if not old or reading.final_nonces[intent.sender.address] <= intent.nonce:
         return False
     reason = f"nonce {intent.nonce} of {intent.sender.address} went to a transaction that is not ours; use the key nowhere else"
     return move(intent, Intent.State.FAILED, when={"state__in": IN_FLIGHT}, reason=reason)

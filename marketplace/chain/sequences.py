@@ -14,19 +14,25 @@ def sequence_of(entry: LogEntry) -> str:
     """The row of numbers that the event belongs to; empty for most."""
     match entry.name:
         case "NodeRegistered":
-            return "nodes"
+            return "node"
         case "JobCreated":
-            return "jobs"
+            return "job"
         case "RoundSettled":
             return f"rounds:{entry.args['job_id']}"
+        case "registry.AttestorJoined":
+            return "attestor"
+        case "registry.EpochBegun":
+            return "epoch"
+        case "court.CaseOpened" | "court.ReceiptFaultProven" | "court.AttestorFaultProven":
+            return "case"
     return ""
 
 
 def follows(args: dict[str, Any], before: dict[str, Any] | None, sequence: str) -> bool:
     """Whether `args` are the next of their sequence after `before` (None: the first)."""
-    if sequence in ("nodes", "jobs"):
-        id = sequence[:-1] + "_id"
-        return bool(args[id] == (before[id] if before else 0) + 1)
+    if not sequence.startswith("rounds:"):
+        number = "epoch" if sequence == "epoch" else f"{sequence}_id"
+        return bool(args[number] == (before[number] if before else 0) + 1)
     position = args["round"], args["batch"]
     if before is None:
         return position == (0, 0)

@@ -16,7 +16,7 @@ from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from pydantic import SecretStr
 
-from marketplace.chain import abi, deploy
+from marketplace.chain import abi, deploy, wallet
 from marketplace.chain.attestors import join_attestors
 from marketplace.chain.services import domain, finalized_block, market_view
 from marketplace.chain.wallet import send
@@ -91,7 +91,7 @@ def test_a_deployment_that_was_cut_off_goes_on_where_it_was(
     env: Settings, quick: Anvil, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     admin = Account.from_key(env.admin_key.get_secret_value()).address
-    before, real, left = quick.transactions_of(admin), deploy.transact, [None] * after
+    before, real, left = quick.transactions_of(admin), wallet.transact, [None] * after
 
     def cut_off(*arguments: Any, **options: Any) -> Any:
         sent = real(*arguments, **options)

@@ -299,6 +299,12 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        Alarm: {
+            code: string;
+            subject: string;
+            message: string;
+            since: string;
+        };
         Assignment: {
             readonly id: number;
             round: number;
@@ -349,6 +355,10 @@ export interface components {
             rpc_url: string;
             /** Format: double */
             block_seconds: number;
+            /** Format: double */
+            finality_seconds: number;
+            currency: string;
+            explorer_url: string;
             test: boolean;
         };
         /** @description The entities that an event changed, whole; a client replaces its rows by id. */
@@ -375,6 +385,9 @@ export interface components {
         Contracts: {
             market: string;
             token: string;
+            registry: string;
+            court: string;
+            timelock: string;
         };
         Contribution: {
             readonly id: number;
@@ -511,6 +524,8 @@ export interface components {
             min_stake: string;
             exit_notice_seconds: number;
             indexed_block: number;
+            final_block: number;
+            alarms: components["schemas"]["Alarm"][];
             emulated: string | null;
         };
         Node: {

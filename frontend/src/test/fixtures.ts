@@ -15,11 +15,17 @@ export const network: Network = {
     name: 'Local test chain',
     rpc_url: 'http://localhost:8545',
     block_seconds: 1,
+    finality_seconds: 2,
+    currency: 'ETH',
+    explorer_url: '',
     test: true,
   },
   contracts: {
     market: '0x5FbDB2315678afecb367f032d93F642f64180aa3',
     token: '0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512',
+    registry: '0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0',
+    court: '0xCf7Ed3AccA5a467e9e704C703E8D87F634fB0Fc9',
+    timelock: '0xDc64a140Aa3E981100a9becA4E685f962f0cF6C9',
   },
   token: { symbol: 'tUSD', decimals: 6, name: 'HyperGPU Test USD' },
   coordinator: REQUESTER,
@@ -28,6 +34,8 @@ export const network: Network = {
   min_stake: '100000000',
   exit_notice_seconds: 3600,
   indexed_block: 1204,
+  final_block: 1204,
+  alarms: [],
   emulated: null,
 };
 
