@@ -171,14 +171,20 @@ class CheckJobView(APIView):
         )
 
 
+class TokenSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    symbol = serializers.CharField()
+    decimals = serializers.IntegerField()
+
+
 class ChainSerializer(serializers.Serializer):
     id = serializers.IntegerField()
     name = serializers.CharField()
     rpc_url = serializers.CharField()
     block_seconds = serializers.FloatField()
     finality_seconds = serializers.FloatField()
-    currency = serializers.CharField()
-    explorer_url = serializers.CharField()
+    currency = TokenSerializer()
+    explorer_url = serializers.CharField(allow_null=True)
     test = serializers.BooleanField()
 
 
@@ -188,12 +194,6 @@ class ContractsSerializer(serializers.Serializer):
     registry = serializers.CharField()
     court = serializers.CharField()
     timelock = serializers.CharField()
-
-
-class TokenSerializer(serializers.Serializer):
-    name = serializers.CharField()
-    symbol = serializers.CharField()
-    decimals = serializers.IntegerField()
 
 
 class AlarmSerializer(serializers.Serializer):
@@ -240,7 +240,7 @@ class NetworkView(APIView):
                 "chain": {
                     "id": env.chain_id, "name": chain.name, "rpc_url": env.wallet_rpc_url or env.rpc_urls[0],
                     "block_seconds": chain.block_seconds, "finality_seconds": chain.finality_seconds,
-                    "currency": chain.currency, "explorer_url": chain.explorer_url, "test": not chain.real_money,
+                    "currency": {"name": chain.currency, "symbol": chain.currency, "decimals": 18}, "explorer_url": chain.explorer_url or None, "test": not chain.real_money,
                 },
                 "contracts": {name: deployment.get(name, "") for name in ("market", "token", "registry", "court", "timelock")},
                 "token": deployment.get("tokenInfo", {"name": "", "symbol": "", "decimals": 6}),

@@ -357,8 +357,8 @@ export interface components {
             block_seconds: number;
             /** Format: double */
             finality_seconds: number;
-            currency: string;
-            explorer_url: string;
+            currency: components["schemas"]["Token"];
+            explorer_url: string | null;
             test: boolean;
         };
         /** @description The entities that an event changed, whole; a client replaces its rows by id. */

@@ -55,13 +55,8 @@ export type PartialSpec = {
   [Section in keyof JobSpec]?: JobSpec[Section] extends object ? Partial<JobSpec[Section]> : JobSpec[Section];
 };
 
-export type Network = Omit<Full<'Network'>, 'chain' | 'contracts'> & {
-  chain: Full<'Chain'> & {
-    /** What gas is paid in; ether when the server does not say. */
-    currency?: { name: string; symbol: string; decimals: number };
-    explorer_url?: string | null;
-  };
-  contracts: { market: `0x${string}`; token: `0x${string}` };
+export type Network = Omit<Full<'Network'>, 'contracts'> & {
+  contracts: Record<keyof Full<'Contracts'>, `0x${string}`>;
 };
 
 /** Where a snapshot stands in its topic's sequence of events. */

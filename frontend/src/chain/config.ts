@@ -7,7 +7,7 @@ export function chainOf({ chain }: Network): Chain {
   return defineChain({
     id: chain.id,
     name: chain.name,
-    nativeCurrency: chain.currency ?? { name: 'Ether', symbol: 'ETH', decimals: 18 },
+    nativeCurrency: chain.currency,
     rpcUrls: { default: { http: [chain.rpc_url] } },
     blockExplorers: chain.explorer_url
       ? { default: { name: 'Explorer', url: chain.explorer_url } }

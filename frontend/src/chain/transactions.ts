@@ -152,7 +152,7 @@ async function missingGas(
     client.getBalance({ address: account }),
   ]);
   const needed = gas * price;
-  return held >= needed ? null : noGas(needed, held, network.chain.currency?.symbol ?? 'ETH');
+  return held >= needed ? null : noGas(needed, held, network.chain.currency.symbol);
 }
 
 /** Takes up everything that a reload interrupted. */

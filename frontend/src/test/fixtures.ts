@@ -16,8 +16,8 @@ export const network: Network = {
     rpc_url: 'http://localhost:8545',
     block_seconds: 1,
     finality_seconds: 2,
-    currency: 'ETH',
-    explorer_url: '',
+    currency: { name: 'ETH', symbol: 'ETH', decimals: 18 },
+    explorer_url: null,
     test: true,
   },
   contracts: {
