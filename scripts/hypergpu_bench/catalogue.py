@@ -1,0 +1,26 @@
+"""Which benchmarks there are. A bench is a module with `measure(*, quick) -> Measured`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+
+from scripts.hypergpu_bench.report import Measured, Result, versions
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    module: str
+    measures: str
+
+
+BENCHES = {
+    "settlement-gas": Bench("settlement_gas", "gas of a receipt on chain: ours, textbook, one transaction each; Ethereum and Monad"),
+    "settlement-latency": Bench("settlement_latency", "seconds from hand-in to final credit through the real processes, by mode"),
+}
+
+
+def run(name: str, *, command: str, quick: bool) -> Result:
+    """Only the chosen bench is imported: some load Django or torch."""
+    measured: Measured = import_module(f"scripts.hypergpu_bench.{BENCHES[name].module}").measure(quick=quick)
+    return Result(name=name, command=command, versions=versions(), measured=measured)

@@ -1,0 +1,106 @@
+"""What a benchmark answers: rows for people, figures for machines; both with what it takes to run it again."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("hypergpu", "django", "celery", "web3", "torch")
+NPM = ("@foundry-rs/anvil", "solc", "@openzeppelin/contracts")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """`low` and `high` are the least and the most over seeds, or the sample's own spread; `goal` None where none is set.
+    Whether more or less is better is in the unit's nature: gas and seconds want to be small."""
+
+    value: float
+    unit: str
+    goal: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """`conditions` are sentences: what is real, what is emulated. Each of `rows` is one line of the table."""
+
+    seeds: Sequence[int]
+    conditions: Sequence[str]
+    rows: Sequence[dict[str, Any]]
+    figures: dict[str, Figure]
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    name: str
+    command: str
+    versions: dict[str, str]
+    measured: Measured
+
+    def as_json(self) -> dict[str, Any]:
+        measured = asdict(self.measured)
+        more = measured.pop("more")
+        return {"name": self.name, "command": self.command, "versions": self.versions, **measured, **more}
+
+
+def versions() -> dict[str, str]:
+    """Of what a figure depends on. `commit` ends with a plus when the tree differs from it."""
+    git = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True, check=False)
+    lock = json.loads((ROOT / "contracts" / "package-lock.json").read_text())["packages"]
+    return {
+        "commit": git.stdout.strip() or "unknown",
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        **{name: metadata.version(name) for name in PACKAGES},
+        **{name: lock[f"node_modules/{name}"]["version"] for name in NPM},
+    }
+
+
+def show(result: Result) -> None:
+    """The rows as a table, the figures below."""
+    console = Console(highlight=False)
+    measured = result.measured
+    for sentence in measured.conditions:
+        console.print(f"[dim]{sentence}[/dim]")
+    console.print(table(result.name, measured.rows))
+    figures = [
+        {"figure": name, "value": number(figure.value), "unit": figure.unit, "goal": number(figure.goal),
+         "low": number(figure.low), "high": number(figure.high)}
+        for name, figure in measured.figures.items()
+    ]  # fmt: skip
+    console.print(table("figures", figures))
+
+
+def table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    shown = Table(title=title, title_justify="left")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    for name in columns:
+        text = any(isinstance(row.get(name), str) and not row[name][:1].isdigit() for row in rows)
+        shown.add_column(name, justify="left" if text else "right")
+    for row in rows:
+        shown.add_row(*(number(row.get(name)) for name in columns))
+    return shown
+
+
+def number(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}" if abs(value) < 10 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def write(result: Result, path: Path) -> None:
+    path.write_text(json.dumps(result.as_json(), indent=2) + "\n")
