@@ -26,14 +26,20 @@ def breakdown(trace: Trace, receipts: int) -> list[dict[str, Any]]:
     """Gas per receipt of each kind, by both price lists; the last line is the whole."""
     ethereum, monad = pricing.ethereum(trace), pricing.monad(trace)
     fixed = (ethereum.intrinsic, ethereum.calldata)
-    lines = [line("transaction", None, (fixed[0], fixed[0]), receipts), line("calldata bytes", None, (fixed[1], fixed[1]), receipts)]
+    lines = [
+        line("transaction", None, (fixed[0], fixed[0]), receipts),
+        line("calldata bytes", None, (fixed[1], fixed[1]), receipts),
+    ]
     for kind, codes in KINDS.items():
         count = sum(trace.ops.get(code, (0, 0))[0] for code in codes)
         charged = sum(trace.ops.get(code, (0, 0))[1] for code in codes)
         prices = {"storage": (ethereum.storage, monad.storage), "calls and other accounts": (ethereum.accounts, monad.accounts)}
         lines.append(line(kind, count, prices.get(kind, (charged, charged)), receipts))
     lines.append(line("refund", None, (ethereum.refund, 0), receipts))
-    return [*(one for one in lines if one["ethereum"] or one["monad"]), line("all", None, (ethereum.total, monad.total), receipts)]
+    return [
+        *(one for one in lines if one["ethereum"] or one["monad"]),
+        line("all", None, (ethereum.total, monad.total), receipts),
+    ]
 
 
 def line(kind: str, count: int | None, gas: tuple[int, int], receipts: int) -> dict[str, Any]:

@@ -15,7 +15,9 @@ class Bench:
 
 
 BENCHES = {
-    "settlement-gas": Bench("settlement_gas", "gas of a receipt on chain: ours, textbook, one transaction each; Ethereum and Monad"),
+    "settlement-gas": Bench(
+        "settlement_gas", "gas of a receipt on chain: ours, textbook, one transaction each; Ethereum and Monad"
+    ),
     "settlement-latency": Bench("settlement_latency", "seconds from hand-in to final credit through the real processes, by mode"),
 }
 

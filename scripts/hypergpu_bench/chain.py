@@ -50,7 +50,9 @@ class Chain:
 
     def transact(self, data: str, *, to: str | None = None, sender: str | None = None) -> Mined:
         """Raises RuntimeError when the call reverts."""
-        call = {"from": sender or self.sender, "data": data, "gas": hex(GAS_LIMIT), "gasPrice": "0x0"} | ({"to": to} if to else {})
+        call = {"from": sender or self.sender, "data": data, "gas": hex(GAS_LIMIT), "gasPrice": "0x0"} | (
+            {"to": to} if to else {}
+        )
         tx_hash = self.ask("eth_sendTransaction", call)
         while (receipt := self.ask("eth_getTransactionReceipt", tx_hash)) is None:
             pass  # it is being mined

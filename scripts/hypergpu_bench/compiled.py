@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from functools import cache
 from typing import Any
 
 import solcx
 
-from scripts.compile_contracts import CONTRACTS, IMPORT, compiler_settings, resolve_import
+from scripts.compile_contracts import CONTRACTS, collect_sources, compiler_settings, read_profile
 
 
 def product(name: str) -> dict[str, Any]:
@@ -21,21 +20,8 @@ def product(name: str) -> dict[str, Any]:
 @cache
 def comparison(name: str) -> dict[str, Any]:
     """As `product`, of contracts/bench. Raises SolcError when it does not compile."""
-    profile = tomllib.loads((CONTRACTS / "foundry.toml").read_text("utf-8"))["profile"]["default"]
-    unit = f"bench/{name}.sol"
-    task = {"language": "Solidity", "sources": sources(unit, profile["remappings"]), "settings": compiler_settings(profile)}
-    output = solcx.compile_standard(task, solc_binary=CONTRACTS / "bin" / "solc")
-    contract = output["contracts"][unit][name]
+    profile, unit = read_profile(), f"bench/{name}.sol"
+    sources = collect_sources([unit], profile["remappings"])
+    task = {"language": "Solidity", "sources": sources, "settings": compiler_settings(profile)}
+    contract = solcx.compile_standard(task, solc_binary=CONTRACTS / "bin" / "solc")["contracts"][unit][name]
     return {"abi": contract["abi"], "bytecode": "0x" + contract["evm"]["bytecode"]["object"]}
-
-
-def sources(unit: str, remappings: list[str]) -> dict[str, dict[str, str]]:
-    """The source unit and all that it imports."""
-    waiting, found = [unit], {}
-    while waiting:
-        unit = waiting.pop()
-        if unit not in found:
-            content = (CONTRACTS / unit).read_text("utf-8")
-            found[unit] = {"content": content}
-            waiting += [resolve_import(unit, target, remappings) for target in IMPORT.findall(content)]
-    return found

@@ -154,4 +154,6 @@ def per_receipt(samples: list[Sample], chain: str, goal: float | None = None) ->
 
 
 def spread(values: list[float], unit: str, goal: float | None) -> Figure:
-    return Figure(value=round(statistics.mean(values), 2), unit=unit, goal=goal, low=round(min(values), 2), high=round(max(values), 2))
+    return Figure(
+        value=round(statistics.mean(values), 2), unit=unit, goal=goal, low=round(min(values), 2), high=round(max(values), 2)
+    )

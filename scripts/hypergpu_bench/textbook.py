@@ -22,7 +22,9 @@ DOMAIN = keccak(text="EIP712Domain(string name,string version,uint256 chainId,ad
 class Textbook:
     def __init__(self, chain: Chain, *, seed: int, attestors: int) -> None:
         self.random = random.Random(seed)
-        self.attestors = sorted((key(self.random) for _ in range(attestors)), key=lambda one: int(Account.from_key(one).address, 16))
+        self.attestors = sorted(
+            (key(self.random) for _ in range(attestors)), key=lambda one: int(Account.from_key(one).address, 16)
+        )
         token = Contract(chain, product("TestUSD"))
         addresses = [Account.from_key(one).address for one in self.attestors]
         self.market = Contract(chain, comparison("TextbookMarket"), token.address, addresses, attestors * 2 // 3 + 1)

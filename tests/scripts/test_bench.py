@@ -1,0 +1,115 @@
+"""Benchmarks: prices that follow the chains' rules to the unit, and a receipt that never costs more than it did."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scripts.hypergpu_bench import pricing
+from scripts.hypergpu_bench.catalogue import BENCHES
+from scripts.hypergpu_bench.chain import Contract, local_chain
+from scripts.hypergpu_bench.compiled import product
+from scripts.hypergpu_bench.report import Figure, Measured, Result, write
+from scripts.hypergpu_bench.tracing import AccountStep, StorageStep, Trace, trace
+
+ROOT = Path(__file__).parents[2]
+HERE = "0xaa"
+STRANGER = "0x" + "11" * 20
+
+
+def traced(*storage: StorageStep, before: dict[int, int] | None = None, accounts: tuple[AccountStep, ...] = ()) -> Trace:
+    """A call without calldata whose whole execution is these steps."""
+    known = {(HERE, slot): value for slot, value in (before or {}).items()}
+    execution = sum(step.cost for step in [*storage, *accounts])
+    return Trace(b"", 1_000, 2_000, execution, {}, list(storage), list(accounts), known)
+
+
+def load(slot: int) -> StorageStep:
+    return StorageStep(False, (HERE, slot), 0, 7)
+
+
+def store(slot: int, value: int) -> StorageStep:
+    return StorageStep(True, (HERE, slot), value, 7)
+
+
+@pytest.mark.parametrize(
+    ("steps", "before", "gas"),
+    [
+        ([load(0)], {}, 8_100),
+        ([load(0), load(127)], {}, 8_100 + 100),
+        ([load(127), load(128)], {}, 8_100 + 8_100),
+        ([store(0, 5)], {0: 4}, 8_000 + 100 + 2_800),
+        ([store(0, 5), store(1, 5)], {0: 4, 1: 4}, 8_000 + 2_800 + 200),
+        ([store(0, 4)], {0: 4}, 8_100),  # nothing changes, nothing is written
+        ([store(0, 5)], {}, 8_000 + 100 + 2_800 + 17_000),
+        ([store(0, 0), store(1, 5)], {0: 4}, 8_000 + 2_800 + 200),  # a slot for a slot: no growth
+        ([store(0, 5), store(0, 0), store(1, 5)], {}, 8_000 + 2_800 + 300 + 17_000),
+        ([store(0, 5), store(1, 5)], {}, 8_000 + 2_800 + 200 + 34_000),
+    ],
+)
+def test_monad_prices_storage_by_pages(steps: list[StorageStep], before: dict[int, int], gas: int):
+    assert pricing.monad_storage(traced(*steps, before=before)) == gas
+    assert pricing.monad(traced(*steps, before=before)).total == 21_000 + gas
+
+
+@pytest.mark.parametrize(
+    ("steps", "before", "gas", "refund"),
+    [
+        ([load(0), load(0)], {}, 2_100 + 100, 0),
+        ([store(0, 5)], {}, 2_100 + 20_000, 0),
+        ([store(0, 5)], {0: 4}, 2_100 + 2_900, 0),
+        ([store(0, 0)], {0: 4}, 2_100 + 2_900, 4_800),
+        ([store(0, 0), store(0, 4)], {0: 4}, 2_100 + 2_900 + 100, 2_800),
+        ([store(0, 5), store(0, 0)], {}, 2_100 + 20_000 + 100, 19_900),
+    ],
+)
+def test_ethereum_prices_storage_by_slots(steps: list[StorageStep], before: dict[int, int], gas: int, refund: int):
+    assert pricing.ethereum_storage(traced(*steps, before=before)) == (gas, refund)
+
+
+def test_monad_charges_accounts_and_signatures_more():
+    recover = AccountStep(0xFA, 1, 3_100)
+    first, again = AccountStep(0xFA, 0xBEEF, 2_600), AccountStep(0xFA, 0xBEEF, 100)
+    assert pricing.monad_accounts(traced(accounts=(recover, first, again))) == [6_100, 10_100, 100]
+    with pytest.raises(ValueError, match="precompile 0x8"):
+        pricing.monad_accounts(traced(accounts=(replace(recover, account=8),)))
+
+
+def test_large_calldata_pays_the_floor():
+    plain = replace(traced(), calldata=b"\x01" * 1_000)
+    assert pricing.ethereum(plain).total == 21_000 + 40 * 1_000  # EIP-7623
+
+
+@pytest.mark.chain
+def test_a_traced_transaction_adds_up_to_what_the_node_charged():
+    with local_chain() as chain:
+        token = Contract(chain, product("TestUSD"))
+        calls = [
+            token.send("mint", chain.sender, 1_000),
+            token.send("transfer", STRANGER, 400),  # a balance more
+            token.send("transfer", STRANGER, 600),  # a balance less: refunded on Ethereum
+            token.send("approve", STRANGER, 0),
+        ]
+        for mined in calls:
+            assert pricing.ethereum(trace(chain, mined)).total == mined.ethereum
+        to_new, from_empty = (pricing.monad(trace(chain, mined)) for mined in calls[1:3])
+        assert to_new.storage == 2 * (8_000 + 2_800) + 2 * 100 + 2 * 100 + 17_000  # each balance is read, then written
+        assert (from_empty.storage, from_empty.refund) == (to_new.storage - 17_000, 0)
+
+
+def test_names_are_listed():
+    done = subprocess.run([sys.executable, "scripts/bench.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == sorted(BENCHES)
+
+
+def test_a_result_says_how_to_get_it_again(tmp_path: Path):
+    measured = Measured(seeds=(1,), conditions=("a sentence",), rows=[{"n": 1}], figures={"gas": Figure(value=2.0, unit="gas")})
+    write(Result(name="x", command="./scripts/bench x", versions={"python": "3"}, measured=measured), tmp_path / "x.json")
+    found = json.loads((tmp_path / "x.json").read_text())
+    assert {"name", "command", "versions", "seeds", "rows", "figures"} <= set(found)
+    assert found["figures"]["gas"] == {"value": 2.0, "unit": "gas", "goal": None, "low": None, "high": None}
