@@ -25,10 +25,9 @@ KINDS = {
 def breakdown(trace: Trace, receipts: int) -> list[dict[str, Any]]:
     """Gas per receipt of each kind, by both price lists; the last line is the whole."""
     ethereum, monad = pricing.ethereum(trace), pricing.monad(trace)
-    fixed = (ethereum.intrinsic, ethereum.calldata)
     lines = [
-        line("transaction", None, (fixed[0], fixed[0]), receipts),
-        line("calldata bytes", None, (fixed[1], fixed[1]), receipts),
+        line("transaction", None, (ethereum.intrinsic, monad.intrinsic), receipts),
+        line("calldata bytes", None, (ethereum.calldata, monad.calldata), receipts),
     ]
     for kind, codes in KINDS.items():
         count = sum(trace.ops.get(code, (0, 0))[0] for code in codes)

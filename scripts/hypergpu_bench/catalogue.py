@@ -16,7 +16,7 @@ class Bench:
 
 BENCHES = {
     "settlement-gas": Bench(
-        "settlement_gas", "gas of a receipt on chain: ours, textbook, one transaction each; Ethereum and Monad"
+        "settlement_gas", "gas of a receipt on chain, by Ethereum's and Monad's prices, beside other designs"
     ),
     "settlement-latency": Bench("settlement_latency", "seconds from hand-in to final credit through the real processes, by mode"),
 }

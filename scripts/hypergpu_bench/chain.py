@@ -70,7 +70,7 @@ class Contract:
     def __init__(self, chain: Chain, built: dict[str, Any], *arguments: Any) -> None:
         self.chain = chain
         self.functions = {entry["name"]: entry for entry in built["abi"] if entry["type"] == "function"}
-        constructor = next((entry for entry in built["abi"] if entry["type"] == "constructor"), {"inputs": []})
+        constructor: dict[str, Any] = next((entry for entry in built["abi"] if entry["type"] == "constructor"), {"inputs": []})
         mined = chain.transact(built["bytecode"] + encode(types(constructor), arguments).hex())
         self.address = str(to_checksum_address(mined.contract))
 

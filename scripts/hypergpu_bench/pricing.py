@@ -61,7 +61,7 @@ def monad(trace: Trace) -> Bill:
 def bill(trace: Trace, storage: int, accounts: int, *, refund: int = 0) -> Bill:
     zeros = trace.calldata.count(0)
     tokens = zeros + 4 * (len(trace.calldata) - zeros)
-    priced_alike = trace.execution - sum(step.cost for step in [*trace.storage, *trace.accounts])
+    priced_alike = trace.execution - sum(step.cost for step in trace.storage) - sum(step.cost for step in trace.accounts)
     calldata = ZERO_BYTE * tokens
     used = INTRINSIC + calldata + storage + accounts + priced_alike
     refund = min(refund, used // REFUND_SHARE)

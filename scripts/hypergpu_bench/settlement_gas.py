@@ -27,7 +27,7 @@ CONDITIONS = (
     "Ethereum: gasUsed of real transactions on anvil (Prague).",
     "Monad: the same transactions re-priced from their traces (MIP-8 and docs.monad.xyz), not run on a Monad node. Each trace, "
     "priced by Ethereum's rules, adds up to gasUsed exactly.",
-    f"{ATTESTORS} attestors; random units, scores and keys. 'first' is a node's first payment in a job, the rest is steady state.",
+    f"{ATTESTORS} attestors; random units, scores and keys. 'first' is a node's first payment, the rest is steady state.",
     f"'dense': node ids in a row. 'spread': ids {SPREAD} apart, each node and seat on a storage page of its own.",
 )
 

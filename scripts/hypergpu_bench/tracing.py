@@ -30,7 +30,8 @@ TRACER = """{
     if (frame.op >= 0) this.close(frame, gas);
     frame.gas = gas; frame.op = code; frame.inner = 0; frame.kept = null;
     if (code == 0x54 || code == 0x55) {
-      frame.kept = [code, toHex(log.contract.getAddress()), log.stack.peek(0).toString(16), code == 0x55 ? log.stack.peek(1).toString(16) : ""];
+      var value = code == 0x55 ? log.stack.peek(1).toString(16) : "";
+      frame.kept = [code, toHex(log.contract.getAddress()), log.stack.peek(0).toString(16), value];
       this.storage.push(frame.kept);
     } else if (code == 0x31 || code == 0x3b || code == 0x3c || code == 0x3f) {
       frame.kept = [code, log.stack.peek(0).toString(16)];
