@@ -23,6 +23,9 @@ from scripts.hypergpu_demo.stack import CHAIN_ID, anvil
 GAS_LIMIT = 100_000_000
 """Of a block and of each transaction here: more than anvil's default, so that nothing is cut off."""
 
+CODE_LIMIT = 128 * 1024
+"""Bytes, as on Monad."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mined:
@@ -103,9 +106,15 @@ def kind(parameter: dict[str, Any]) -> str:
 @contextmanager
 def local_chain() -> Iterator[Chain]:
     port = free_ports().chain
-    options = {"--host": HOST, "--port": port, "--chain-id": CHAIN_ID, "--gas-limit": GAS_LIMIT, "--hardfork": "prague"}
-    command = [anvil(), *(str(part) for option in options.items() for part in option)]
-    process = subprocess.Popen([*command, "--auto-impersonate", "--base-fee", "0", "--gas-price", "0", "--silent"])
+    options = {"--host": HOST, "--port": port, "--chain-id": CHAIN_ID, "--hardfork": "prague", "--base-fee": 0, "--gas-price": 0}
+    limits = {"--gas-limit": GAS_LIMIT, "--code-size-limit": CODE_LIMIT}
+    command = [
+        anvil(),
+        *(str(part) for option in (options | limits).items() for part in option),
+        "--auto-impersonate",
+        "--silent",
+    ]
+    process = subprocess.Popen(command)
     try:
         url = f"http://{HOST}:{port}"
         while not rpc.answers(url):
