@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -33,13 +34,14 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """`conditions` are sentences: what is real, what is emulated. Each of `rows` is one line of the table."""
+    """`conditions` are sentences: what is real, what is emulated. Each of `rows` is one line of the table; `more` are further
+    tables by name."""
 
     seeds: Sequence[int]
     conditions: Sequence[str]
     rows: Sequence[dict[str, Any]]
     figures: dict[str, Figure]
-    more: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +72,12 @@ def versions() -> dict[str, str]:
 
 def show(result: Result) -> None:
     """The rows as a table, the figures below."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     measured = result.measured
     for sentence in measured.conditions:
         console.print(f"[dim]{sentence}[/dim]")
-    console.print(table(result.name, measured.rows))
+    for title, lines in {result.name: measured.rows, **measured.more}.items():
+        console.print(table(title, lines))
     figures = [
         {"figure": name, "value": number(figure.value), "unit": figure.unit, "goal": number(figure.goal),
          "low": number(figure.low), "high": number(figure.high)}
@@ -85,7 +88,7 @@ def show(result: Result) -> None:
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     shown = Table(title=title, title_justify="left")
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = list(dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, dict)))
     for name in columns:
         text = any(isinstance(row.get(name), str) and not row[name][:1].isdigit() for row in rows)
         shown.add_column(name, justify="left" if text else "right")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.hypergpu_bench import pricing
+from scripts.hypergpu_bench.breakdown import breakdown
 from scripts.hypergpu_bench.chain import Chain, Mined, local_chain
 from scripts.hypergpu_bench.market import Market
 from scripts.hypergpu_bench.report import Figure, Measured
@@ -51,7 +52,8 @@ class Sample:
 def measure(*, quick: bool) -> Measured:
     sizes, seeds = (QUICK_SIZES, QUICK_SEEDS) if quick else (SIZES, SEEDS)
     samples = [sample for seed in seeds for sample in all_samples(seed, sizes)]
-    return Measured(seeds=seeds, conditions=CONDITIONS, rows=rows(samples), figures=figures(samples, sizes))
+    more = {"gas per receipt of 100 in settleRound, by kinds of opcode": kinds(seeds[0], 100)}
+    return Measured(seeds=seeds, conditions=CONDITIONS, rows=rows(samples), figures=figures(samples, sizes), more=more)
 
 
 def all_samples(seed: int, sizes: tuple[int, ...]) -> Iterator[Sample]:
@@ -87,6 +89,16 @@ def recorded(seed: int, size: int) -> Iterator[Sample]:
             receipts = market.receipts(job, round_, nodes)
             mined = [*(market.submit(job, round_, receipt) for receipt in receipts), market.settle(job, round_, receipts)]
             yield sample(chain, "submitContribution each, then settleRound", "dense", payment, seed, size, mined)
+
+
+def kinds(seed: int, size: int) -> list[dict[str, Any]]:
+    """Where the gas of a settleRound in steady state goes."""
+    with local_chain() as chain:
+        market = Market(chain, seed=seed, attestors=ATTESTORS)
+        job, nodes = market.job(size)
+        for round_ in range(2):
+            mined = market.settle(job, round_, market.receipts(job, round_, nodes))
+        return breakdown(trace(chain, mined), size)
 
 
 def sample(chain: Chain, what: str, layout: str, payment: str, seed: int, receipts: int, mined: list[Mined]) -> Sample:
