@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +41,7 @@ class Measured:
     conditions: Sequence[str]
     rows: Sequence[dict[str, Any]]
     figures: dict[str, Figure]
-    more: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
+    more: Mapping[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
