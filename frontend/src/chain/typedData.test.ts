@@ -1,9 +1,9 @@
 import { type Hex, hashDomain, hashTypedData, keccak256, recoverTypedDataAddress } from 'viem';
 import { describe, expect, it } from 'vitest';
-import { reward } from '@/lib/money';
+import { medianQuality, reward } from '@/lib/money';
 import { network } from '@/test/fixtures';
 import vectors from '../../../tests/vectors/protocol.json';
-import { domainOf, packReceipts, TYPES } from './typedData';
+import { domainOf, packReceipts, TYPES, unpackReceipts, unpackScores } from './typedData';
 
 const domain = domainOf(network);
 const messages = Object.entries(vectors.messages);
@@ -53,6 +53,13 @@ describe('packed receipts', () => {
     const packed = packReceipts(receipts);
     expect(packed).toBe(vectors.batch.packed);
     expect(keccak256(packed)).toBe(vectors.batch.hash);
+    expect(unpackReceipts(packed)).toEqual(receipts);
+  });
+
+  it('refuse a torn batch and torn scores', () => {
+    expect(() => unpackReceipts('0x1234')).toThrow(RangeError);
+    expect(() => unpackScores('0x123456')).toThrow(RangeError);
+    expect(unpackScores('0x271000070000')).toEqual([10_000, 7, 0]);
   });
 
   it('refuse a torn signature', () => {
@@ -61,6 +68,10 @@ describe('packed receipts', () => {
       RangeError,
     );
   });
+});
+
+it.each(vectors.medians)('the median of $scores is $median', ({ scores, median }) => {
+  expect(medianQuality(scores)).toBe(median);
 });
 
 it.each(vectors.rewards)(

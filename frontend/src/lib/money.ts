@@ -26,6 +26,14 @@ export function reward(units: bigint, rate: bigint, quality: bigint): bigint {
   return (units * rate * quality) / 10_000n;
 }
 
+/** The quality that the contract pays for: the lower median of the attestors' scores, basis points. */
+export function medianQuality(scores: readonly number[]): number {
+  const sorted = [...scores].sort((a, b) => a - b);
+  const middle = sorted[(sorted.length - 1) >> 1];
+  if (middle === undefined) throw new RangeError('Nobody scored this.');
+  return middle;
+}
+
 export function sum(amounts: Iterable<string | bigint>): bigint {
   let total = 0n;
   for (const amount of amounts) total += BigInt(amount);
