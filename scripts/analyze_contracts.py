@@ -71,9 +71,9 @@ def slither_python() -> Path:
 
 def compare(findings: list[dict[str, str]], explained: dict[str, Any]) -> list[str]:
     """What is found and not explained, and what is explained and not found, in words. A whole check may be explained
-    at once (`checks`); any other explanation is of a number of findings with the same first line (`finding`)."""
+    at once (`checks`); any other explanation names the first line of each finding that it is for (`finding`)."""
     counted = Counter((each["check"], each["what"]) for each in findings if each["check"] not in explained["checks"])
-    expected = Counter({(each["check"], each["what"]): each.get("times", 1) for each in explained.get("finding", [])})
+    expected = Counter((each["check"], what) for each in explained.get("finding", []) for what in each["what"])
     problems = [
         f"{each['impact']} {each['check']}: {each['text']}\n"
         f"    not explained; in {EXPLAINED.name} it would be: what = {each['what']!r}"

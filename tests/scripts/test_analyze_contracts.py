@@ -6,7 +6,7 @@ from scripts.analyze_contracts import compare
 
 EXPLAINED = {
     "checks": {"timestamp": "days"},
-    "finding": [{"check": "unused-return", "what": "f() ignores g()", "times": 2, "why": "..."}],
+    "finding": [{"check": "unused-return", "what": ["f() ignores g()"] * 2, "why": "..."}],
 }
 
 

@@ -20,6 +20,7 @@ NOT_FOR_WALLETS = {
     # Called by the other contracts, by the deployer once, or through the timelock, whose own call is what is signed.
     "ComputeMarket": {
         "beginEpoch", "penalize", "award", "holdRecord", "dropRecord", "connect", "setPeriphery", "setTerms", "setGuardian",
+        "transferOwnership", "renounceOwnership",
     },
     "AttestorRegistry": {"admit", "slash"},
     "DisputeCourt": set(),

@@ -133,7 +133,7 @@ abstract contract CreditBook is NodeRegistry {
     /// @dev Takes from a node's credit, to pay it out or to slash it.
     function _take(uint32 nodeId, uint128 amount) internal {
         NodeState storage node = _nodes[nodeId];
-        node.credit = (node.credit - uint256(amount)).toUint96();
+        node.credit = (uint256(node.credit) - amount).toUint96();
         holdings.credit -= amount;
         _accounts[nodeId].taken += amount;
         _updateAdvance(nodeId);
