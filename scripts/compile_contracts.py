@@ -32,6 +32,8 @@ DEPLOYABLES = {
     "TimelockController": "node_modules/@openzeppelin/contracts/governance/TimelockController.sol",
 }
 """What `deploy_contracts` puts on a chain, by source unit."""
+CODE_OF = {"ComputeMarket": ("src/MarketAccounts.sol", "MarketAccounts")}
+"""Contracts that run the code of another on their own storage: both ABIs are theirs, and both storages must be alike."""
 PAGE = {"ComputeMarket": "computeMarketAbi", "TestUSD": "testUsdAbi"}
 """What the page calls, by the name of its constant."""
 IMPORT = re.compile(r'^import\s+(?:[^"]*\bfrom\s+)?"([^"]+)";', re.MULTILINE)
@@ -68,7 +70,21 @@ def compile_contract(name: str) -> dict[str, Any]:
     source = standard_input([name])
     output = solcx.compile_standard(source, solc_binary=CONTRACTS / "bin" / "solc")
     contract = output["contracts"][DEPLOYABLES[name]][name]
-    return {"abi": contract["abi"], "bytecode": "0x" + contract["evm"]["bytecode"]["object"], "input": source}
+    abi = contract["abi"]
+    if name in CODE_OF:
+        unit, other = CODE_OF[name]
+        abi = merge_abi(contract, output["contracts"][unit][other])
+    return {"abi": abi, "bytecode": "0x" + contract["evm"]["bytecode"]["object"], "input": source}
+
+
+def merge_abi(contract: dict[str, Any], code: dict[str, Any]) -> list[dict[str, Any]]:
+    """The ABI of `contract` and what `code`, which it runs, adds. Raises ValueError when their storages differ."""
+    slots, others = ([(item["slot"], item["offset"], item["label"]) for item in each["storageLayout"]["storage"]]
+                     for each in (contract, code))  # fmt: skip
+    if slots != others:
+        raise ValueError("Both contracts must declare the same storage, in the same order.")
+    own = [item for item in contract["abi"] if item["type"] != "fallback"]
+    return own + [item for item in code["abi"] if item not in own and item["type"] != "constructor"]
 
 
 def standard_input(names: Iterable[str]) -> dict[str, Any]:
@@ -92,7 +108,7 @@ def compiler_settings(profile: dict[str, Any]) -> dict[str, Any]:
         "metadata": {"bytecodeHash": profile["bytecode_hash"], "appendCBOR": profile["cbor_metadata"]},
         "evmVersion": profile["evm_version"],
         "viaIR": profile["via_ir"],
-        "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object"]}},
+        "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "storageLayout"]}},
     }
 
 

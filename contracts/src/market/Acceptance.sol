@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
+import {IComputeMarketAccounts} from "../interfaces/IComputeMarketAccounts.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {PackedReceipts} from "../libraries/PackedReceipts.sol";
-import {Settlement} from "./Settlement.sol";
+import {RoundProofs} from "../libraries/RoundProofs.sol";
+import {CreditBook} from "./CreditBook.sol";
 
 /// @title Acceptance
 /// @notice A requester that is content makes a round's credit free before its challenge window is over.
-abstract contract Acceptance is Settlement {
-    using PackedReceipts for bytes;
-
-    /// @dev 256 nodes to a word.
-    mapping(uint256 jobId => mapping(uint64 round => mapping(uint256 word => uint256))) private _released;
-
-    /// @inheritdoc IComputeMarket
+abstract contract Acceptance is CreditBook {
+    /// @inheritdoc IComputeMarketAccounts
     function acceptRound(uint256 jobId, uint64 round, bytes calldata signature) external {
         address requester = _existingJob(jobId).requester;
         RoundRecord storage record = _rounds[jobId][round];
@@ -29,7 +25,7 @@ abstract contract Acceptance is Settlement {
         emit RoundAccepted(jobId, round);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function releaseAccepted(
         uint256 jobId,
         uint64 round,
@@ -41,17 +37,10 @@ abstract contract Acceptance is Settlement {
     ) external {
         RoundRecord storage record = _rounds[jobId][round];
         if (!record.accepted) revert NotAccepted(jobId, round);
-        _requireBatches(record.digest, batches);
-        if (
-            keccak256(receipts) != batches[index].receipts || keccak256(qualities) != batches[index].qualities
-        ) {
-            revert ProofMismatch();
-        }
-
-        PackedReceipts.PackedReceipt memory receipt = receipts.read(position);
+        (PackedReceipts.PackedReceipt memory receipt, uint16 quality) =
+            RoundProofs.settled(record.digest, batches, index, receipts, qualities, position);
         uint32 nodeId = receipt.nodeId;
         _useRelease(jobId, round, nodeId);
-        uint16 quality = uint16(bytes2(qualities[2 * position:2 * position + 2]));
         // Fits: it was paid.
         uint128 amount = uint128(_reward(_seat(jobId, nodeId), receipt.units, quality));
         // The round's last batch was credited when it was settled; those before, since the round before was.
@@ -66,13 +55,5 @@ abstract contract Acceptance is Settlement {
         uint256 word = _released[jobId][round][nodeId >> 8];
         if (word & bit != 0) revert AlreadyReleased(jobId, round, nodeId);
         _released[jobId][round][nodeId >> 8] = word | bit;
-    }
-
-    function _requireBatches(bytes26 expected, SettledBatch[] calldata batches) private pure {
-        bytes26 digest;
-        for (uint256 i = 0; i < batches.length; ++i) {
-            digest = _chain(digest, batches[i]);
-        }
-        if (digest != expected) revert DigestMismatch(expected, digest);
     }
 }

@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
+import {IComputeMarketAccounts} from "../interfaces/IComputeMarketAccounts.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {NodeRegistry} from "./NodeRegistry.sol";
 
@@ -17,38 +17,17 @@ import {NodeRegistry} from "./NodeRegistry.sol";
 abstract contract CreditBook is NodeRegistry {
     using SafeCast for uint256;
 
-    /// @param taken Withdrawn or slashed, ever; `credit + taken` is what the node has earned.
-    /// @param advance Part of `taken` that was not free yet.
-    /// @param matured Earned until `maturedAt`: free.
-    /// @param marked Earned until `markedAt`: free once the mark is old enough.
-    /// @param markedAt 0 if no mark waits.
-    /// @param releasedMarked Released by acceptance, and held in `marked` but not in `matured`.
-    /// @param releasedSince Released by acceptance, and held in neither.
-    struct Account {
-        uint128 taken;
-        uint128 advance;
-        uint128 matured;
-        uint128 marked;
-        uint128 releasedMarked;
-        uint128 releasedSince;
-        uint64 maturedAt;
-        uint64 markedAt;
-        uint64 nonce;
-    }
-
-    mapping(uint32 nodeId => Account) private _accounts;
-
     /*//////////////////////////////////////////////////////////////
                               WITHDRAWAL
     //////////////////////////////////////////////////////////////*/
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function withdraw(uint32 nodeId, uint128 amount, address to) external nonReentrant {
         _profileOfCaller(nodeId);
         _withdraw(nodeId, amount, to, 0);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function withdrawWithSignature(Withdrawal calldata withdrawal, bytes calldata signature)
         external
         nonReentrant
@@ -63,7 +42,7 @@ abstract contract CreditBook is NodeRegistry {
         _withdraw(nodeId, withdrawal.amount, withdrawal.to, withdrawal.fee);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function distributePayments(uint32[] calldata nodeIds) external nonReentrant {
         for (uint256 i = 0; i < nodeIds.length; ++i) {
             address operator = _profile(nodeIds[i]).operator;
@@ -73,7 +52,7 @@ abstract contract CreditBook is NodeRegistry {
         }
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function markCredit(uint32[] calldata nodeIds) external {
         for (uint256 i = 0; i < nodeIds.length; ++i) {
             _profile(nodeIds[i]);
@@ -85,14 +64,14 @@ abstract contract CreditBook is NodeRegistry {
                                 VIEWS
     //////////////////////////////////////////////////////////////*/
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function getNodeMetrics(uint32 nodeId) external view returns (NodeMetrics memory metrics) {
         _profile(nodeId);
         metrics = _metrics(nodeId);
         metrics.withdrawable = _withdrawable(nodeId);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function getOperatorMetrics(address account) external view returns (NodeMetrics memory sum) {
         Operator storage operator = _operators[account];
         uint256 free;
@@ -113,12 +92,6 @@ abstract contract CreditBook is NodeRegistry {
         sum.withdrawable = uint128(Math.min(sum.credit, free + _room(operator, advance)));
     }
 
-    /// @inheritdoc IComputeMarket
-    function withdrawalNonce(uint32 nodeId) external view returns (uint64) {
-        _profile(nodeId);
-        return _accounts[nodeId].nonce;
-    }
-
     /*//////////////////////////////////////////////////////////////
                                INTERNAL
     //////////////////////////////////////////////////////////////*/
@@ -127,14 +100,14 @@ abstract contract CreditBook is NodeRegistry {
     function _credit(uint32 nodeId, uint128 amount) internal {
         NodeState storage node = _nodes[nodeId];
         node.credit = (uint256(node.credit) + amount).toUint96();
-        holdings.credit += amount;
+        _holdings.credit += amount;
     }
 
     /// @dev Takes from a node's credit, to pay it out or to slash it.
     function _take(uint32 nodeId, uint128 amount) internal {
         NodeState storage node = _nodes[nodeId];
         node.credit = (uint256(node.credit) - amount).toUint96();
-        holdings.credit -= amount;
+        _holdings.credit -= amount;
         _accounts[nodeId].taken += amount;
         _updateAdvance(nodeId);
     }
@@ -166,12 +139,13 @@ abstract contract CreditBook is NodeRegistry {
 
     function _pay(uint32 nodeId, uint128 amount, address to, uint128 fee) private {
         _take(nodeId, amount);
-        emit CreditWithdrawn(nodeId, to, amount - fee);
-        if (fee != 0) {
-            emit CreditWithdrawn(nodeId, msg.sender, fee);
-            _push(msg.sender, fee);
-        }
-        if (amount != fee) _push(to, amount - fee);
+        if (amount != fee) _send(nodeId, to, amount - fee);
+        if (fee != 0) _send(nodeId, msg.sender, fee);
+    }
+
+    function _send(uint32 nodeId, address to, uint128 amount) private {
+        emit CreditWithdrawn(nodeId, to, amount);
+        _push(to, amount);
     }
 
     /// @dev Lets the mark that waits mature, if it is time, and makes a new one, if none waits.

@@ -3,13 +3,13 @@ pragma solidity 0.8.37;
 
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
-import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
-import {Settlement} from "./Settlement.sol";
+import {IComputeMarketAccounts} from "../interfaces/IComputeMarketAccounts.sol";
+import {CreditBook} from "./CreditBook.sol";
 
 /// @title Discipline
 /// @notice What the dispute court may do to money: take what a proven fault costs, pay what was owed, and keep a
 /// record while it is disputed. Bounded here, whatever the court says.
-abstract contract Discipline is Settlement {
+abstract contract Discipline is CreditBook {
     /// @dev What a penalty took, and from where.
     struct Taken {
         uint128 credit;
@@ -18,7 +18,7 @@ abstract contract Discipline is Settlement {
         uint128 insurance;
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function penalize(Penalty calldata fault) external onlyCourt {
         Job storage job = _existingJob(fault.jobId);
         address account = _profile(fault.nodeId).operator;
@@ -32,12 +32,12 @@ abstract contract Discipline is Settlement {
         // What lacks, lacks first of the penalty, with what is in it for challenger and insurance.
         uint128 restitution = uint128(Math.min(got, fault.restitution));
         uint128 penalty = got - restitution;
-        taken.insurance = uint128(Math.min(holdings.insurance, fault.restitution - restitution));
+        taken.insurance = uint128(Math.min(_holdings.insurance, fault.restitution - restitution));
         uint128 costs = uint128(Math.min(fault.costs, penalty / 4));
         uint128 toInsurance = (penalty - costs) / 2;
         restitution += taken.insurance + (penalty - costs - toInsurance);
 
-        holdings.insurance = holdings.insurance - taken.insurance + toInsurance;
+        _holdings.insurance = _holdings.insurance - taken.insurance + toInsurance;
         if (costs != 0) _owe(fault.challenger, costs);
         _restitute(job, restitution);
         emit NodeSlashed(
@@ -55,7 +55,7 @@ abstract contract Discipline is Settlement {
         );
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function award(
         uint256 caseId,
         uint256 jobId,
@@ -76,12 +76,12 @@ abstract contract Discipline is Settlement {
         // Fits: at most the available.
         paid = uint128(Math.min(owed, available));
         job.spent += paid;
-        holdings.escrow -= paid;
+        _holdings.escrow -= paid;
         _credit(nodeId, paid);
         emit CreditAwarded(caseId, jobId, nodeId, round, paid);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function holdRecord(uint256 jobId, uint64 round, uint32 nodeId)
         external
         onlyCourt
@@ -97,7 +97,7 @@ abstract contract Discipline is Settlement {
         return seat.recordedUnits;
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function dropRecord(uint256 jobId, uint32 nodeId) external onlyCourt {
         Seat storage seat = _seat(jobId, nodeId);
         uint64 round = _recordedRound(jobId, seat, nodeId);
@@ -115,7 +115,12 @@ abstract contract Discipline is Settlement {
         if (taken.credit != 0) _take(nodeId, taken.credit);
         operator.stake -= taken.stake;
         operator.unbonding -= taken.unbonding;
-        holdings.stake -= taken.stake + taken.unbonding;
+        _holdings.stake -= taken.stake + taken.unbonding;
+    }
+
+    function _owe(address account, uint128 amount) private {
+        _owedTo[account] += amount;
+        _holdings.owed += amount;
     }
 
     /// @dev Gives a harmed job its due: to its escrow, or to its requester once it is closed.
@@ -127,6 +132,6 @@ abstract contract Discipline is Settlement {
         uint128 unspent = uint128(Math.min(job.spent, amount));
         job.spent -= unspent;
         job.escrow += amount - unspent;
-        holdings.escrow += amount;
+        _holdings.escrow += amount;
     }
 }

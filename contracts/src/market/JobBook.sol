@@ -1,28 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
+import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
+
+import {IComputeMarketCore} from "../interfaces/IComputeMarketCore.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
-import {AttestorSets} from "./AttestorSets.sol";
-import {CreditBook} from "./CreditBook.sol";
+import {Attestations} from "./Attestations.sol";
 
 /// @title Jobs
 /// @notice Escrow, the bids that were taken, and the two ways a job ends.
-/// @dev A job's seats are one dense array, one slot each: see {NodeStorage}.
-abstract contract JobBook is CreditBook, AttestorSets {
-    mapping(uint256 jobId => Seat[MAX_NODES]) private _seats;
-    mapping(uint256 jobId => Job) private _jobs;
-    /// @dev Seconds of settlement pauses before the requester's notice.
-    mapping(uint256 jobId => uint64) private _pausedAtNotice;
-
-    /// @inheritdoc IComputeMarket
-    uint256 public jobCount;
-
+abstract contract JobBook is Attestations, Multicall, IComputeMarketCore {
     /*//////////////////////////////////////////////////////////////
                                MONEY IN
     //////////////////////////////////////////////////////////////*/
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function createJob(bytes32 spec, uint128 escrow, uint96 maxRate)
         external
         nonReentrant
@@ -32,7 +25,7 @@ abstract contract JobBook is CreditBook, AttestorSets {
         _pull(escrow);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function createJobWithAuthorization(
         bytes32 spec,
         uint128 escrow,
@@ -44,13 +37,13 @@ abstract contract JobBook is CreditBook, AttestorSets {
         _pullAuthorized(escrow, purpose, authorization);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function fundJob(uint256 jobId, uint128 amount) external nonReentrant {
         _fundJob(msg.sender, jobId, amount);
         _pull(amount);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function fundJobWithAuthorization(uint256 jobId, uint128 amount, Authorization calldata authorization)
         external
         nonReentrant
@@ -60,11 +53,18 @@ abstract contract JobBook is CreditBook, AttestorSets {
         _pullAuthorized(amount, purpose, authorization);
     }
 
+    /// @inheritdoc IComputeMarketCore
+    function permit(uint128 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
+        // Whoever sees a permit can use it first. Then the allowance is there, and the deposit goes on.
+        try IERC20Permit(address(_token)).permit(msg.sender, address(this), amount, deadline, v, r, s) {}
+            catch {}
+    }
+
     /*//////////////////////////////////////////////////////////////
                                  BIDS
     //////////////////////////////////////////////////////////////*/
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function takeBids(uint256 jobId, Bid[] calldata bids, bytes[] calldata signatures) external {
         if (bids.length != signatures.length) revert LengthMismatch(bids.length, signatures.length);
         uint96 maxRate = _stayingJob(jobId).maxRate;
@@ -77,7 +77,7 @@ abstract contract JobBook is CreditBook, AttestorSets {
                                  ENDS
     //////////////////////////////////////////////////////////////*/
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function closeJob(
         uint256 jobId,
         uint64 rounds,
@@ -93,7 +93,7 @@ abstract contract JobBook is CreditBook, AttestorSets {
         _close(jobId, job);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function requestExit(uint256 jobId) external {
         Job storage job = _stayingJob(jobId);
         if (msg.sender != job.requester) revert NotRequester(jobId, msg.sender);
@@ -102,7 +102,7 @@ abstract contract JobBook is CreditBook, AttestorSets {
         emit JobExitRequested(jobId, job.exitAvailableAt);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function exitJob(uint256 jobId) external nonReentrant {
         Job storage job = _openJob(jobId);
         if (msg.sender != job.requester) revert NotRequester(jobId, msg.sender);
@@ -112,47 +112,19 @@ abstract contract JobBook is CreditBook, AttestorSets {
         _close(jobId, job);
     }
 
-    /*//////////////////////////////////////////////////////////////
-                                VIEWS
-    //////////////////////////////////////////////////////////////*/
-
-    /// @inheritdoc IComputeMarket
-    function getJob(uint256 jobId) external view returns (Job memory job) {
-        Job storage stored = _existingJob(jobId);
-        job = stored;
-        job.exitAvailableAt = _exitAvailableAt(jobId, stored);
-    }
-
-    /// @inheritdoc IComputeMarket
-    function getSeat(uint256 jobId, uint32 nodeId) external view returns (Seat memory seat) {
-        if (nodeId < MAX_NODES) seat = _seats[jobId][nodeId];
+    /// @inheritdoc IComputeMarketCore
+    function collect() external nonReentrant {
+        uint128 amount = _owedTo[msg.sender];
+        if (amount == 0) revert NothingToCollect(msg.sender);
+        _owedTo[msg.sender] = 0;
+        _holdings.owed -= amount;
+        emit Collected(msg.sender, amount);
+        _push(msg.sender, amount);
     }
 
     /*//////////////////////////////////////////////////////////////
                                INTERNAL
     //////////////////////////////////////////////////////////////*/
-
-    function _seat(uint256 jobId, uint32 nodeId) internal view returns (Seat storage seat) {
-        if (nodeId >= MAX_NODES) revert UnknownNode(nodeId);
-        seat = _seats[jobId][nodeId];
-        if (seat.capacity == 0) revert NotSeated(jobId, nodeId);
-    }
-
-    function _existingJob(uint256 jobId) internal view returns (Job storage job) {
-        job = _jobs[jobId];
-        if (job.escrow == 0) revert UnknownJob(jobId);
-    }
-
-    function _openJob(uint256 jobId) internal view returns (Job storage job) {
-        job = _existingJob(jobId);
-        if (job.closed) revert JobIsClosed(jobId);
-    }
-
-    /// @dev When the requester may leave; 0 without notice. The time in which settlement is paused does not count.
-    function _exitAvailableAt(uint256 jobId, Job storage job) internal view returns (uint64) {
-        uint64 availableAt = job.exitAvailableAt;
-        return availableAt == 0 ? 0 : availableAt + _pausedTime() - _pausedAtNotice[jobId];
-    }
 
     /// @dev An open job whose requester has not given notice.
     function _stayingJob(uint256 jobId) private view returns (Job storage job) {
@@ -164,15 +136,15 @@ abstract contract JobBook is CreditBook, AttestorSets {
         private
         returns (uint256 jobId)
     {
-        _requireNewJobs();
+        if (block.timestamp < _pauses.newJobsUntil) revert IsPaused(_pauses.newJobsUntil);
         _requirePositive(escrow);
-        jobId = ++jobCount;
+        jobId = ++_jobCount;
         Job storage job = _jobs[jobId];
         job.requester = requester;
         job.spec = spec;
         job.escrow = escrow;
         job.maxRate = maxRate;
-        holdings.escrow += escrow;
+        _holdings.escrow += escrow;
         emit JobCreated(jobId, requester, spec, escrow, maxRate);
     }
 
@@ -180,7 +152,7 @@ abstract contract JobBook is CreditBook, AttestorSets {
         _requirePositive(amount);
         Job storage job = _stayingJob(jobId);
         job.escrow += amount;
-        holdings.escrow += amount;
+        _holdings.escrow += amount;
         emit JobFunded(jobId, from, amount, job.escrow);
     }
 
@@ -210,7 +182,7 @@ abstract contract JobBook is CreditBook, AttestorSets {
         if (job.records != 0) revert RecordsPending(jobId, job.records);
         job.closed = true;
         uint128 refund = job.escrow - job.spent;
-        holdings.escrow -= refund;
+        _holdings.escrow -= refund;
         emit JobClosed(jobId, job.round, job.spent, refund);
         if (refund != 0) _push(job.requester, refund);
     }

@@ -1,83 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {IERC3009} from "@openzeppelin/contracts/interfaces/draft-IERC3009.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
-import {NodeStorage} from "./NodeStorage.sol";
+import {IComputeMarketErrors} from "../interfaces/IComputeMarketErrors.sol";
+import {IComputeMarketEvents} from "../interfaces/IComputeMarketEvents.sol";
+import {MarketStorage} from "./MarketStorage.sol";
 
 /// @title What all parts of the market share
-/// @notice The signing domain, the token on its way in and out, the books of what it is held for, small checks.
-abstract contract MarketBase is NodeStorage, IComputeMarket, EIP712, Multicall, ReentrancyGuardTransient {
+/// @notice The signing domain, the token on its way in and out, the look-up of jobs, seats and nodes, and the clocks
+/// of grace and notice, which a pause of settlement stops.
+abstract contract MarketBase is
+    MarketStorage,
+    IComputeMarketEvents,
+    IComputeMarketErrors,
+    EIP712,
+    Ownable,
+    ReentrancyGuardTransient
+{
+    using SafeCast for uint256;
     using SafeERC20 for IERC20;
 
-    /// @dev Sums over all accounts, kept in step with them.
-    struct Holdings {
-        uint128 escrow;
-        uint128 credit;
-        uint128 stake;
-        uint128 owed;
-        uint128 insurance;
-    }
+    /// @dev How long replaced and expired keys, and past attestor sets, stay good for settlement, so that nothing
+    /// that happens after a batch was attested makes it invalid.
+    uint64 internal constant SETTLEMENT_GRACE = 1 days;
+    /// @dev All of it, in basis points.
+    uint16 internal constant ONE = 10_000;
 
-    /// @inheritdoc IComputeMarket
-    IERC20 public immutable token;
+    uint64 private constant MIN_DURATION = 10 seconds;
+    uint64 private constant MAX_DURATION = 365 days;
+    uint128 private constant MAX_MIN_STAKE = type(uint96).max;
 
-    /// @inheritdoc IComputeMarket
-    Holdings public holdings;
-    /// @inheritdoc IComputeMarket
-    mapping(address account => uint128) public owedTo;
+    IERC20 internal immutable _token;
 
-    constructor(IERC20 token_) EIP712("HyperGPU", "1") {
+    constructor(IERC20 token_, address owner_) EIP712("HyperGPU", "1") Ownable(owner_) {
         _requireNonZero(address(token_));
-        token = token_;
+        _token = token_;
     }
 
     /*//////////////////////////////////////////////////////////////
-                             DEBTS, PERMIT
-    //////////////////////////////////////////////////////////////*/
-
-    /// @inheritdoc IComputeMarket
-    function collect() external nonReentrant {
-        uint128 amount = owedTo[msg.sender];
-        if (amount == 0) revert NothingToCollect(msg.sender);
-        owedTo[msg.sender] = 0;
-        holdings.owed -= amount;
-        emit Collected(msg.sender, amount);
-        _push(msg.sender, amount);
-    }
-
-    /// @inheritdoc IComputeMarket
-    function permit(uint128 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
-        // Whoever sees a permit can use it first. Then the allowance is there, and the deposit goes on.
-        try IERC20Permit(address(token)).permit(msg.sender, address(this), amount, deadline, v, r, s) {}
-            catch {}
-    }
-
-    /*//////////////////////////////////////////////////////////////
-                               INTERNAL
+                                 TOKEN
     //////////////////////////////////////////////////////////////*/
 
     /// @dev Takes `amount` from the caller, and refuses a token that moves more or less.
     function _pull(uint128 amount) internal {
-        uint256 before = token.balanceOf(address(this));
-        token.safeTransferFrom(msg.sender, address(this), amount);
+        uint256 before = _token.balanceOf(address(this));
+        _token.safeTransferFrom(msg.sender, address(this), amount);
         _requireReceived(before, amount);
     }
 
-    /// @dev Takes `amount` from the payer on its signature; `purpose` says what for, and makes the nonce.
+    /// @dev Takes `amount` from the payer on its signature; `purpose` says what for, and is the nonce.
     function _pullAuthorized(uint128 amount, bytes32 purpose, Authorization calldata authorization) internal {
         (uint8 v, bytes32 r, bytes32 s) = ECDSA.parseCalldata(authorization.signature);
-        uint256 before = token.balanceOf(address(this));
-        IERC3009(address(token))
+        uint256 before = _token.balanceOf(address(this));
+        IERC3009(address(_token))
             .receiveWithAuthorization(
                 authorization.from,
                 address(this),
@@ -93,13 +78,105 @@ abstract contract MarketBase is NodeStorage, IComputeMarket, EIP712, Multicall, 
     }
 
     function _push(address to, uint128 amount) internal {
-        token.safeTransfer(to, amount);
+        _token.safeTransfer(to, amount);
     }
 
-    function _owe(address account, uint128 amount) internal {
-        owedTo[account] += amount;
-        holdings.owed += amount;
+    function _requireReceived(uint256 before, uint128 amount) private view {
+        uint256 received = _token.balanceOf(address(this)) - before;
+        if (received != amount) revert IncorrectDeposit(amount, received);
     }
+
+    /*//////////////////////////////////////////////////////////////
+                                LOOK-UP
+    //////////////////////////////////////////////////////////////*/
+
+    function _profile(uint32 nodeId) internal view returns (NodeProfile storage profile) {
+        profile = _profiles[nodeId];
+        if (profile.operator == address(0)) revert UnknownNode(nodeId);
+    }
+
+    function _seat(uint256 jobId, uint32 nodeId) internal view returns (Seat storage seat) {
+        if (nodeId >= MAX_NODES) revert UnknownNode(nodeId);
+        seat = _seats[jobId][nodeId];
+        if (seat.capacity == 0) revert NotSeated(jobId, nodeId);
+    }
+
+    function _existingJob(uint256 jobId) internal view returns (Job storage job) {
+        job = _jobs[jobId];
+        if (job.escrow == 0) revert UnknownJob(jobId);
+    }
+
+    function _openJob(uint256 jobId) internal view returns (Job storage job) {
+        job = _existingJob(jobId);
+        if (job.closed) revert JobIsClosed(jobId);
+    }
+
+    /*//////////////////////////////////////////////////////////////
+                           PAY AND RECORDS
+    //////////////////////////////////////////////////////////////*/
+
+    function _requireCapacity(Seat storage seat, uint32 nodeId, uint64 units) internal view {
+        if (units > seat.capacity) revert UnitsAboveCapacity(nodeId, units, seat.capacity);
+    }
+
+    /// @dev Cannot overflow: 64 + 96 + 14 bits.
+    function _reward(Seat storage seat, uint64 units, uint256 quality) internal view returns (uint256) {
+        return uint256(units) * seat.rate * quality / ONE;
+    }
+
+    /// @dev Reverts above 128 bits, which no escrow holds.
+    function _reservation(uint64 units, uint96 rate) internal pure returns (uint128) {
+        return (uint256(units) * rate).toUint128();
+    }
+
+    function _recordedRound(uint256 jobId, Seat storage seat, uint32 nodeId) internal view returns (uint64) {
+        if (seat.recordedRound == 0) revert NoRecord(jobId, 0, nodeId);
+        return seat.recordedRound - 1;
+    }
+
+    function _endRecord(Job storage job, Seat storage seat) internal {
+        job.reserved -= _reservation(seat.recordedUnits, seat.rate);
+        job.records -= 1;
+        seat.recordedUnits = 0;
+        seat.recordedRound = 0;
+        seat.claimed = false;
+    }
+
+    /*//////////////////////////////////////////////////////////////
+                                 CLOCKS
+    //////////////////////////////////////////////////////////////*/
+
+    /// @dev Keys and attestor sets that ended after this are still good for settlement: `SETTLEMENT_GRACE` ago,
+    /// not counting the last time in which settlement was paused. A pause before that one is further away.
+    function _graceStart() internal view returns (uint64) {
+        Pauses memory pauses = _pauses;
+        uint64 time = uint64(block.timestamp);
+        uint64 sincePause = time > pauses.settlementUntil ? time - pauses.settlementUntil : 0;
+        return sincePause < SETTLEMENT_GRACE
+            ? pauses.settlementSince - (SETTLEMENT_GRACE - sincePause)
+            : time - SETTLEMENT_GRACE;
+    }
+
+    /// @dev Seconds, until now, in which settlement was paused.
+    function _pausedTime() internal view returns (uint64) {
+        Pauses memory pauses = _pauses;
+        uint256 end = Math.min(block.timestamp, pauses.settlementUntil);
+        return pauses.settlementBefore + uint64(end) - pauses.settlementSince;
+    }
+
+    /// @dev When the requester may leave; 0 without notice. The time in which settlement is paused does not count.
+    function _exitAvailableAt(uint256 jobId, Job storage job) internal view returns (uint64) {
+        uint64 availableAt = job.exitAvailableAt;
+        return availableAt == 0 ? 0 : availableAt + _pausedTime() - _pausedAtNotice[jobId];
+    }
+
+    function _requireReached(uint64 time) internal view {
+        if (block.timestamp < time) revert TooEarly(time);
+    }
+
+    /*//////////////////////////////////////////////////////////////
+                                 CHECKS
+    //////////////////////////////////////////////////////////////*/
 
     /// @dev An ordinary signature first: a wallet under EIP-7702 has code, and may yet sign with its key.
     function _requireWalletSignature(address wallet, bytes32 structHash, bytes calldata signature)
@@ -122,12 +199,27 @@ abstract contract MarketBase is NodeStorage, IComputeMarket, EIP712, Multicall, 
         if (amount == 0) revert ZeroAmount();
     }
 
-    function _requireReached(uint64 time) internal view {
-        if (block.timestamp < time) revert TooEarly(time);
+    /*//////////////////////////////////////////////////////////////
+                                 TERMS
+    //////////////////////////////////////////////////////////////*/
+
+    function _setTerms(Terms memory terms_) internal {
+        _requireWithin(terms_.minStake, 1, MAX_MIN_STAKE);
+        _requireWithin(terms_.challengeWindow, MIN_DURATION, MAX_DURATION);
+        _requireWithin(terms_.disputeTime, MIN_DURATION, MAX_DURATION);
+        _requireWithin(terms_.exitNotice, terms_.challengeWindow + 1, MAX_DURATION);
+        _requireWithin(terms_.unbondingTime, terms_.challengeWindow + terms_.disputeTime, MAX_DURATION);
+        _requireWithin(terms_.instantShare, 0, ONE);
+        emit TermsChanged(_terms, terms_);
+        _terms = terms_;
     }
 
-    function _requireReceived(uint256 before, uint128 amount) private view {
-        uint256 received = token.balanceOf(address(this)) - before;
-        if (received != amount) revert IncorrectDeposit(amount, received);
+    function _setGuardian(address guardian_) internal {
+        emit GuardianChanged(_guardian, guardian_);
+        _guardian = guardian_;
+    }
+
+    function _requireWithin(uint256 value, uint256 min, uint256 max) private pure {
+        if (value < min || value > max) revert TermOutOfBounds(value, min, max);
     }
 }

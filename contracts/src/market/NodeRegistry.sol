@@ -4,40 +4,18 @@ pragma solidity 0.8.37;
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
-import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
+import {IComputeMarketAccounts} from "../interfaces/IComputeMarketAccounts.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {Governance} from "./Governance.sol";
 
 /// @title Operators and nodes
 /// @notice Stakes, the nodes that they bind, and the keys of those nodes.
 abstract contract NodeRegistry is Governance {
-    /// @dev The part of a node that settlement does not touch.
-    /// @param previousKey The last key that was replaced.
-    struct NodeProfile {
-        address operator;
-        uint64 retiredAt;
-        address previousKey;
-        uint64 bidNonce;
-    }
-
-    mapping(uint32 nodeId => NodeProfile) internal _profiles;
-    mapping(address operator => Operator) internal _operators;
-    mapping(address operator => uint32[]) internal _nodesOf;
-    /// @dev When a key ceased to be a node's, by replacement or because it had expired before; 0 if it never did.
-    mapping(uint32 nodeId => mapping(address hotKey => uint64)) private _keyEndedAt;
-
-    /// @inheritdoc IComputeMarket
-    mapping(address hotKey => uint32) public nodeOfKey;
-    /// @inheritdoc IComputeMarket
-    mapping(address hotKey => uint64) public delegationNonce;
-    /// @inheritdoc IComputeMarket
-    uint32 public nodeCount;
-
     /*//////////////////////////////////////////////////////////////
                          NODES AND THEIR KEYS
     //////////////////////////////////////////////////////////////*/
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function registerNode(address hotKey, uint64 expiresAt, uint128 stakeAmount, bytes calldata possession)
         external
         nonReentrant
@@ -45,11 +23,11 @@ abstract contract NodeRegistry is Governance {
     {
         _useDelegation(msg.sender, hotKey, expiresAt, possession);
         _requireFreeKey(hotKey);
-        if (nodeCount + 1 == MAX_NODES) revert TooManyNodes(MAX_NODES - 1);
-        nodeId = ++nodeCount;
+        if (_nodeCount + 1 == MAX_NODES) revert TooManyNodes(MAX_NODES - 1);
+        nodeId = ++_nodeCount;
 
         _nodesOf[msg.sender].push(nodeId);
-        nodeOfKey[hotKey] = nodeId;
+        _nodeOfKey[hotKey] = nodeId;
         _profiles[nodeId].operator = msg.sender;
         _nodes[nodeId].hotKey = hotKey;
         _nodes[nodeId].expiresAt = expiresAt;
@@ -64,7 +42,7 @@ abstract contract NodeRegistry is Governance {
         _requireCovered(operator);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function delegateHotKey(
         uint32 nodeId,
         address hotKey,
@@ -79,8 +57,8 @@ abstract contract NodeRegistry is Governance {
             _requireFreeKey(hotKey);
             // The signatures do not say which of the operator's nodes they are for, so its wallet must.
             if (msg.sender != profile.operator) revert NotOperator(nodeId, msg.sender);
-            delete nodeOfKey[current];
-            nodeOfKey[hotKey] = nodeId;
+            delete _nodeOfKey[current];
+            _nodeOfKey[hotKey] = nodeId;
             profile.previousKey = current;
             _keyEndedAt[nodeId][current] = uint64(Math.min(block.timestamp, node.expiresAt));
         }
@@ -93,7 +71,7 @@ abstract contract NodeRegistry is Governance {
         emit HotKeyDelegated(nodeId, hotKey, expiresAt);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function retireNode(uint32 nodeId) external {
         NodeProfile storage profile = _profileOfCaller(nodeId);
         if (profile.retiredAt != 0) revert NodeIsRetired(nodeId);
@@ -105,7 +83,7 @@ abstract contract NodeRegistry is Governance {
         emit NodeRetired(nodeId);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function cancelBids(uint32 nodeId, uint64 minNonce) external {
         NodeProfile storage profile = _profileOfCaller(nodeId);
         if (minNonce <= profile.bidNonce) revert NonceNotHigher(nodeId, minNonce, profile.bidNonce);
@@ -117,13 +95,13 @@ abstract contract NodeRegistry is Governance {
                                 STAKE
     //////////////////////////////////////////////////////////////*/
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function addStake(uint128 amount) external nonReentrant {
         _addStake(msg.sender, amount);
         _pull(amount);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function addStakeWithAuthorization(uint128 amount, Authorization calldata authorization)
         external
         nonReentrant
@@ -132,7 +110,7 @@ abstract contract NodeRegistry is Governance {
         _pullAuthorized(amount, keccak256(abi.encode("addStake", amount, authorization.salt)), authorization);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function requestUnstake(uint128 amount) external {
         _requirePositive(amount);
         Operator storage operator = _operators[msg.sender];
@@ -144,7 +122,7 @@ abstract contract NodeRegistry is Governance {
         emit UnstakeRequested(msg.sender, amount, operator.unstakeAvailableAt);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketAccounts
     function unstake() external nonReentrant {
         Operator storage operator = _operators[msg.sender];
         uint256 slashable = uint256(operator.stake) + operator.unbonding;
@@ -155,84 +133,18 @@ abstract contract NodeRegistry is Governance {
         _requireReached(operator.unstakeAvailableAt);
         operator.unbonding -= amount;
         if (operator.unbonding == 0) operator.unstakeAvailableAt = 0;
-        holdings.stake -= amount;
+        _holdings.stake -= amount;
         emit Unstaked(msg.sender, amount);
         _push(msg.sender, amount);
-    }
-
-    /*//////////////////////////////////////////////////////////////
-                                VIEWS
-    //////////////////////////////////////////////////////////////*/
-
-    /// @inheritdoc IComputeMarket
-    function getOperator(address operator) external view returns (Operator memory) {
-        return _operators[operator];
-    }
-
-    /// @inheritdoc IComputeMarket
-    function getOperatorNodes(address operator) external view returns (uint32[] memory) {
-        return _nodesOf[operator];
-    }
-
-    /// @inheritdoc IComputeMarket
-    function getNode(uint32 nodeId) external view returns (Node memory) {
-        NodeProfile storage profile = _profile(nodeId);
-        NodeState storage node = _nodes[nodeId];
-        return Node({
-            operator: profile.operator,
-            hotKey: node.hotKey,
-            expiresAt: node.expiresAt,
-            retiredAt: profile.retiredAt,
-            bidNonce: profile.bidNonce,
-            previousKey: profile.previousKey,
-            previousUntil: keyGoodUntil(nodeId, profile.previousKey)
-        });
-    }
-
-    /// @inheritdoc IComputeMarket
-    function keyGoodUntil(uint32 nodeId, address hotKey) public view returns (uint64) {
-        NodeState storage node = _nodes[nodeId];
-        uint64 endedAt = hotKey == node.hotKey ? node.expiresAt : _keyEndedAt[nodeId][hotKey];
-        return endedAt == 0 ? 0 : uint64(Math.min(uint256(endedAt) + SETTLEMENT_GRACE, type(uint64).max));
-    }
-
-    /// @inheritdoc IComputeMarket
-    function bidNonce(uint32 nodeId) external view returns (uint64) {
-        return _profile(nodeId).bidNonce;
     }
 
     /*//////////////////////////////////////////////////////////////
                                INTERNAL
     //////////////////////////////////////////////////////////////*/
 
-    function _profile(uint32 nodeId) internal view returns (NodeProfile storage profile) {
-        profile = _profiles[nodeId];
-        if (profile.operator == address(0)) revert UnknownNode(nodeId);
-    }
-
     function _profileOfCaller(uint32 nodeId) internal view returns (NodeProfile storage profile) {
         profile = _profile(nodeId);
         if (profile.operator != msg.sender) revert NotOperator(nodeId, msg.sender);
-    }
-
-    /// @dev Checks that the node's key signed the digest, or a key that was the node's after `graceStart`.
-    function _requireSignedByNode(
-        uint32 nodeId,
-        bytes32 digest,
-        uint8 v,
-        bytes32 r,
-        bytes32 s,
-        uint64 graceStart
-    ) internal view {
-        // Zero if the signature is not valid, which no node's hot key is. Refuses a high `s` (EIP-2).
-        (address signer,,) = ECDSA.tryRecover(digest, v, r, s);
-        NodeState storage node = _nodes[nodeId];
-        uint64 endedAt = node.expiresAt;
-        if (signer != node.hotKey) {
-            endedAt = _keyEndedAt[nodeId][signer];
-            if (endedAt == 0) revert InvalidReceiptSignature(nodeId, signer);
-        }
-        if (endedAt <= graceStart) revert HotKeyExpired(nodeId, endedAt);
     }
 
     /// @dev Stake that must stay while an operator has withdrawn `advance` before its challenge windows are over.
@@ -245,7 +157,7 @@ abstract contract NodeRegistry is Governance {
         _requirePositive(amount);
         Operator storage operator = _operators[account];
         operator.stake += amount;
-        holdings.stake += amount;
+        _holdings.stake += amount;
         emit StakeAdded(account, amount, operator.stake);
     }
 
@@ -257,8 +169,8 @@ abstract contract NodeRegistry is Governance {
     {
         _requireNonZero(hotKey);
         if (block.timestamp >= expiresAt) revert DelegationExpired(expiresAt);
-        uint64 nonce = delegationNonce[hotKey];
-        delegationNonce[hotKey] = nonce + 1;
+        uint64 nonce = _delegationNonce[hotKey];
+        _delegationNonce[hotKey] = nonce + 1;
         structHash = MessageHashes.delegation(operator, hotKey, expiresAt, nonce);
         (address recovered,,) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(structHash), possession);
         if (recovered != hotKey) revert InvalidPossession(hotKey, recovered);
@@ -270,7 +182,7 @@ abstract contract NodeRegistry is Governance {
     }
 
     function _requireFreeKey(address hotKey) private view {
-        uint32 holder = nodeOfKey[hotKey];
+        uint32 holder = _nodeOfKey[hotKey];
         if (holder != 0) revert HotKeyTaken(hotKey, holder);
     }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
+import {IComputeMarketCore} from "../interfaces/IComputeMarketCore.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {PackedReceipts} from "../libraries/PackedReceipts.sol";
 import {PackedScores} from "../libraries/PackedScores.sol";
+import {RoundProofs} from "../libraries/RoundProofs.sol";
 import {JobBook} from "./JobBook.sol";
 
 /// @title Settlement
@@ -36,13 +38,11 @@ abstract contract Settlement is JobBook {
     /// reserve escrow for a round that never comes.
     uint64 private constant ROUNDS_AHEAD = 64;
 
-    mapping(uint256 jobId => mapping(uint64 round => RoundRecord)) internal _rounds;
-
     /*//////////////////////////////////////////////////////////////
                                RECORDS
     //////////////////////////////////////////////////////////////*/
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function submitContribution(uint256 jobId, uint64 round, bytes32 base, bytes calldata receipt) external {
         _requireSettlement();
         if (receipt.length != PackedReceipts.SIZE) revert InvalidReceiptsLength(receipt.length);
@@ -59,7 +59,7 @@ abstract contract Settlement is JobBook {
         _requireCapacity(seat, item.nodeId, item.units);
         _requireReceiptSignature(jobId, round, base, item, _graceStart());
 
-        uint128 most = _recorded(item.units, seat.rate);
+        uint128 most = _reservation(item.units, seat.rate);
         uint128 available = job.escrow - job.spent - job.reserved;
         if (most > available) revert InsufficientEscrow(jobId, most, available);
         job.reserved += most;
@@ -70,7 +70,7 @@ abstract contract Settlement is JobBook {
         emit ContributionRecorded(jobId, round, item.nodeId, item.units, base, item.artifact);
     }
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function lapseRecord(uint256 jobId, uint32 nodeId) external {
         Job storage job = _openJob(jobId);
         Seat storage seat = _seat(jobId, nodeId);
@@ -92,7 +92,7 @@ abstract contract Settlement is JobBook {
                                BATCHES
     //////////////////////////////////////////////////////////////*/
 
-    /// @inheritdoc IComputeMarket
+    /// @inheritdoc IComputeMarketCore
     function settleRound(
         BatchHeader calldata header,
         bytes calldata receipts,
@@ -125,8 +125,8 @@ abstract contract Settlement is JobBook {
             job.reserved -= batch.released;
             job.records -= batch.records;
         }
-        holdings.escrow -= batch.total;
-        holdings.credit += batch.total;
+        _holdings.escrow -= batch.total;
+        _holdings.credit += batch.total;
         _advance(job, header, batch.lastNode);
         _keep(header, keccak256(receipts), keccak256(batch.qualities), attestors);
         emit RoundSettled(
@@ -142,28 +142,6 @@ abstract contract Settlement is JobBook {
             header.epoch,
             attestors
         );
-    }
-
-    /*//////////////////////////////////////////////////////////////
-                                VIEWS
-    //////////////////////////////////////////////////////////////*/
-
-    /// @inheritdoc IComputeMarket
-    function getRound(uint256 jobId, uint64 round) external view returns (RoundRecord memory) {
-        return _rounds[jobId][round];
-    }
-
-    /// @inheritdoc IComputeMarket
-    function calculateRewards(uint256 jobId, uint32 nodeId, uint64 units, uint16 quality)
-        external
-        view
-        returns (uint256 amount)
-    {
-        _existingJob(jobId);
-        Seat storage seat = _seat(jobId, nodeId);
-        _requireCapacity(seat, nodeId, units);
-        if (quality > ONE) revert QualityAboveMax(nodeId, quality);
-        return _reward(seat, units, quality);
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -213,7 +191,7 @@ abstract contract Settlement is JobBook {
 
     /// @dev The batch pays a receipt for which escrow was reserved.
     function _payRecord(Batch memory batch, Seat storage seat) private {
-        uint128 reserved = _recorded(seat.recordedUnits, seat.rate);
+        uint128 reserved = _reservation(seat.recordedUnits, seat.rate);
         batch.released += reserved;
         batch.available += reserved;
         batch.records += 1;
@@ -237,7 +215,7 @@ abstract contract Settlement is JobBook {
         private
     {
         RoundRecord storage record = _rounds[header.jobId][header.round];
-        record.digest = _chain(
+        record.digest = RoundProofs.extend(
             record.digest,
             SettledBatch({
                 base: header.base,
@@ -249,14 +227,6 @@ abstract contract Settlement is JobBook {
             })
         );
         if (header.last) record.settledAt = uint40(block.timestamp);
-    }
-
-    function _chain(bytes26 digest, SettledBatch memory batch) internal pure returns (bytes26) {
-        return bytes26(keccak256(abi.encode(digest, batch)));
-    }
-
-    function _requireCapacity(Seat storage seat, uint32 nodeId, uint64 units) internal view {
-        if (units > seat.capacity) revert UnitsAboveCapacity(nodeId, units, seat.capacity);
     }
 
     function _requireReceiptSignature(
@@ -272,27 +242,27 @@ abstract contract Settlement is JobBook {
         _requireSignedByNode(receipt.nodeId, digest, receipt.v, receipt.r, receipt.s, graceStart);
     }
 
-    /// @dev Cannot overflow: 48 + 96 + 14 bits.
-    function _reward(Seat storage seat, uint64 units, uint256 quality) internal view returns (uint256) {
-        return uint256(units) * seat.rate * quality / ONE;
+    /// @dev Checks that the node's key signed the digest, or a key that was the node's after `graceStart`.
+    function _requireSignedByNode(
+        uint32 nodeId,
+        bytes32 digest,
+        uint8 v,
+        bytes32 r,
+        bytes32 s,
+        uint64 graceStart
+    ) private view {
+        // Zero if the signature is not valid, which no node's hot key is. Refuses a high `s` (EIP-2).
+        (address signer,,) = ECDSA.tryRecover(digest, v, r, s);
+        NodeState storage node = _nodes[nodeId];
+        uint64 endedAt = node.expiresAt;
+        if (signer != node.hotKey) {
+            endedAt = _keyEndedAt[nodeId][signer];
+            if (endedAt == 0) revert InvalidReceiptSignature(nodeId, signer);
+        }
+        if (endedAt <= graceStart) revert HotKeyExpired(nodeId, endedAt);
     }
 
-    /// @dev What is reserved for a record. Reverts above 128 bits, which no escrow holds.
-    function _recorded(uint64 units, uint96 rate) private pure returns (uint128) {
-        return (uint256(units) * rate).toUint128();
-    }
-
-    /// @dev The round of the seat's record.
-    function _recordedRound(uint256 jobId, Seat storage seat, uint32 nodeId) internal view returns (uint64) {
-        if (seat.recordedRound == 0) revert NoRecord(jobId, 0, nodeId);
-        return seat.recordedRound - 1;
-    }
-
-    function _endRecord(Job storage job, Seat storage seat) internal {
-        job.reserved -= _recorded(seat.recordedUnits, seat.rate);
-        job.records -= 1;
-        seat.recordedUnits = 0;
-        seat.recordedRound = 0;
-        seat.claimed = false;
+    function _requireSettlement() private view {
+        if (block.timestamp < _pauses.settlementUntil) revert IsPaused(_pauses.settlementUntil);
     }
 }

@@ -3,71 +3,13 @@ pragma solidity 0.8.37;
 
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
-import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {PackedScores} from "../libraries/PackedScores.sol";
-import {Governance} from "./Governance.sol";
+import {MarketBase} from "./MarketBase.sol";
 
-/// @title Attestor sets
-/// @notice Who vouches for quality in each epoch, as the registry says, and whether enough of them did.
-abstract contract AttestorSets is Governance {
-    uint256 private constant MAX_ATTESTORS = 16;
-
-    /// @param endedAt When the next epoch began; 0 while this one is current.
-    struct Epoch {
-        uint64 endedAt;
-        uint8 quorum;
-        uint8 size;
-        address[MAX_ATTESTORS] members;
-    }
-
-    mapping(uint32 epoch => Epoch) private _epochs;
-    uint32 private _current;
-
-    /// @inheritdoc IComputeMarket
-    function beginEpoch(address[] calldata members, uint8 quorum) external returns (uint32 epoch) {
-        if (msg.sender != registry) revert Unauthorized(msg.sender);
-        if (
-            members.length == 0 || members.length > MAX_ATTESTORS || quorum > members.length
-                || 2 * uint256(quorum) <= members.length
-        ) {
-            revert InvalidQuorum(members.length, quorum, MAX_ATTESTORS);
-        }
-        _epochs[_current].endedAt = uint64(block.timestamp);
-        epoch = ++_current;
-        Epoch storage set = _epochs[epoch];
-        set.quorum = quorum;
-        set.size = uint8(members.length);
-        for (uint256 i = 0; i < members.length; ++i) {
-            _requireNonZero(members[i]);
-            for (uint256 j = 0; j < i; ++j) {
-                if (members[i] == members[j]) revert DuplicateAttestor(members[i]);
-            }
-            set.members[i] = members[i];
-        }
-        emit EpochBegun(epoch, members, quorum);
-    }
-
-    /// @inheritdoc IComputeMarket
-    function getAttestors() external view returns (uint32 epoch, address[] memory members, uint8 quorum) {
-        return (_current, _membersOf(_epochs[_current]), _epochs[_current].quorum);
-    }
-
-    /// @inheritdoc IComputeMarket
-    function getEpoch(uint32 epoch)
-        external
-        view
-        returns (address[] memory members, uint8 quorum, uint64 goodUntil)
-    {
-        Epoch storage set = _epochs[epoch];
-        goodUntil = set.endedAt == 0 ? 0 : set.endedAt + SETTLEMENT_GRACE;
-        return (_membersOf(set), set.quorum, goodUntil);
-    }
-
-    /*//////////////////////////////////////////////////////////////
-                               INTERNAL
-    //////////////////////////////////////////////////////////////*/
-
+/// @title Attestations
+/// @notice Whether enough of an epoch's attestors have vouched for something, and what they say of quality.
+abstract contract Attestations is MarketBase {
     /// @dev Checks that a quorum has signed the batch and opened its scores.
     /// @return openings What they have committed to: the first `opened` of the array.
     /// @return opened How many did.
@@ -151,12 +93,5 @@ abstract contract AttestorSets is Governance {
     {
         (address signer,,) = ECDSA.tryRecoverCalldata(digest, attestation.signature);
         if (signer != set.members[attestation.member]) revert InvalidAttestation(attestation.member, signer);
-    }
-
-    function _membersOf(Epoch storage set) private view returns (address[] memory members) {
-        members = new address[](set.size);
-        for (uint256 i = 0; i < members.length; ++i) {
-            members[i] = set.members[i];
-        }
     }
 }

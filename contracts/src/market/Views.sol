@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
+import {IComputeMarketAccounts} from "../interfaces/IComputeMarketAccounts.sol";
+import {MarketBase} from "./MarketBase.sol";
+
+/// @title Views
+/// @notice What the market keeps, as it is. Views that compute are beside what they compute.
+abstract contract Views is MarketBase, IComputeMarketAccounts {
+    /*//////////////////////////////////////////////////////////////
+                          OPERATORS AND NODES
+    //////////////////////////////////////////////////////////////*/
+
+    /// @inheritdoc IComputeMarketAccounts
+    function getOperator(address operator) external view returns (Operator memory) {
+        return _operators[operator];
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function getOperatorNodes(address operator) external view returns (uint32[] memory) {
+        return _nodesOf[operator];
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function getNode(uint32 nodeId) external view returns (Node memory) {
+        NodeProfile storage profile = _profile(nodeId);
+        NodeState storage node = _nodes[nodeId];
+        return Node({
+            operator: profile.operator,
+            hotKey: node.hotKey,
+            expiresAt: node.expiresAt,
+            retiredAt: profile.retiredAt,
+            bidNonce: profile.bidNonce,
+            previousKey: profile.previousKey,
+            previousUntil: keyGoodUntil(nodeId, profile.previousKey)
+        });
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function keyGoodUntil(uint32 nodeId, address hotKey) public view returns (uint64) {
+        _profile(nodeId);
+        NodeState storage node = _nodes[nodeId];
+        uint64 endedAt = hotKey == node.hotKey ? node.expiresAt : _keyEndedAt[nodeId][hotKey];
+        return endedAt == 0 ? 0 : uint64(Math.min(uint256(endedAt) + SETTLEMENT_GRACE, type(uint64).max));
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function nodeOfKey(address hotKey) external view returns (uint32 nodeId) {
+        return _nodeOfKey[hotKey];
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function nodeCount() external view returns (uint32) {
+        return _nodeCount;
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function delegationNonce(address hotKey) external view returns (uint64) {
+        return _delegationNonce[hotKey];
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function withdrawalNonce(uint32 nodeId) external view returns (uint64) {
+        _profile(nodeId);
+        return _accounts[nodeId].nonce;
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function bidNonce(uint32 nodeId) external view returns (uint64) {
+        return _profile(nodeId).bidNonce;
+    }
+
+    /*//////////////////////////////////////////////////////////////
+                            JOBS AND ROUNDS
+    //////////////////////////////////////////////////////////////*/
+
+    /// @inheritdoc IComputeMarketAccounts
+    function getJob(uint256 jobId) external view returns (Job memory job) {
+        Job storage stored = _existingJob(jobId);
+        job = stored;
+        job.exitAvailableAt = _exitAvailableAt(jobId, stored);
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function jobCount() external view returns (uint256) {
+        return _jobCount;
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function getSeat(uint256 jobId, uint32 nodeId) external view returns (Seat memory seat) {
+        if (nodeId < MAX_NODES) seat = _seats[jobId][nodeId];
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function getRound(uint256 jobId, uint64 round) external view returns (RoundRecord memory) {
+        return _rounds[jobId][round];
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function calculateRewards(uint256 jobId, uint32 nodeId, uint64 units, uint16 quality)
+        external
+        view
+        returns (uint256 amount)
+    {
+        _existingJob(jobId);
+        Seat storage seat = _seat(jobId, nodeId);
+        _requireCapacity(seat, nodeId, units);
+        if (quality > ONE) revert QualityAboveMax(nodeId, quality);
+        return _reward(seat, units, quality);
+    }
+
+    /*//////////////////////////////////////////////////////////////
+                               ATTESTORS
+    //////////////////////////////////////////////////////////////*/
+
+    /// @inheritdoc IComputeMarketAccounts
+    function getAttestors() external view returns (uint32 epoch, address[] memory members, uint8 quorum) {
+        epoch = _epoch;
+        (members, quorum,) = getEpoch(epoch);
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function getEpoch(uint32 epoch)
+        public
+        view
+        returns (address[] memory members, uint8 quorum, uint64 goodUntil)
+    {
+        Epoch storage set = _epochs[epoch];
+        members = new address[](set.size);
+        for (uint256 i = 0; i < members.length; ++i) {
+            members[i] = set.members[i];
+        }
+        goodUntil = set.endedAt == 0 ? 0 : set.endedAt + SETTLEMENT_GRACE;
+        return (members, set.quorum, goodUntil);
+    }
+
+    /*//////////////////////////////////////////////////////////////
+                            MONEY AND TERMS
+    //////////////////////////////////////////////////////////////*/
+
+    /// @inheritdoc IComputeMarketAccounts
+    function token() external view returns (IERC20) {
+        return _token;
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function holdings()
+        external
+        view
+        returns (uint128 escrow, uint128 credit, uint128 stake, uint128 owed, uint128 insurance)
+    {
+        Holdings storage all = _holdings;
+        return (all.escrow, all.credit, all.stake, all.owed, all.insurance);
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function owedTo(address account) external view returns (uint128) {
+        return _owedTo[account];
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function terms() external view returns (Terms memory) {
+        return _terms;
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function pausedUntil() external view returns (uint64 newJobs, uint64 settlement) {
+        return (_pauses.newJobsUntil, _pauses.settlementUntil);
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function registry() external view returns (address) {
+        return _registry;
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function court() external view returns (address) {
+        return _court;
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function guardian() external view returns (address) {
+        return _guardian;
+    }
+}
