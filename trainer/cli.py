@@ -124,6 +124,82 @@ def doctor(
         raise typer.Exit(1)
 
 
+RpcOption = Annotated[str, typer.Option("--rpc", envvar="HYPERGPU_RPC", help="JSON-RPC address of any node of the chain.")]
+ContractOption = Annotated[str, typer.Option("--contract", envvar="HYPERGPU_CONTRACT", help="Address of the ComputeMarket.")]
+
+
+@app.command()
+def verify(
+    job: Annotated[int, typer.Argument(min=1, help="The job's number on the chain.")],
+    rpc: RpcOption,
+    contract: ContractOption,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    from_block: Annotated[int | None, typer.Option(min=0, help="Where to begin; default: the market's first block.")] = None,
+) -> None:
+    """Recompute every payment of a job from the chain alone.
+
+    Exit code 0: all of it is proven. 1: something is off, or not provable. 2: it could not be checked.
+    """
+    from rich.console import Console as Screen  # noqa: PLC0415
+
+    from trainer.ledger.history import read_history  # noqa: PLC0415
+    from trainer.ledger.progress import steps  # noqa: PLC0415
+    from trainer.ledger.report import show  # noqa: PLC0415
+    from trainer.ledger.rpc import Rpc  # noqa: PLC0415
+    from trainer.ledger.verify import verify as recompute  # noqa: PLC0415
+
+    try:
+        with steps() as step:
+            report = recompute(read_history(Rpc(rpc), contract, job, first=from_block, step=step))
+    except HyperGPUError as error:
+        end_with(error, exit_code=2)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        show(report, Screen())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def settle(
+    job: Annotated[int, typer.Argument(min=1, help="With --bundle the chain's number of the job, else the coordinator's.")],
+    round: Annotated[int, typer.Argument(min=0)],
+    rpc: RpcOption,
+    contract: ContractOption,
+    coordinator: Annotated[str | None, typer.Option(help="Who publishes the round's attested batches: https://...")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="A file with what the coordinator published.")] = None,
+    keystore: Annotated[Path | None, typer.Option(help="Encrypted key that pays the gas; default: HYPERGPU_KEY.")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="Its password; default: asked for.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and try, send nothing, need no key.")] = False,
+) -> None:
+    """Bring a round's attested batches to the chain, whoever you are, so that its nodes are paid."""
+    import os  # noqa: PLC0415
+    from getpass import getpass  # noqa: PLC0415
+
+    from trainer.ledger import settle as settling  # noqa: PLC0415
+    from trainer.ledger.keys import load_key  # noqa: PLC0415
+    from trainer.ledger.rpc import Rpc  # noqa: PLC0415
+
+    try:
+        found = settling.find_bundle(job, round, coordinator=coordinator, file=bundle)
+        node = Rpc(rpc)
+        payer = None
+        if not dry_run:
+            payer = load_key(
+                chain_id=node.chain_id(), keystore=keystore, password_file=password_file, environment=os.environ, ask=getpass
+            )
+        outcome = settling.settle(node, found, market=contract, account=payer, say=typer.echo)
+    except HyperGPUError as error:
+        end_with(error)
+    if outcome.already:
+        typer.echo(f"✔ Round {round} of job {found.job_id} is settled already; there is nothing to do.")
+        return
+    for paid in outcome.payments:
+        typer.echo(f"  node {paid.node_id}: {paid.units} units at quality {paid.quality / 10_000:.4f}, {paid.amount} base units")
+    typer.echo("✔ It would settle; nothing was sent." if dry_run else f"✔ Round {round} of job {found.job_id} is settled.")
+
+
 def known_pin(home: Home, url: str) -> Pin:
     """The pinned chain, or, before the first hello, the one that the coordinator's public page names (pinned from then on)."""
     import httpx  # noqa: PLC0415
@@ -139,9 +215,9 @@ def known_pin(home: Home, url: str) -> Pin:
     return hold_to_pin(home.pin, pin_from_network(answer))
 
 
-def end_with(error: HyperGPUError) -> NoReturn:
+def end_with(error: HyperGPUError, *, exit_code: int = 1) -> NoReturn:
     typer.echo(f"✘ {error.message}", err=True)
-    raise typer.Exit(1) from error
+    raise typer.Exit(exit_code) from error
 
 
 def main() -> None:

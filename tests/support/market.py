@@ -100,9 +100,8 @@ class LocalMarket:
     def send(self, transaction: dict[str, Any]) -> dict[str, Any]:
         self.anvil.fund(transaction["from"])
         tx = self.ask("eth_sendTransaction", transaction)
-        found: list[dict[str, Any]] = []
-        wait_until(lambda: found.append(self.ask("eth_getTransactionReceipt", tx)) or found[-1], what=f"transaction {tx}")
-        receipt = found[-1]
+        wait_until(lambda: self.ask("eth_getTransactionReceipt", tx), what=f"transaction {tx}")
+        receipt: dict[str, Any] = self.ask("eth_getTransactionReceipt", tx)
         if receipt["status"] != "0x1":
             raise Reverted(f"out of gas, or changed since it was estimated: {tx}")
         return receipt
@@ -125,7 +124,8 @@ class LocalMarket:
 
     def event(self, receipt: dict[str, Any], name: str) -> dict[str, Any]:
         """Arguments of the first event of that name of the market."""
-        decoded = (abi.decode_log("market", log["topics"], log["data"]) for log in receipt["logs"] if log["address"] == self.address.lower())
+        own = (log for log in receipt["logs"] if log["address"] == self.address.lower())
+        decoded = (abi.decode_log("market", log["topics"], log["data"]) for log in own)
         return next(event[1] for event in decoded if event and event[0] == name)
 
     def money(self, owner: str, amount: int) -> None:
@@ -220,6 +220,37 @@ class LocalMarket:
         return self.call("closeJob", job_id, job["round"], job["spent"], self.epoch, parts, sender=account("anyone"))
 
 
+def busy_job(market: LocalMarket) -> int:
+    """A job in which happens what can: 3 nodes, 3 attestors, 4 rounds, 5 batches; a deposit, a record that is paid and one
+    that lapses, an attestor that does not open, a replaced key, a new epoch, a slash, an award, and the end."""
+    job, anyone = market.post_job(escrow=100_000), account("anyone")
+    one, two, three = (market.register(f"node {index} of job {job}") for index in range(3))
+    for rate, node in enumerate((one, two, three), start=3):
+        market.take_seat(job, node, rate=rate)
+    market.money(anyone, 50_000)
+    market.call("fundJob", job, 50_000, sender=anyone)
+    market.record(job, 0, one, 640)
+    market.record(job, 1, three, 100)
+    scores = [[9_000, 9_999], [9_400, 1], [10_000, 10_000]]
+    market.settle(market.batch(job, {one: 640, two: 641}, scores, last=False))
+    market.settle(market.batch(job, {three: 77}, [[5_000], [4_000], None], batch=1))
+    replaced = market.replace_key(two, f"the other key of job {job}")
+    late = market.batch(job, {one: 10, two: 20}, [[7_000, 7_001], [8_000, 8_001], [9_000, 9_001]], round=1)
+    market.begin_epoch()
+    market.settle(late)
+    market.settle(market.batch(job, {one: 333, replaced: 334, three: 335}, [[9_000] * 3, [9_001] * 3, [0] * 3], round=2))
+    fault = [1, job, one.id, 500, 400, anyone, 100]
+    market.call("penalize", fault, sender=market.court)
+    market.call("award", 2, job, 2, three.id, 335, 9_000, 9_500, sender=market.court)
+    market.settle(market.batch(job, {}, [[], [], []], round=3))
+    market.pass_time(TERMS["challenge_window"])
+    market.call("lapseRecord", job, three.id, sender=anyone)
+    market.call("acceptRound", job, 2, "0x", sender=account("requester"))
+    market.close(job)
+    market.anvil.mine(3)
+    return job
+
+
 def packed_scores(row: Sequence[int] | None) -> bytes:
     """Scores above the limit too: tests say what the contract makes of them."""
     return b"".join(score.to_bytes(2, "big") for score in row or ())
@@ -230,4 +261,4 @@ def account(name: str) -> str:
     return str(Account.from_key(keccak(text=name)).address)
 
 
-__all__ = ["BASE", "TERMS", "LocalMarket", "LocalNode", "Reverted", "account"]
+__all__ = ["BASE", "TERMS", "LocalMarket", "LocalNode", "Reverted", "account", "busy_job"]

@@ -51,6 +51,28 @@ getEpoch(uint32 epoch) returns (address[] members, uint8 quorum, uint64 goodUnti
 pausedUntil() returns (uint64 newJobs, uint64 settlement)
 jobCount() returns (uint256 count)
 """  # noqa: E501
+ERRORS = """
+AlreadyPaid(uint256 jobId, uint64 round, uint32 nodeId)
+EpochNotGood(uint32 epoch, uint64 goodUntil)
+HotKeyExpired(uint32 nodeId, uint64 expiresAt)
+InsufficientEscrow(uint256 jobId, uint256 required, uint256 available)
+InvalidAttestation(uint8 member, address recovered)
+InvalidMember(uint8 member, uint256 size)
+InvalidReceiptSignature(uint32 nodeId, address recovered)
+InvalidReceiptsLength(uint256 length)
+InvalidScoresLength(uint8 member, uint256 length, uint256 expected)
+IsPaused(uint64 until)
+JobIsClosed(uint256 jobId)
+NodesOutOfOrder(uint256 jobId, uint64 round, uint32 previous, uint32 nodeId)
+NotSeated(uint256 jobId, uint32 nodeId)
+QualityAboveMax(uint32 nodeId, uint16 quality)
+QuorumNotReached(uint256 opened, uint256 quorum)
+UnexpectedBatch(uint256 jobId, uint64 round, uint32 batch, uint64 expectedRound, uint32 expectedBatch)
+UnitsAboveCapacity(uint32 nodeId, uint64 units, uint64 capacity)
+UnknownJob(uint256 jobId)
+"""
+UNREADABLE = (DecodingError, OverflowError, ValueError)
+"""What eth_abi raises on hostile bytes."""
 LINE = re.compile(r"^(\w+)\((.*?)\)(?: returns \((.*)\))?$", re.MULTILINE)
 PARAMETER = re.compile(r"(\([^)]*\)|\w+)((?:\[\])?)( indexed)? (\w+)")
 
@@ -95,10 +117,19 @@ class View:
         return unpack(self.name, self.outputs, unhex(answer))
 
 
+def revert_reason(data: str) -> str:
+    """What `settleRound` refuses, in words: `UnexpectedBatch(jobId=7, ...)`."""
+    found = ERROR.get(data[:10])
+    if found is None:
+        return f"reverted with {data[:10]}" if len(data) >= 10 else "reverted without a reason"
+    values = unpack(found.name, found.parameters, unhex(data[10:]))
+    return f"{found.name}({', '.join(f'{name}={value}' for name, value in values.items())})"
+
+
 def unpack(name: str, parameters: Sequence[Parameter], data: bytes) -> dict[str, Any]:
     try:
         values = decode([parameter.kind for parameter in parameters], data)
-    except DecodingError as error:
+    except UNREADABLE as error:
         text = f"{name} is not as this version knows it ({error}); is it a market of this version?"
         raise HyperGPUError("abi.mismatch", text) from error
     return {parameter.name: plain(parameter.kind, value) for parameter, value in zip(parameters, values, strict=True)}
@@ -138,4 +169,5 @@ def hexed(raw: bytes) -> str:
 OF_JOBS = events(JOB_EVENTS)
 OF_CASES = events(CASE_EVENTS)
 OF_SIGNERS = events(SIGNER_EVENTS)
+ERROR = {error.topic[:10]: error for error in events(ERRORS).values()}
 VIEW = {name: View(name, tuple(parameters(i)), tuple(parameters(o))) for name, i, o in LINE.findall(VIEWS)}

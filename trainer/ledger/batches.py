@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from eth_abi.abi import decode, encode
-from eth_abi.exceptions import DecodingError
 from eth_utils.crypto import keccak
 
-from trainer.ledger.abi import hexed, unhex
+from trainer.ledger.abi import UNREADABLE, hexed, unhex
 from trainer.protocol.errors import HyperGPUError
 
 HEADER = "(uint256,uint64,uint32,bool,uint32,bytes32,bytes32)"
@@ -72,7 +71,7 @@ def batches_of_calldata(calldata: bytes) -> list[Batch]:
         if selector != SETTLE_ROUND_SELECTOR:
             return []
         header, receipts, parts = decode(SETTLE_ROUND, body)
-    except DecodingError:
+    except UNREADABLE:
         return []
     names = ("job_id", "round", "batch", "last", "epoch")
     head = Header(**dict(zip(names, header[:5], strict=True)), base=hexed(header[5]), evidence=hexed(header[6]))
@@ -100,6 +99,8 @@ def parse_bundle(document: Any) -> Bundle:
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise HyperGPUError("bundle.malformed", f"This is no settlement bundle: {type(error).__name__} {error}") from error
+    if not bundle.batches:
+        raise HyperGPUError("bundle.malformed", "The bundle holds no batch.")
     foreign = [batch for batch in bundle.batches if (batch.header.job_id, batch.header.round) != (bundle.job_id, bundle.round)]
     if foreign:
         raise HyperGPUError("bundle.malformed", "The bundle holds a batch of another job or round.")

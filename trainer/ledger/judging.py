@@ -108,14 +108,18 @@ def judge(batch: Batch, book: Book, *, time: int) -> Judgement:
 
 
 def receipt_doubts(batch: Batch, packed: PackedReceipt, book: Book, time: int) -> Iterator[Doubt]:
-    head = batch.header
-    receipt = Receipt(
-        job_id=head.job_id, round=head.round, node_id=packed.node_id, units=packed.units, base=head.base, artifact=packed.artifact
-    )
-    signer = recovered(book.domain, receipt, packed.signature)
+    signer = recovered(book.domain, signed_receipt(batch, packed), packed.signature)
     if not book.signs_for(packed.node_id, signer, time):
         text = f"Node {packed.node_id}'s receipt is signed by {signer}, not by a hot key that was good at {time}."
         yield Doubt(code="receipt.signature", text=text, node_id=packed.node_id)
+
+
+def signed_receipt(batch: Batch, packed: PackedReceipt) -> Receipt:
+    """What the node signed: its line of the batch, with what the whole batch shares."""
+    head = batch.header
+    return Receipt(
+        job_id=head.job_id, round=head.round, node_id=packed.node_id, units=packed.units, base=head.base, artifact=packed.artifact
+    )
 
 
 def opened_scores(batch: Batch, epoch: Epoch, receipts: int, domain: eip712.Domain) -> tuple[list[list[int]], list[Doubt]]:

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
+from trainer.operator.config import is_loopback
 from trainer.protocol.errors import HyperGPUError
 
 TIMEOUT_SECONDS = 20
@@ -52,7 +54,8 @@ class Rpc:
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
-        self.client = httpx.Client(timeout=TIMEOUT_SECONDS, transport=transport)
+        on_this_machine = is_loopback(urlsplit(url).hostname or "")
+        self.client = httpx.Client(timeout=TIMEOUT_SECONDS, transport=transport, trust_env=not on_this_machine)
 
     def answers(self, calls: Sequence[Call]) -> list[Any]:
         """One answer or Fault for each call, in order, as raw JSON; at most BATCH calls by one node at a time.

@@ -183,6 +183,9 @@ def lapse(job: Job, seat: Seat, *, settled_at: int, challenge_window: int, now: 
 
 
 def free_record(job: Job, seat: Seat) -> tuple[Job, Seat]:
+    """The seat's record ends: paid, lapsed, or dropped by the court."""
+    if seat.recorded_round is None:
+        raise Refusal("NoRecord", "The seat holds no record.")
     job = replace(job, reserved=job.reserved - seat.reserved, records=job.records - 1)
     return job, replace(seat, recorded_units=0, recorded_round=None)
 
