@@ -70,5 +70,11 @@ for module in pkgutil.iter_modules(trainer.protocol.__path__):
     assert loaded_by(statement, "trainer.protocol.types", "torch", "numpy", "httpx", "web3") == ["trainer.protocol.types"]
 
 
+def test_a_verification_needs_neither_torch_nor_django_nor_web3():
+    statement = "import trainer.cli, trainer.ledger.settle, trainer.ledger.verify, trainer.ledger.progress"
+    packages = ("trainer.ledger.verify", "torch", "numpy", "django", "web3", "celery", "marketplace")
+    assert loaded_by(statement, *packages) == ["trainer.ledger.verify"]
+
+
 def test_the_agent_itself_loads_no_torch():
     assert loaded_by("import trainer.operator.agent", "trainer.operator.client", "torch") == ["trainer.operator.client"]
