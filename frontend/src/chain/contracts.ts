@@ -45,3 +45,14 @@ export const requestUnstake = (network: Network, amount: bigint) =>
   market(network, 'requestUnstake', [amount]);
 
 export const unstake = (network: Network) => market(network, 'unstake', []);
+
+/** Starts the challenge window of all that these nodes have earned until now. */
+export const markCredit = (network: Network, nodeIds: readonly number[]) =>
+  market(network, 'markCredit', [nodeIds]);
+
+/** Makes a settled round final: its credit is free, its quality can no longer be disputed. */
+export const acceptRound = (network: Network, jobId: number, round: number) =>
+  market(network, 'acceptRound', [BigInt(jobId), BigInt(round), '0x']);
+
+export const fundJob = (network: Network, jobId: number, amount: bigint) =>
+  market(network, 'fundJob', [BigInt(jobId), amount]);

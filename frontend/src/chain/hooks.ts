@@ -1,9 +1,11 @@
+import { useQuery } from '@tanstack/react-query';
 import { useCallback, useSyncExternalStore } from 'react';
-import type { Address } from 'viem';
-import { useConfig, useConnection, useReadContracts } from 'wagmi';
+import type { Address, PublicClient } from 'viem';
+import { useConfig, useConnection, usePublicClient, useReadContracts } from 'wagmi';
 import { useNetwork } from '@/api/network';
 import { testUsdAbi } from './abi';
-import { type Call, sendTransaction, type Transaction, transactions } from './transactions';
+import { permitDomain } from './permit';
+import { type Request, sendTransaction, type Transaction, transactions } from './transactions';
 
 export type Wallet = { address: Address | null; settled: boolean; rightChain: boolean; name: string | null };
 
@@ -27,7 +29,7 @@ export function useTransaction(key: string): Transaction | undefined {
   return useTransactions().get(key);
 }
 
-export type Send = (request: { key: string; title: string; call: Call }) => Promise<boolean>;
+export type Send = (request: Request) => Promise<boolean>;
 
 export function useSend(): Send {
   const config = useConfig();
@@ -49,4 +51,17 @@ export function useFunds(owner: Address | null) {
     query: { enabled: owner !== null, refetchInterval: 5_000 },
   });
   return { balance: data?.[0], allowance: data?.[1], refetch };
+}
+
+/** Where `owner` can sign permits for the token; null where it cannot, undefined while that is being found out. */
+export function usePermitDomain(owner: Address | null) {
+  const network = useNetwork();
+  const client = usePublicClient({ chainId: network.chain.id }) as PublicClient | undefined;
+  const { data } = useQuery({
+    queryKey: ['permit', network.contracts.token, owner],
+    queryFn: () => permitDomain(client as PublicClient, network, owner as Address),
+    enabled: owner !== null && client !== undefined,
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+  return data;
 }

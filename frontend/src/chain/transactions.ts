@@ -11,6 +11,7 @@ import { fetchNetwork } from '@/api/endpoints';
 import type { Network } from '@/api/types';
 import { pollingMs } from './config';
 import { describeFailure, FAILURES, type Failure, failure, noGas, wrongChain } from './failures';
+import { type Permit, withPermit } from './permit';
 
 export type Stage = 'preflight' | 'wallet' | 'sent' | 'included' | 'final' | 'recorded';
 export const STAGES: readonly Stage[] = ['preflight', 'wallet', 'sent', 'included', 'final', 'recorded'];
@@ -88,14 +89,16 @@ export function isPending({ stage, failure }: Transaction): boolean {
   return failure === null && stage !== 'recorded';
 }
 
+export type Request = { key: string; title: string; call: Call; permit?: Permit };
+
 /**
- * Simulates, asks the wallet and sends. Resolves when the transaction is included (true), or failed (false), and goes
+ * Simulates, asks the wallet and sends; with a permit the wallet signs that first. Resolves when the transaction is included (true), or failed (false), and goes
  * on following it until it is recorded. Failures are in the store, in words.
  */
 export async function sendTransaction(
   config: Config,
   network: Network,
-  { key, title, call }: { key: string; title: string; call: Call },
+  { key, title, call: act, permit }: Request,
 ): Promise<boolean> {
   const { address, chainId } = getConnection(config);
   const from = address ?? '0x0000000000000000000000000000000000000000';
@@ -116,9 +119,12 @@ export async function sendTransaction(
   if (!address) return fail(key, FAILURES.disconnected);
   if (chainId !== chain) return fail(key, wrongChain(network.chain.name));
   try {
+    const client = publicClient(config, chain);
+    if (permit) transactions.change(key, { stage: 'wallet' });
+    const call = permit ? await withPermit(config, client, network, act, permit) : act;
     const request = { ...call, account: address, chainId: chain };
     const simulated = await simulateContract(config, request);
-    const short = await missingGas(publicClient(config, chain), call, address, network);
+    const short = await missingGas(client, call, address, network);
     if (short) return fail(key, short);
     transactions.change(key, { stage: 'wallet' });
     const hash = await writeContract(config, simulated.request);

@@ -87,7 +87,9 @@ const RECEIPT_BYTES = 109;
 export function packReceipts(receipts: readonly PackedReceipt[]): Hex {
   const packed = receipts.map(({ nodeId, units, artifact, signature }) => {
     if (size(signature) !== 65) throw new RangeError(`The signature of node ${nodeId} is not 65 bytes.`);
-    return encodePacked(['uint32', 'uint64', 'bytes32', 'bytes'], [nodeId, units, artifact, signature]).slice(2);
+    return encodePacked(['uint32', 'uint64', 'bytes32', 'bytes'], [nodeId, units, artifact, signature]).slice(
+      2,
+    );
   });
   return `0x${packed.join('')}`;
 }
@@ -110,5 +112,7 @@ export function unpackReceipts(packed: Hex): PackedReceipt[] {
 /** An attestor's scores, basis points, one for each receipt: two bytes each, big endian. */
 export function unpackScores(packed: Hex): number[] {
   if (size(packed) % 2 !== 0) throw new RangeError('This is not a whole number of scores.');
-  return Array.from({ length: size(packed) / 2 }, (_, index) => Number(slice(packed, 2 * index, 2 * index + 2)));
+  return Array.from({ length: size(packed) / 2 }, (_, index) =>
+    Number(slice(packed, 2 * index, 2 * index + 2)),
+  );
 }

@@ -2,7 +2,7 @@ import { useState } from 'react';
 import { useNetwork } from '@/api/network';
 import { approve } from '@/chain/contracts';
 import { noTokens } from '@/chain/failures';
-import { useFunds, useSend, useTransaction, useWallet } from '@/chain/hooks';
+import { useFunds, usePermitDomain, useSend, useTransaction, useWallet } from '@/chain/hooks';
 import { type Call, isPending } from '@/chain/transactions';
 import { formatUnits } from '@/lib/money';
 import { Notice } from './Notice';
@@ -22,13 +22,15 @@ type Props = {
 };
 
 /**
- * An act that takes tokens: allow exactly the amount, then act. Where it stands is read from the chain (what is
- * allowed), never from a promise, so a reload or a lost answer in between does no harm.
+ * An act that takes tokens: a signed permit and the act in one transaction where the token takes permits, otherwise
+ * allow exactly the amount, then act. Where it stands is read from the chain (what is allowed), never from a promise,
+ * so a reload or a lost answer in between does no harm.
  */
 export function PaidAction({ id, amount, title, call, testId, disabled }: Props) {
   const network = useNetwork();
   const wallet = useWallet();
   const funds = useFunds(wallet.address);
+  const domain = usePermitDomain(wallet.address);
   const send = useSend();
   const [busy, setBusy] = useState(false);
   const allowing = useTransaction(`allow ${id}`);
@@ -45,13 +47,16 @@ export function PaidAction({ id, amount, title, call, testId, disabled }: Props)
     setBusy(true);
     try {
       const { data } = await funds.refetch();
-      const enough = amount === 0n || (data?.[1] ?? 0n) >= amount;
-      const request = {
+      const act = { key: id, title, call };
+      const allow = {
         key: `allow ${id}`,
         title: `Allow exactly ${money(amount)}`,
         call: approve(network, amount),
       };
-      if (enough || (await send(request))) await send({ key: id, title, call });
+      if (amount === 0n || (data?.[1] ?? 0n) >= amount) await send(act);
+      else if (domain && wallet.address)
+        await send({ ...act, permit: { domain, owner: wallet.address, amount } });
+      else if (await send(allow)) await send(act);
       await funds.refetch();
     } finally {
       setBusy(false);
@@ -63,8 +68,9 @@ export function PaidAction({ id, amount, title, call, testId, disabled }: Props)
       {amount > 0n ? (
         <ol className="small muted">
           <li>
-            Allow the market contract to take exactly {money(amount)}
-            {allowed ? ' (done)' : ''}
+            {domain ? 'Sign that the market contract may take' : 'Allow the market contract to take'} exactly{' '}
+            {money(amount)}
+            {allowed ? ' (done)' : domain ? ', without gas' : ''}
           </li>
           <li>{title}</li>
         </ol>
@@ -87,7 +93,14 @@ export function PaidAction({ id, amount, title, call, testId, disabled }: Props)
         type="button"
         className="button primary wide"
         data-testid={testId}
-        disabled={disabled || pending || short || !wallet.rightChain || funds.balance === undefined}
+        disabled={
+          disabled ||
+          pending ||
+          short ||
+          !wallet.rightChain ||
+          funds.balance === undefined ||
+          domain === undefined
+        }
         onClick={run}
       >
         {pending ? 'In progress…' : title}

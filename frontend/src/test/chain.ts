@@ -2,6 +2,7 @@
 
 import { HttpResponse, http } from 'msw';
 import { encodeErrorResult, type Hex, numberToHex } from 'viem';
+import type { PrivateKeyAccount } from 'viem/accounts';
 import { computeMarketAbi } from '@/chain/abi';
 
 type Request = { id: number; method: string; params: unknown[] };
@@ -12,14 +13,24 @@ const SELF = `0x${'1'.repeat(40)}`;
 const MARKET = `0x${'2'.repeat(40)}`;
 const ZERO = `0x${'0'.repeat(64)}` as Hex;
 
+const selectorOf = (params: unknown[]) => (params[0] as { data: Hex }).data.slice(0, 10) as Hex;
+
 export class FakeChain {
   block = 10;
   finalized = 10;
   balance = 10n ** 18n;
+  /** Of the wallet's own account: empty, as of every account that is no contract. */
+  code: Hex = '0x';
   sent: Hex[] = [];
   asked: string[] = [];
   /** Blocks by transaction: a receipt exists for what is in here. */
   included = new Map<Hex, { block: number; ok: boolean }>();
+  /** What contracts answer, by the call's selector; 1 where nothing is said. */
+  answers = new Map<Hex, Hex>();
+  /** Data of every transaction that the wallet was asked for. */
+  data: Hex[] = [];
+  /** What signs typed data in the wallet. */
+  account: PrivateKeyAccount | null = null;
   /** What the wallet or the contract answers instead, by method. */
   errors = new Map<string, RpcError>();
   private replaced: { hash: Hex; cancel: boolean } | null = null;
@@ -28,7 +39,11 @@ export class FakeChain {
   handler() {
     return http.post('http://localhost:8545/', async ({ request }) => {
       const body = (await request.json()) as Request | Request[];
-      return HttpResponse.json(Array.isArray(body) ? body.map((one) => this.answer(one)) : this.answer(body));
+      return HttpResponse.json(
+        Array.isArray(body)
+          ? await Promise.all(body.map((one) => this.answer(one)))
+          : await this.answer(body),
+      );
     });
   }
 
@@ -59,12 +74,12 @@ export class FakeChain {
     this.errors.set('eth_call', { code: 3, message: 'execution reverted', data });
   }
 
-  private answer({ id, method, params }: Request) {
+  private async answer({ id, method, params }: Request) {
     this.asked.push(method);
     const error = this.errors.get(method);
     return error
       ? { jsonrpc: '2.0', id, error }
-      : { jsonrpc: '2.0', id, result: this.result(method, params) };
+      : { jsonrpc: '2.0', id, result: await this.result(method, params) };
   }
 
   private result(method: string, params: unknown[]): unknown {
@@ -72,7 +87,11 @@ export class FakeChain {
       case 'eth_chainId':
         return numberToHex(31337);
       case 'eth_call':
-        return numberToHex(1, { size: 32 });
+        return this.answers.get(selectorOf(params)) ?? numberToHex(1, { size: 32 });
+      case 'eth_getCode':
+        return this.code;
+      case 'eth_signTypedData_v4':
+        return this.account?.signTypedData(JSON.parse(String(params[1])));
       case 'eth_estimateGas':
         return numberToHex(100_000);
       case 'eth_gasPrice':
@@ -84,6 +103,7 @@ export class FakeChain {
       case 'eth_getBlockByNumber':
         return this.blockAt(params[0] === 'finalized' ? this.finalized : this.block);
       case 'eth_sendTransaction':
+        this.data.push((params[0] as { data: Hex }).data);
         this.sent.push(HASHES[this.sent.length] as Hex);
         return this.sent.at(-1);
       case 'eth_getTransactionByHash':

@@ -47,7 +47,7 @@ function Standing({ address }: { address: Address }) {
   const payments = [...data.payments.values()];
   return (
     <>
-      {nodes.length ? <OperatorMoney stake={nodes[0]?.stake ?? '0'} nodes={nodes} /> : null}
+      {nodes.length ? <OperatorMoney operator={address} /> : null}
       {nodes.map((node) => (
         <OwnNode key={node.id} node={node} bids={bids} payments={payments} />
       ))}

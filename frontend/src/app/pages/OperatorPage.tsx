@@ -1,5 +1,5 @@
 import { Link, useParams } from 'react-router';
-import { isAddress } from 'viem';
+import { type Hex, isAddress } from 'viem';
 import { Address, Empty, Panel, Skeleton } from '@/components/basics';
 import { ErrorNotice } from '@/components/Notice';
 import { NodeTable } from '@/features/operators/NodeTable';
@@ -20,7 +20,7 @@ export function OperatorPage() {
   );
 }
 
-function LiveOperator({ address }: { address: string }) {
+function LiveOperator({ address }: { address: Hex }) {
   const { data, ready, error, retry } = useTopic(operatorTopic(address));
   const nodes = listOf(data.nodes, (node) => -node.id);
   useTitle(`Operator ${short(address)}`);
@@ -38,7 +38,7 @@ function LiveOperator({ address }: { address: string }) {
       ) : null}
       {ready ? (
         <>
-          <OperatorMoney stake={nodes[0]?.stake ?? '0'} nodes={nodes} />
+          <OperatorMoney operator={address} />
           <Panel title="Nodes" flush>
             {nodes.length ? (
               <NodeTable nodes={nodes} />

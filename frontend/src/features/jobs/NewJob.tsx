@@ -15,6 +15,8 @@ import { Review } from './Review';
 import { TextUpload } from './TextUpload';
 
 const PER_MILLION = 1_000_000n;
+/** The contract keeps a job's highest rate in 96 bits. */
+const MOST_RATE = 2n ** 96n - 1n;
 const ARCHITECTURES: readonly Architecture[] = ['mlp', 'cnn', 'resnet', 'vgg', 'gpt', 'transformers'];
 
 type Props = {
@@ -58,7 +60,8 @@ export function NewJob({ like, gate }: Props) {
   };
 
   const perMillion = parseUnits(price, token.decimals);
-  const rate = perMillion && perMillion % PER_MILLION === 0n ? perMillion / PER_MILLION : null;
+  const wholeRate = perMillion && perMillion % PER_MILLION === 0n ? perMillion / PER_MILLION : null;
+  const rate = wholeRate !== null && wholeRate <= MOST_RATE ? wholeRate : null;
   const most = rate === null ? 0n : worstCase(spec, rate);
   const escrow = typedEscrow === null ? most : parseUnits(typedEscrow, token.decimals);
   const problem =

@@ -19,6 +19,8 @@ import { formatUnits, parseUnits } from '@/lib/money';
 
 const DAY = 24 * 3600;
 const PER_MILLION = 1_000_000n;
+/** The contract keeps a seat's capacity in 48 bits. */
+const MOST_UNITS = 2n ** 48n - 1n;
 
 /** A price in tokens per million samples, as base units per sample; null when it is none or falls between them. */
 export function rateOf(perMillion: string, decimals: number): bigint | null {
@@ -79,7 +81,12 @@ export function BidForm({ node, bids }: { node: Node; bids: readonly Bid[] }) {
         ? describeFailure(post.error, { chain: chain.name })
         : null;
   const ready =
-    rate !== null && units !== null && units > 0n && nonce.data !== undefined && wallet.rightChain;
+    rate !== null &&
+    units !== null &&
+    units > 0n &&
+    units <= MOST_UNITS &&
+    nonce.data !== undefined &&
+    wallet.rightChain;
   return (
     <div className="stack">
       <OpenBids bids={bids} />
@@ -103,7 +110,11 @@ export function BidForm({ node, bids }: { node: Node; bids: readonly Bid[] }) {
           inputMode="numeric"
           value={capacity}
           onChange={(event) => setCapacity(event.target.value)}
-          error={units === null || units === 0n ? 'A whole number above zero.' : undefined}
+          error={
+            units === null || units === 0n || units > MOST_UNITS
+              ? `A whole number above zero, at most ${MOST_UNITS}.`
+              : undefined
+          }
           data-testid="bid-capacity"
         />
         <Select

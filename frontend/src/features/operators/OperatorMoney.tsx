@@ -1,45 +1,54 @@
-import type { Node } from '@/api/types';
+import type { ReactNode } from 'react';
+import type { Address } from 'viem';
 import { Amount } from '@/components/basics';
-import { sum } from '@/lib/money';
+import { duration } from '@/lib/format';
+import { useStanding, waiting } from './money';
 
-type Props = { stake: string | bigint; nodes: readonly Node[] };
-
-/** Where an operator's money is: earned, ready to withdraw, locked. */
-export function OperatorMoney({ stake, nodes }: Props) {
-  const earned = sum(nodes.map((node) => node.earned));
-  const credit = sum(nodes.map((node) => node.credit));
+/** Where an operator's money is, as the contract tells it: credited, free, in its challenge window, out, at risk. */
+export function OperatorMoney({ operator }: { operator: Address }) {
+  const money = useStanding(operator);
   return (
-    <section className="panel" aria-label="Where the money is">
+    <section className="panel" aria-label="Where the money is" data-testid="operator-money">
       <dl className="stats">
-        <div className="stat">
-          <dt>Earned, all time</dt>
-          <dd className="big">
-            <Amount base={earned} />
-          </dd>
-          <dd className="note">by {nodes.length === 1 ? 'one node' : `${nodes.length} nodes`}, on chain</dd>
-        </div>
-        <div className="stat">
-          <dt>Ready to withdraw</dt>
-          <dd className="big">
-            <Amount base={credit} />
-          </dd>
-          <dd className="note">credit in the contract</dd>
-        </div>
-        <div className="stat">
-          <dt>Already withdrawn</dt>
-          <dd className="big">
-            <Amount base={earned - credit} />
-          </dd>
-          <dd className="note">earned less credit</dd>
-        </div>
-        <div className="stat">
-          <dt>Locked as stake</dt>
-          <dd className="big">
-            <Amount base={stake} />
-          </dd>
-          <dd className="note">yours; free after the nodes retire and the unbonding time</dd>
-        </div>
+        <Stat title="Credited, all time" amount={money?.earned} note="by all nodes, on chain" />
+        <Stat
+          title="Withdrawable now"
+          amount={money?.withdrawable}
+          note={
+            money ? (
+              <>
+                free, and up to {Number(money.instantShare) / 100} % of the stake early;{' '}
+                <Amount base={money.advance} /> taken early so far
+              </>
+            ) : null
+          }
+        />
+        <Stat
+          title="In its challenge window"
+          amount={money ? waiting(money) : undefined}
+          note={money ? `free ${duration(Number(money.challengeWindow))} after it is marked` : null}
+        />
+        <Stat
+          title="Withdrawn"
+          amount={money ? money.earned - money.credit : undefined}
+          note="or taken by a penalty"
+        />
+        <Stat
+          title="Stake at risk"
+          amount={money?.atRisk}
+          note="yours; a proven fault can reach it, also while it unbonds"
+        />
       </dl>
     </section>
+  );
+}
+
+function Stat({ title, amount, note }: { title: string; amount: bigint | undefined; note: ReactNode }) {
+  return (
+    <div className="stat">
+      <dt>{title}</dt>
+      <dd className="big">{amount === undefined ? '–' : <Amount base={amount} />}</dd>
+      <dd className="note">{note}</dd>
+    </div>
   );
 }

@@ -7,6 +7,7 @@ import { useNow } from '@/lib/useNow';
 import { BidForm } from './BidForm';
 import { evidenceOf } from './evidence';
 import { RetireNode } from './Leave';
+import { useNodeMoney, waiting } from './money';
 import { Withdraw } from './Withdraw';
 
 type Tab = 'bid' | 'withdraw' | 'retire';
@@ -16,6 +17,7 @@ type Props = { node: Node; bids: readonly Bid[]; payments: readonly Payment[] };
 export function OwnNode({ node, bids, payments }: Props) {
   const network = useNetwork();
   const now = useNow();
+  const money = useNodeMoney(node.id);
   const own = bids.filter((bid) => bid.node_id === node.id);
   const evidence = evidenceOf({ node, bids, payments, network, now });
   const broken = evidence.find((item) => !item.ok && item.fix);
@@ -48,10 +50,10 @@ export function OwnNode({ node, bids, payments }: Props) {
             <dd>
               <Amount base={node.earned} />
             </dd>
-            <dt>Credit to withdraw</dt>
-            <dd data-testid="node-credit">
-              <Amount base={node.credit} />
-            </dd>
+            <dt>Withdrawable now</dt>
+            <dd data-testid="node-withdrawable">{money ? <Amount base={money.withdrawable} /> : '–'}</dd>
+            <dt>In its challenge window</dt>
+            <dd>{money ? <Amount base={waiting(money)} /> : '–'}</dd>
             <dt>Hot key</dt>
             <dd>
               <span className="hash">{node.hot_key.slice(0, 10)}…</span>{' '}
