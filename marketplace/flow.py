@@ -18,8 +18,8 @@ from marketplace.events.sweeping import STALLED
 from marketplace.jobs import services as jobs
 from marketplace.operators import services as operators
 from marketplace.settlement import selectors as settlement_rows
-from marketplace.settlement import services as settlement
-from marketplace.settlement import tasks as settlement_tasks
+from marketplace.settlement import tasks as settlement
+from marketplace.settlement.services import closures, finality
 from marketplace.training import selectors as training_rows
 from marketplace.training import tasks as training
 from marketplace.training.services import rounds
@@ -41,12 +41,13 @@ def connect() -> None:
     follow_up("contribution.rejected", training.close_round_if_complete)
     follow_up("assignment.failed", training.close_round_if_complete)
     follow_up("round.closed", training.aggregate_round)
-    follow_up("round.aggregated", settlement_tasks.build_batch, training.open_next_round)
-    follow_up("payment.attesting", settlement_tasks.attest)
-    follow_up("round.settled", settlement_tasks.close_job)
-    follow_up("round.abandoned", settlement_tasks.close_job_of_round)
-    follow_up("job.stopped", settlement_tasks.close_job)
-    follow_up("job.failed", settlement_tasks.close_job)
+    follow_up("round.aggregated", settlement.build_batches, training.open_next_round)
+    follow_up("payment.attesting", settlement.press_batch)
+    follow_up("batch.committed", settlement.press_batch)
+    follow_up("round.settled", settlement.close_job)
+    follow_up("round.abandoned", settlement.close_job_of_round)
+    follow_up("job.stopped", settlement.close_job)
+    follow_up("job.failed", settlement.close_job)
 
     # A final log of the contract -> what it changes here, in the transaction that moves the indexer's cursor.
     on_chain("NodeRegistered", args(operators.record_registration, "node_id", "operator", "hot_key", "expires_at"))
@@ -60,7 +61,8 @@ def connect() -> None:
     on_chain("BidTaken", args(jobs.record_seat, "node_id", "rate", "capacity", chain_id="job_id"))
     on_chain("ContributionSettled", args(operators.record_earning, "node_id", "units", "amount"))
     on_chain("RoundSettled", args(jobs.record_spending, chain_id="job_id", amount="total"))
-    on_chain("RoundSettled", settlement.record_settlement)
+    on_chain("ContributionSettled", finality.record_payment)
+    on_chain("RoundSettled", finality.record_settlement)
     on_chain("CreditWithdrawn", args(operators.record_withdrawal, "node_id", "amount"))
     on_chain("JobExitRequested", args(jobs.record_exit_notice, chain_id="job_id"))
     on_chain("JobClosed", args(rounds.release_seats, chain_id="job_id"))
@@ -68,8 +70,8 @@ def connect() -> None:
 
     # A state of our own transaction -> what it changes here, in the transaction that finds it out.
     for state in ("sent", "included", "failed"):
-        on_chain(f"intent.{state}", settlement.record_intent)
-    on_chain("intent.failed", settlement.record_failed_closure)
+        on_chain(f"intent.{state}", finality.record_intent)
+    on_chain("intent.failed", closures.record_failed_closure)
     on_chain("intent.failed", rounds.record_failed_seat)
 
     # Rows that should have moved by now (their worker or the broker died) -> the task that moves them.
@@ -77,7 +79,10 @@ def connect() -> None:
         (training_rows.stalled_jobs, training.start_job),
         (training_rows.stalled_contributions, training.check_contribution),
         (training_rows.stalled_rounds, training.aggregate_round),
-        (settlement_rows.unbatched_rounds, settlement_tasks.build_batch),
-        (settlement_rows.stalled_batches, settlement_tasks.attest),
-        (settlement_rows.unclosed_jobs, settlement_tasks.close_job),
+        (training_rows.unrecorded_contributions, training.record_contribution),
+        (settlement_rows.unbatched_rounds, settlement.build_batches),
+        (settlement_rows.ripe_batches, settlement.press_batch),
+        (settlement_rows.stalled_batches, settlement.press_batch),
+        (settlement_rows.due_batches, settlement.send_batch_again),
+        (settlement_rows.unclosed_jobs, settlement.close_job),
     ]

@@ -25,11 +25,13 @@ def test_key(name: str) -> str:
     return "0x" + keccak(text=f"hypergpu test key: {name}").hex()
 
 
+ATTESTORS = ("attestor 0", "attestor 1", "attestor 2")
+"""Names of the keys of the attestor set; in no process's settings but that of each one's own worker."""
+
 os.environ["HYPERGPU_STATE_DIR"] = str(STATE)
 os.environ["HYPERGPU_PUBLIC_URL"] = "http://testserver"
 os.environ["HYPERGPU_HOSTS"] = "testserver,localhost,127.0.0.1"
 os.environ["HYPERGPU_COORDINATOR_KEY"] = test_key("coordinator")
-os.environ["HYPERGPU_ATTESTOR_KEYS"] = test_key("attestor")
 os.environ["HYPERGPU_SENDER_KEYS"] = test_key("sender")
 os.environ["HYPERGPU_ADMIN_KEY"] = test_key("admin")
 

@@ -14,6 +14,7 @@ class Artifact(models.Model):
         PSEUDO_GRADIENT = "pseudo_gradient"
         DATASET = "dataset"
         EVIDENCE = "evidence"
+        SETTLEMENT = "settlement"
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.BigIntegerField()

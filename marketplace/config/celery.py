@@ -1,4 +1,4 @@
-"""The coordinator's Celery: queue `control` for short tasks, `compute` for those that load torch, `attest` for scores."""
+"""The coordinator's Celery: queue `control` for short tasks, `compute` for those that load torch, and one for each attestor."""
 
 import os
 from typing import Any
@@ -19,8 +19,9 @@ app.conf.beat_schedule = {
 
 @celeryd_after_setup.connect
 def load_torch_early(instance: Any, **_: Any) -> None:
-    """Workers of the queues that compute pay for loading torch and a data set when they start, not in the first job."""
-    if {"compute", "attest"} & set(instance.app.amqp.queues):
+    """Workers that compute pay for loading torch and a data set when they start, not in the first job. Attestors' load it with
+    their first batch: nobody waits for them before."""
+    if "compute" in instance.app.amqp.queues:
         from marketplace.training import engine  # noqa: PLC0415  (the one door to torch)
 
         engine.warm_up()

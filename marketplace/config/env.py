@@ -47,15 +47,16 @@ class Settings(BaseSettings):
     deployment_file: Path | None = Field(default=None, description="JSON that deploy_contracts writes; default in state_dir.")
 
     coordinator_key: SecretStr = Field(default=SecretStr(""), description="Signs work orders.")
-    attestor_keys: Annotated[list[SecretStr], NoDecode] = Field(
-        default=[], description="Keys of the attestors this coordinator runs."
-    )
-    quorum: int = Field(default=1, ge=1, description="Attestations that a settlement needs; deploy_contracts writes it on chain.")
+    attestor_key: SecretStr = Field(default=SecretStr(""), description="Of one attestor; set for that attestor's worker alone.")
     sender_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default=[], description="Comma-separated keys that pay gas; they have no authority over money."
     )
     admin_key: SecretStr = Field(default=SecretStr(""), description="Deploys the contracts, and administers their timelock.")
 
+    settlement_mode: Literal["batched", "per-receipt"] = Field(
+        default="batched", description="per-receipt: each contribution is put on chain as it arrives, too."
+    )
+    pause_limit_seconds: int = Field(default=7 * 86_400, ge=0, description="A job that is paused for longer without money ends.")
     lease_seconds: int = Field(default=15, ge=2, description="A lease that no heartbeat renews for this long is taken back.")
     heartbeat_seconds: float = Field(default=1.0, gt=0)
     offline_seconds: int = Field(default=15, ge=2, description="A node that was not heard for this long is offline.")
@@ -65,7 +66,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in ("hosts", "rpc_urls", "attestor_keys", "sender_keys"):
+        for name in ("hosts", "rpc_urls", "sender_keys"):
             if isinstance(values.get(name), str):
                 values[name] = [item.strip() for item in values[name].split(",") if item.strip()]
         return values

@@ -146,12 +146,11 @@ CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_SOFT_TIME_LIMIT = 280
 CELERY_TASK_TIME_LIMIT = 300
 CELERY_TASK_DEFAULT_QUEUE = "control"
-# What loads torch has queues, and so workers, of its own.
+# What loads torch has queues, and so workers, of its own; each attestor has one too (settlement.tasks.queue_of).
 CELERY_TASK_ROUTES = {
     "marketplace.training.tasks.start_job": {"queue": "compute"},
     "marketplace.training.tasks.check_contribution": {"queue": "compute"},
     "marketplace.training.tasks.aggregate_round": {"queue": "compute"},
-    "marketplace.settlement.tasks.attest": {"queue": "attest"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None

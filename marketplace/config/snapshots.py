@@ -31,9 +31,8 @@ from marketplace.operators.selectors import usable_bids
 from marketplace.operators.serializers import BidSerializer, NodeSerializer, bid_json, node_json
 from marketplace.operators.services import coordinator_address
 from marketplace.settlement import selectors as settlement
-from marketplace.settlement.models import Payment
+from marketplace.settlement.models import AttestorSet, Payment
 from marketplace.settlement.serializers import PaymentSerializer, payment_json
-from marketplace.settlement.services import attestor_addresses
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import (
     AssignmentSerializer,
@@ -47,6 +46,34 @@ from trainer.protocol.errors import HyperGPUError
 
 LAST_PAYMENTS = 200
 STARTED = timezone.now()
+
+
+class SettlementCallSerializer(serializers.Serializer):
+    """The arguments of one `settleRound`."""
+
+    header = serializers.DictField()
+    receipts = serializers.CharField()
+    attestations = serializers.ListField(child=serializers.DictField())
+
+
+class SettlementSerializer(serializers.Serializer):
+    chain_id = serializers.IntegerField()
+    market = serializers.CharField()
+    job_id = serializers.IntegerField()
+    round = serializers.IntegerField()
+    batches = SettlementCallSerializer(many=True)
+
+
+class SettlementView(APIView):
+    """What anyone needs to settle a round: its receipts and attestations. No login; once complete it never changes."""
+
+    @extend_schema(operation_id="getSettlement", responses=SettlementSerializer)
+    def get(self, request: Request, job_id: int, number: int) -> Response:
+        round_ = Round.objects.select_related("job").filter(job_id=job_id, number=number).first()
+        if round_ is None:
+            raise HyperGPUError("round.unknown", f"There is no round {number} of job {job_id}.")
+        caching = "public, max-age=31536000, immutable" if round_.settlement else "no-store"
+        return Response(settlement.bundle(round_), headers={"Cache-Control": caching})
 
 
 class JobSnapshotSerializer(serializers.Serializer):
@@ -234,6 +261,7 @@ class NetworkView(APIView):
         env = settings.HYPERGPU
         deployment, chain = env.deployment, env.chain
         terms = deployment.get("terms", {}).get("market", {})
+        attestors = AttestorSet.objects.order_by("-epoch").first()
         return Response(
             {
                 "version": version("hypergpu"),
@@ -245,8 +273,8 @@ class NetworkView(APIView):
                 "contracts": {name: deployment.get(name, "") for name in ("market", "token", "registry", "court", "timelock")},
                 "token": deployment.get("tokenInfo", {"name": "", "symbol": "", "decimals": 6}),
                 "coordinator": coordinator_address(),
-                "attestors": attestor_addresses(),
-                "quorum": env.quorum,
+                "attestors": attestors.members if attestors else [],
+                "quorum": attestors.quorum if attestors else 0,
                 "min_stake": str(terms.get("minStake", 0)),
                 "exit_notice_seconds": int(terms.get("exitNotice", 0)),
                 "indexed_block": indexed_block(),

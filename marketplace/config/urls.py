@@ -34,6 +34,7 @@ urlpatterns = [
     path("api/v1/jobs/check", snapshots.CheckJobView.as_view()),
     path("api/v1/jobs/<int:job_id>", snapshots.JobView.as_view()),
     path("api/v1/jobs/<int:job_id>/stop", jobs.StopJobView.as_view()),
+    path("api/v1/jobs/<int:job_id>/rounds/<int:number>/settlement", snapshots.SettlementView.as_view()),
     path("api/v1/payments", snapshots.PaymentsView.as_view()),
     path("api/v1/datasets", artifacts.DatasetsView.as_view()),
     re_path(r"^api/v1/artifacts/(?P<sha256>[0-9a-f]{64})$", artifacts.ArtifactView.as_view()),

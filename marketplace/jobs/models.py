@@ -17,6 +17,7 @@ class Job(models.Model):
         DRAFT = "draft"
         FUNDED = "funded"
         RUNNING = "running"
+        PAUSED = "paused"
         COMPLETED = "completed"
         FAILED = "failed"
         STOPPED = "stopped"
@@ -35,6 +36,11 @@ class Job(models.Model):
     escrow = AmountField()
     max_rate = AmountField()
     spent = AmountField(default=0)
+    # Rounds that the escrow still covers at their most, beside what is not settled yet; None before the first round.
+    runway = models.IntegerField(null=True)
+    # While paused: base units that are missing for one more round.
+    shortfall = AmountField(default=0)
+    paused_at = models.DateTimeField(null=True)
     refund = AmountField(null=True)  # type: ignore[misc]  # None until the job is closed
 
     # Rounds aggregated so far; the number of the next round.
@@ -77,6 +83,9 @@ class Seat(models.Model):
     rate = AmountField()
     capacity = models.BigIntegerField()
     taken = models.BooleanField(default=False)
+    # The receipt that is recorded on chain and not yet paid: its most is reserved in the escrow.
+    recorded_round = models.BigIntegerField(null=True)
+    recorded_units = models.BigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -31,6 +31,7 @@ class JobSerializer(serializers.ModelSerializer):
     start_metric = serializers.SerializerMethodField()
     metric = serializers.SerializerMethodField()
     reason = serializers.SerializerMethodField()
+    shortfall = serializers.SerializerMethodField()
     checkpoint = serializers.SerializerMethodField()
     spec = serializers.DictField()
     created_at = serializers.SerializerMethodField()
@@ -43,6 +44,7 @@ class JobSerializer(serializers.ModelSerializer):
         model = Job
         fields = [
             "id", "chain_id", "name", "state", "reason", "requester", "spec", "spec_hash", "escrow", "spent", "max_rate",
+            "runway", "shortfall",
             "refund", "round", "rounds", "start_metric", "metric", "target", "reached_target", "data_source", "checkpoint",
             "created_at", "funded_at", "first_step_at", "completed_at", "closed_at",
         ]  # fmt: skip
@@ -68,6 +70,10 @@ class JobSerializer(serializers.ModelSerializer):
     @extend_schema_field(serializers.CharField(allow_null=True))
     def get_reason(self, job: Job) -> str | None:
         return job.reason or None
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_shortfall(self, job: Job) -> str | None:
+        return str(job.shortfall) if job.state == Job.State.PAUSED else None
 
     @extend_schema_field(serializers.CharField(allow_null=True))
     def get_checkpoint(self, job: Job) -> str | None:

@@ -106,6 +106,13 @@ def record_spending(*, chain_id: int, amount: int) -> None:
         announce(job, "job.changed")
 
 
+def record_refund(*, chain_id: int, amount: int) -> None:
+    """A dispute gave base units back to the escrow: they are not spent any more."""
+    for job in Job.objects.select_for_update().filter(chain_id=chain_id):
+        Job.objects.filter(pk=job.pk).update(spent=max(int(job.spent) - amount, 0))
+        announce(job, "job.changed")
+
+
 def record_exit_notice(*, chain_id: int) -> None:
     """The requester is leaving: what runs is finished and paid within the notice, nothing new begins."""
     for job in Job.objects.filter(chain_id=chain_id):
@@ -128,7 +135,30 @@ def record_seat(*, chain_id: int, node_id: int, rate: int, capacity: int) -> Non
         )
 
 
+def record_recording(*, chain_id: int, round: int, node_id: int, units: int) -> None:
+    """A receipt is recorded: its most is reserved until it is paid or lapses."""
+    seats = Seat.objects.filter(job__chain_id=chain_id, node_id=node_id)
+    seats.update(recorded_round=clamped(round), recorded_units=clamped(units))
+
+
+def record_release(*, chain_id: int, round: int, node_id: int) -> None:
+    """The record of `round` was paid or has lapsed."""
+    seats = Seat.objects.filter(job__chain_id=chain_id, node_id=node_id, recorded_round=clamped(round))
+    seats.update(recorded_round=None, recorded_units=0)
+
+
+def record_lapse(*, chain_id: int, node_id: int) -> None:
+    """The record of the seat is no more, whatever its round."""
+    Seat.objects.filter(job__chain_id=chain_id, node_id=node_id).update(recorded_round=None, recorded_units=0)
+
+
 # States.
+
+
+def stale_reserve(job: Job, *, settled: int) -> int:
+    """Base units reserved for records that the first `settled` rounds left out: kept until they lapse."""
+    left_out = Seat.objects.filter(job=job, recorded_round__lt=settled)
+    return sum(reward(units=seat.recorded_units, rate=int(seat.rate), quality=QUALITY_ONE) for seat in left_out)
 
 
 def seat_nodes(*, job: Job, bids: Iterable[dict[str, Any]]) -> None:
@@ -169,6 +199,39 @@ def note_first_step(*, job_id: int) -> None:
             announce(Job.objects.get(pk=job_id), "job.changed")
 
 
+LOW_RUNWAY = 3
+"""Rounds; a job that is covered for fewer, and needs more, warns."""
+
+
+def note_runway(*, job: Job, runway: int, needed: int) -> None:
+    """Remember for how many more rounds the escrow is good, and warn early when they are few; `needed` are to come."""
+    low = min(LOW_RUNWAY, needed)
+    with transaction.atomic():
+        if Job.objects.filter(pk=job.pk).exclude(runway=runway).update(runway=runway):
+            announce(job, "job.runway_low" if runway < low else "job.changed")
+
+
+def pause(*, job_id: int, shortfall: int) -> None:
+    """RUNNING -> PAUSED: nothing that could not be paid is begun. `shortfall` base units more, and it goes on."""
+    reason = f"The escrow does not cover another round: fund {shortfall} more base units to go on."
+    with transaction.atomic():
+        moved = Job.objects.filter(pk=job_id, state=Job.State.RUNNING).update(
+            state=Job.State.PAUSED, reason=reason, shortfall=shortfall, paused_at=timezone.now()
+        )
+        if moved:
+            announce(Job.objects.get(pk=job_id), "job.paused")
+
+
+def resume(*, job_id: int) -> None:
+    """PAUSED -> RUNNING: the escrow covers another round again."""
+    with transaction.atomic():
+        moved = Job.objects.filter(pk=job_id, state=Job.State.PAUSED).update(
+            state=Job.State.RUNNING, reason="", shortfall=0, paused_at=None
+        )
+        if moved:
+            announce(Job.objects.get(pk=job_id), "job.resumed")
+
+
 def explain(*, job_id: int, reason: str) -> None:
     """Say why a job waits."""
     with transaction.atomic():
@@ -188,9 +251,9 @@ def advance(*, job: Job, checkpoint: str, metric: dict[str, float]) -> None:
 
 
 def end(*, job_id: int, state: str, reason: str) -> bool:
-    """RUNNING or FUNDED -> STOPPED or FAILED; what is accepted is still paid, the rest refunded."""
+    """RUNNING, PAUSED or FUNDED -> STOPPED or FAILED; what is accepted is still paid, the rest refunded."""
     with transaction.atomic():
-        moved = Job.objects.filter(pk=job_id, state__in=[Job.State.RUNNING, Job.State.FUNDED]).update(
+        moved = Job.objects.filter(pk=job_id, state__in=[Job.State.RUNNING, Job.State.PAUSED, Job.State.FUNDED]).update(
             state=state, reason=reason[:300], completed_at=timezone.now()
         )
         if moved:

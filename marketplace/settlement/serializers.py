@@ -23,17 +23,23 @@ class PaymentSerializer(serializers.ModelSerializer):
     sent_at = serializers.SerializerMethodField()
     included_at = serializers.SerializerMethodField()
     final_at = serializers.SerializerMethodField()
+    amount = serializers.CharField(allow_null=True)
+    recorded_tx = serializers.SerializerMethodField()
 
     class Meta:
         model = Payment
         fields = [
             "id", "contribution_id", "job_id", "round", "node_id", "operator", "units", "rate", "quality", "amount", "state",
-            "tx_hash", "block", "reason", "handed_in_at", "sent_at", "included_at", "final_at",
+            "tx_hash", "block", "recorded_tx", "reason", "handed_in_at", "sent_at", "included_at", "final_at",
         ]  # fmt: skip
 
     @extend_schema_field(NULLABLE)
     def get_tx_hash(self, payment: Payment) -> str | None:
         return payment.tx_hash or None
+
+    @extend_schema_field(NULLABLE)
+    def get_recorded_tx(self, payment: Payment) -> str | None:
+        return payment.contribution.recorded_tx or None
 
     @extend_schema_field(NULLABLE)
     def get_reason(self, payment: Payment) -> str | None:

@@ -1,51 +1,120 @@
-"""Attest, and close jobs."""
+"""Batches and closures: the coordinator asks, each attestor's own worker answers.
+
+Every attestor has a queue of its own and a worker with its key; messages carry row ids, never a score or a key.
+"""
 
 from __future__ import annotations
 
+import logging
+
 from django.conf import settings
-from eth_account import Account
 
 from marketplace.chain.services import domain
 from marketplace.common.tasks import task
-from marketplace.settlement import services
-from marketplace.settlement.attesting import disagreement
-from marketplace.settlement.models import Batch
+from marketplace.settlement.attestor import Attestor
+from marketplace.settlement.models import Batch, Closure
+from marketplace.settlement.selectors import fixed, statement
+from marketplace.settlement.services import attestations, batches, closures
 from marketplace.training import selectors
-from trainer.protocol import eip712
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.packing import commitments_hash, pack_scores
+
+log = logging.getLogger(__name__)
+ASK_SECONDS = 30
+"""A question that no worker has taken by then is dropped: it is asked again meanwhile."""
+
+
+def queue_of(attestor: str) -> str:
+    """The Celery queue that an attestor's worker listens to."""
+    return f"attest.{attestor.lower()}"
+
+
+def this_attestor() -> Attestor | None:
+    """Who this worker attests for; None in a worker without a key."""
+    env = settings.HYPERGPU
+    if not env.attestor_key.get_secret_value():
+        return None
+    return Attestor(env.attestor_key.get_secret_value(), domain=domain(), home=env.state_dir / "attestors")
+
+
+# The coordinator's.
 
 
 @task()
-def build_batch(round_id: int) -> None:
-    services.build_batch(round_id=round_id)
+def build_batches(round_id: int) -> None:
+    batches.build_batches(round_id=round_id)
 
 
 @task()
-def attest(batch_id: int) -> None:
-    """Recompute the round from its artifacts; sign for it, or say where it differs."""
-    from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
+def press_batch(batch_id: int) -> None:
+    """Ask every attestor whose part is missing, and go on without those that are late."""
+    for attestor in attestations.press(batch_id=batch_id):
+        attest.apply_async(kwargs={"batch_id": batch_id}, queue=queue_of(attestor), expires=ASK_SECONDS)
 
-    batch = Batch.objects.select_related("round__job").get(pk=batch_id)
-    if batch.state != Batch.State.ATTESTING:
-        return
-    work = selectors.round_work(batch.round)
-    refusal = disagreement(batch, work, engine.judge_round(work), score_seed=engine.score_seed(work))
-    message = services.attestation_message(batch)
-    for key in settings.HYPERGPU.attestor_keys:
-        secret = key.get_secret_value()
-        services.record_attestation(
-            batch_id=batch_id,
-            attestor=Account.from_key(secret).address,
-            signature="" if refusal else eip712.sign(domain(), message, secret),
-            refusal=refusal,
-            quorum=settings.HYPERGPU.quorum,
-        )
+
+@task()
+def send_batch_again(batch_id: int) -> None:
+    batches.send_again(batch_id=batch_id)
 
 
 @task()
 def close_job(job_id: int) -> None:
-    services.close_if_settled(job_id=job_id)
+    for attestor in closures.begin_closure(job_id=job_id):
+        attest_closure.apply_async(kwargs={"job_id": job_id}, queue=queue_of(attestor), expires=ASK_SECONDS)
 
 
 @task()
 def close_job_of_round(round_id: int) -> None:
-    services.close_if_settled(job_id=selectors.job_of_round(round_id))
+    close_job(job_id=selectors.job_of_round(round_id))
+
+
+# An attestor's.
+
+
+@task()
+def attest(batch_id: int) -> None:
+    """This attestor's next step in a batch: commit to its scores; once the list of commitments is fixed, sign and show."""
+    me = this_attestor()
+    batch = Batch.objects.select_related("round__job", "epoch").get(pk=batch_id)
+    member = batch.epoch.member(me.address) if me else None
+    if me is None or member is None or batch.state != Batch.State.ATTESTING:
+        return
+    try:
+        if batch.commitments is None:
+            commit(me, batch)
+        elif member in fixed(batch):
+            show(me, batch, member)
+    except HyperGPUError as refusal:
+        log.warning("%s does not attest batch %s: %s", me.address, batch_id, refusal)
+        attestations.record_refusal(batch_id=batch_id, epoch=batch.epoch_id, attestor=me.address, reason=refusal.message)
+
+
+def commit(me: Attestor, batch: Batch) -> None:
+    from marketplace.settlement import attesting  # noqa: PLC0415  (its engine is the one door to torch)
+
+    said = statement(batch)
+    scores = me.kept_scores(said)
+    commitment = me.commitment(said, scores) if scores is not None else me.commit(said, pack_scores(attesting.scores(batch)))
+    attestations.record_commitment(batch_id=batch.pk, epoch=said.epoch, attestor=me.address, commitment=commitment)
+
+
+def show(me: Attestor, batch: Batch, member: int) -> None:
+    """Raises HyperGPUError `attestation.lost` when the listed commitment is not one that this attestor can open."""
+    said, listed = statement(batch), fixed(batch)
+    scores = me.kept_scores(said)
+    if scores is None or me.commitment(said, scores) != listed[member]:
+        raise HyperGPUError("attestation.lost", "The scores that it has committed to are not in its folder any more.")
+    signature = me.sign(said, commitments_hash(listed))
+    salt = "0x" + me.salt(said).hex()
+    attestations.record_opening(batch_id=batch.pk, attestor=me.address, salt=salt, scores=scores, signature=signature)
+
+
+@task()
+def attest_closure(job_id: int) -> None:
+    """Sign that a job is settled, if this attestor finds the same."""
+    me, found = this_attestor(), closures.closing(job_id=job_id)
+    closure = Closure.objects.filter(job_id=job_id, state=Closure.State.SIGNING).select_related("job", "epoch").first()
+    if me is None or closure is None or found != (closure.rounds, int(closure.spent)):
+        return
+    signature = me.sign_closure(closures.message(closure))
+    closures.record_signature(closure_id=closure.pk, attestor=me.address, signature=signature)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from functools import lru_cache
+from importlib.metadata import version
 from typing import NamedTuple
 
 import torch
@@ -180,7 +181,8 @@ def evidence(work: RoundWork, judged: list[Verdict], *, checkpoint: str, metric:
     """All that is needed to recompute the round: inputs by hash, the scores and what followed from them."""
     by_node = {submission.node_id: submission for submission in work.submissions}
     return {
-        "version": 1,
+        "version": 2,
+        "code": version("hypergpu"),
         "job": work.chain_job_id,
         "round": work.number,
         "spec": work.job.spec.sha256(),

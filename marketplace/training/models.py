@@ -29,6 +29,8 @@ class Round(models.Model):
     settled_at = models.DateTimeField(null=True)
     metric = models.JSONField(null=True)
     evidence = models.CharField(max_length=64, blank=True)
+    # The artifact with which anyone can settle the round; there once its batches are attested.
+    settlement = models.CharField(max_length=64, blank=True)
     # When the aggregation was last handed to a worker; a lost hand-over is repeated.
     driven_at = models.DateTimeField(null=True)
     drives = models.IntegerField(default=0)
@@ -99,6 +101,9 @@ class Contribution(models.Model):
     reason = models.CharField(max_length=300, blank=True)
     driven_at = models.DateTimeField(null=True)
     drives = models.IntegerField(default=0)
+    # The transaction that put the signed receipt on chain as it arrived (mode `per-receipt`).
+    recorded_tx = models.CharField(max_length=66, blank=True)
+    recorded_at = models.DateTimeField(null=True)
     # Set when the first checks passed: only these take part in the round's end.
     checked_at = models.DateTimeField(null=True)
 

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from marketplace.artifacts import store
+from marketplace.chain.models import Intent
 from marketplace.jobs.models import Job
 from marketplace.training.models import Checkpoint, Contribution, Round
 from marketplace.training.results import JobWork, RoundWork, Submission
+from marketplace.training.services import recording
 
 STALL = timedelta(seconds=10)
 """A task that was handed over this long ago without a result is handed over again."""
@@ -62,6 +65,18 @@ def stalled_rounds() -> Iterable[dict[str, Any]]:
 def stalled_contributions() -> Iterable[dict[str, Any]]:
     waiting = Contribution.objects.filter(state=Contribution.State.RECEIVED, drives__lt=MAX_DRIVES)
     return [{"contribution_id": pk} for pk in claim(waiting)]
+
+
+def unrecorded_contributions() -> Iterable[dict[str, Any]]:
+    """Mode `per-receipt`: contributions to unsettled rounds whose recording was never promised, because the chain had no seat
+    for the node then."""
+    if settings.HYPERGPU.settlement_mode != "per-receipt":
+        return []
+    unsettled = [Round.State.OPEN, Round.State.AGGREGATING, Round.State.AGGREGATED]
+    waiting = Contribution.objects.filter(recorded_tx="", round__state__in=unsettled).select_related("round__job")[:1000]
+    keys = {recording.key_of(one.round, one.node_id): one.pk for one in waiting}
+    promised = set(Intent.objects.filter(key__in=keys).values_list("key", flat=True))
+    return [{"contribution_id": pk} for key, pk in keys.items() if key not in promised]
 
 
 def claim(rows: QuerySet[Any]) -> list[int]:

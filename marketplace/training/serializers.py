@@ -20,6 +20,7 @@ class RoundSerializer(serializers.ModelSerializer):
     metric = serializers.SerializerMethodField()
     checkpoint = serializers.SerializerMethodField()
     evidence = serializers.SerializerMethodField()
+    settlement = serializers.SerializerMethodField()
     opened_at = serializers.SerializerMethodField()
     deadline = serializers.SerializerMethodField()
     closed_at = serializers.SerializerMethodField()
@@ -29,7 +30,7 @@ class RoundSerializer(serializers.ModelSerializer):
     class Meta:
         model = Round
         fields = [
-            "id", "number", "state", "base", "checkpoint", "evidence", "metric", "expected", "accepted",
+            "id", "number", "state", "base", "checkpoint", "evidence", "settlement", "metric", "expected", "accepted",
             "opened_at", "deadline", "closed_at", "aggregated_at", "settled_at",
         ]  # fmt: skip
 
@@ -51,6 +52,10 @@ class RoundSerializer(serializers.ModelSerializer):
     @extend_schema_field(NULLABLE_TIME)
     def get_evidence(self, round_: Round) -> str | None:
         return round_.evidence or None
+
+    @extend_schema_field(NULLABLE_TIME)
+    def get_settlement(self, round_: Round) -> str | None:
+        return round_.settlement or None
 
     def get_opened_at(self, round_: Round) -> str:
         return iso(round_.opened_at) or ""
@@ -105,6 +110,8 @@ class ContributionSerializer(serializers.ModelSerializer):
     bytes = serializers.IntegerField(source="size")
     score = serializers.SerializerMethodField()
     received_at = serializers.SerializerMethodField()
+    recorded_tx = serializers.SerializerMethodField()
+    recorded_at = serializers.SerializerMethodField()
     code = serializers.SerializerMethodField()
     reason = serializers.SerializerMethodField()
 
@@ -112,7 +119,7 @@ class ContributionSerializer(serializers.ModelSerializer):
         model = Contribution
         fields = [
             "id", "round", "node_id", "state", "units", "artifact", "bytes", "received_at", "score", "quality", "weight",
-            "code", "reason", "signature",
+            "code", "reason", "signature", "recorded_tx", "recorded_at",
         ]  # fmt: skip
 
     @extend_schema_field(ScoreSerializer(allow_null=True))
@@ -121,6 +128,14 @@ class ContributionSerializer(serializers.ModelSerializer):
 
     def get_received_at(self, contribution: Contribution) -> str:
         return iso(contribution.received_at) or ""
+
+    @extend_schema_field(NULLABLE_TIME)
+    def get_recorded_tx(self, contribution: Contribution) -> str | None:
+        return contribution.recorded_tx or None
+
+    @extend_schema_field(NULLABLE_TIME)
+    def get_recorded_at(self, contribution: Contribution) -> str | None:
+        return iso(contribution.recorded_at)
 
     @extend_schema_field(NULLABLE_TIME)
     def get_code(self, contribution: Contribution) -> str | None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+
 from marketplace.artifacts import store
 from marketplace.common.tasks import task
 from marketplace.jobs import services as jobs
@@ -9,7 +14,7 @@ from marketplace.jobs.models import Job
 from marketplace.operators import services as operators
 from marketplace.training import selectors, waiting
 from marketplace.training.models import Contribution, Round
-from marketplace.training.services import leases, rounds, verdicts
+from marketplace.training.services import leases, recording, rounds, verdicts
 from trainer.protocol.errors import HyperGPUError
 
 
@@ -54,6 +59,12 @@ def check_contribution(contribution_id: int) -> None:
 
 
 @task()
+def record_contribution(contribution_id: int) -> None:
+    with transaction.atomic():
+        recording.record_on_chain(Contribution.objects.select_related("round__job").get(pk=contribution_id))
+
+
+@task()
 def close_round_if_complete(round_id: int) -> None:
     rounds.close_round_if_complete(round_id=round_id)
 
@@ -79,6 +90,7 @@ def tick() -> None:
     operators.announce_silent_nodes()
     for round_id in Round.objects.filter(state=Round.State.OPEN).values_list("pk", flat=True):
         rounds.close_round_if_complete(round_id=round_id)
+    rounds.watch_runways(pause_limit=timedelta(seconds=settings.HYPERGPU.pause_limit_seconds))
     for job_id in Job.objects.filter(state=Job.State.RUNNING).values_list("pk", flat=True):
         rounds.open_round(job_id=job_id)
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse
-from django.test import Client
+from django.test import Client, override_settings
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from pydantic import SecretStr
 
 from marketplace.chain.services import domain
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.operators import services as operators
 from marketplace.operators.models import Bid, Node
-from tests.settings import test_key
+from marketplace.settlement import tasks
+from marketplace.settlement.models import AttestorSet, Batch
+from marketplace.settlement.services import attestations, finality
+from tests.settings import ATTESTORS, test_key
 from trainer.protocol import eip712
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.requests import sign_request
@@ -110,3 +117,32 @@ def fund(*, spec: dict[str, Any] | None = None, chain_id: int = 1, max_rate: int
     jobs.record_creation(chain_id=chain_id, requester=requester, spec="0x" + parsed.sha256(), escrow=escrow, max_rate=max_rate)
     job.refresh_from_db()
     return job
+
+
+def begin_epoch(epoch: int = 1, names: Sequence[str] = ATTESTORS, *, quorum: int = 2) -> AttestorSet:
+    """A set of attestors, as the indexer would record it."""
+    finality.record_epoch(epoch=epoch, members=[wallet(name).address for name in names], quorum=quorum)
+    return AttestorSet.objects.get(epoch=epoch)
+
+
+@contextmanager
+def worker_of(name: str) -> Iterator[None]:
+    """Settings of this attestor's worker: the only process with its key."""
+    with override_settings(HYPERGPU=settings.HYPERGPU.model_copy(update={"attestor_key": SecretStr(test_key(name))})):
+        yield
+
+
+def ask(batch: Batch, *names: str) -> Batch:
+    """These attestors' workers take their next step, as if the coordinator had asked them."""
+    for name in names:
+        with worker_of(name):
+            tasks.attest(batch_id=batch.pk)
+    batch.refresh_from_db()
+    return batch
+
+
+def attest(batch: Batch, *names: str) -> Batch:
+    """Commit, then open: the whole of a batch's attestation."""
+    ask(batch, *(names or ATTESTORS))
+    attestations.press(batch_id=batch.pk)
+    return ask(batch, *(names or ATTESTORS))

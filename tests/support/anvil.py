@@ -23,6 +23,7 @@ import httpx
 from django.conf import settings
 from django.test import override_settings
 from eth_account import Account
+from pydantic import SecretStr
 
 from marketplace.chain.attestors import join_attestors
 from marketplace.chain.deploy import deploy
@@ -30,7 +31,7 @@ from marketplace.chain.profiles import ANVIL
 from marketplace.chain.terms import default_terms
 from marketplace.chain.wallet import send
 from marketplace.config.env import ROOT, Settings
-from tests.settings import test_key
+from tests.settings import ATTESTORS, test_key
 
 CHAIN_ID = 31337
 COIN = 10**18
@@ -141,14 +142,15 @@ def chain_settings(anvil: Anvil, folder: Path, **changes: Any) -> Settings:
 
 
 def deployed(anvil: Anvil, folder: Path, **changes: Any) -> Settings:
-    """Settings with the contracts deployed, admin and senders funded, and the attestors of the settings in the first epoch."""
+    """Settings with the contracts deployed, admin and senders funded, and the test attestors in the first epoch."""
     env = chain_settings(anvil, folder, **changes)
     for key in (env.admin_key, *env.sender_keys):
         anvil.fund(Account.from_key(key.get_secret_value()).address)
-    attestors = tuple(Account.from_key(key.get_secret_value()).address for key in env.attestor_keys)
+    keys = [SecretStr(test_key(name)) for name in ATTESTORS]
+    admitted = tuple(Account.from_key(key.get_secret_value()).address for key in keys)
     with override_settings(HYPERGPU=env):
-        deploy(terms=default_terms(ANVIL, min_stake=MIN_STAKE, admitted=attestors))
-        join_attestors(env.attestor_keys)
+        deploy(terms=default_terms(ANVIL, min_stake=MIN_STAKE, admitted=admitted))
+        join_attestors(keys)
     return chain_settings(anvil, folder, **changes)
 
 

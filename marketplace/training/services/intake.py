@@ -16,6 +16,7 @@ from marketplace.operators.models import Node
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, contribution_json
 from marketplace.training.services.leases import announce, merge_losses
+from marketplace.training.services.recording import record_on_chain
 from marketplace.training.services.rounds import topic_of
 from trainer.protocol import eip712
 from trainer.protocol.errors import HyperGPUError
@@ -93,6 +94,7 @@ def accept_contribution(
                 artifact=assignment.committed_sha256, size=size, signature=signature, committed_at=committed_at,
                 seconds=seconds if math.isfinite(seconds) else 0.0, driven_at=timezone.now(),
             )  # fmt: skip
+            record_on_chain(contribution)
             assignment.refresh_from_db()
             emit(
                 "contribution.received",

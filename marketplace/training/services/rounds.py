@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
@@ -75,8 +76,8 @@ def open_round(*, job_id: int) -> Round | None:
     if job.state != Job.State.RUNNING or Round.objects.filter(job=job, number=job.round).exists():
         return None
     spec = job.parsed_spec
-    if not escrow_covers_next_round(job):
-        jobs.end(job_id=job.pk, state=Job.State.STOPPED, reason="The escrow does not cover another round.")
+    if (money := runway(job)).rounds < 1:
+        wait_for_money(job, money)
         return None
     seats = seat_bidders(job=job)[: spec.rounds.nodes]
     if len(seats) < spec.rounds.quorum:
@@ -114,12 +115,42 @@ def open_round(*, job_id: int) -> Round | None:
     return round_
 
 
-def escrow_covers_next_round(job: Job) -> bool:
-    """Whether what is spent, the most that unsettled rounds can cost and the most of one more fit in the escrow: work that
-    could not be paid must not begin."""
-    unsettled = Round.objects.filter(job=job, state__in=[Round.State.AGGREGATING, Round.State.AGGREGATED]).count()
+class Runway(NamedTuple):
+    """Rounds that the escrow covers beside the `unsettled` ones, and base units that lack for one if it is none."""
+
+    rounds: int
+    shortfall: int
+    unsettled: int
+
+
+def runway(job: Job) -> Runway:
+    """What is spent, reserved for records that were left out, or may be owed for unsettled rounds, counts at its most: work
+    that could not be paid must not begin."""
+    unsettled = Round.objects.filter(job=job, state__in=[Round.State.OPEN, Round.State.AGGREGATING, Round.State.AGGREGATED])
+    first = unsettled.order_by("number").values_list("number", flat=True).first()
+    reserved = jobs.stale_reserve(job, settled=job.round if first is None else first)
     most = jobs.round_cost(job.parsed_spec, rate=int(job.max_rate))
-    return bool(job.spent + (unsettled + 1) * most <= job.escrow)
+    free = int(job.escrow) - int(job.spent) - reserved - unsettled.count() * most
+    return Runway(max(free // most, 0), max(most - free, 0), unsettled.count())
+
+
+def wait_for_money(job: Job, money: Runway) -> None:
+    """Rounds that are being settled may cost less than their most; once all are, a job that cannot pay another one pauses."""
+    if money.unsettled:
+        jobs.explain(job_id=job.pk, reason="Waiting until the rounds so far are settled: the escrow may not cover another one.")
+    else:
+        jobs.pause(job_id=job.pk, shortfall=money.shortfall)
+
+
+def watch_runways(*, pause_limit: timedelta) -> None:
+    """Tell how long each job's money lasts; a paused one goes on when it has been funded, and ends when it never is."""
+    for job in Job.objects.filter(state__in=[Job.State.RUNNING, Job.State.PAUSED]):
+        covered = runway(job).rounds
+        jobs.note_runway(job=job, runway=covered, needed=job.parsed_spec.rounds.rounds - job.rounds.count())
+        if job.state == Job.State.PAUSED and covered:
+            jobs.resume(job_id=job.pk)
+        elif job.state == Job.State.PAUSED and job.paused_at and job.paused_at < timezone.now() - pause_limit:
+            jobs.end(job_id=job.pk, state=Job.State.STOPPED, reason="It was paused for too long without being funded.")
 
 
 def close_round_if_complete(*, round_id: int) -> bool:
@@ -232,6 +263,13 @@ def record_failed_seat(intent: Intent) -> None:
         operators.leave_job(node_id=seat.node_id, job_id=seat.job_id)
         seat.delete()
     operators.withdraw_bid(bid_id=int(bid_id))
+
+
+def record_settlement_bundle(*, round_id: int, sha256: str) -> None:
+    """Name the artifact with which anyone can settle the round. Call inside a transaction."""
+    Round.objects.filter(pk=round_id).update(settlement=sha256)
+    round_ = Round.objects.select_related("job").get(pk=round_id)
+    emit("round.attested", topics=[topic_of(round_.job_id)], changes={"rounds": [round_json(round_)]})
 
 
 def mark_settled(*, round_id: int) -> None:

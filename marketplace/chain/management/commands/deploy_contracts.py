@@ -8,7 +8,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from marketplace.chain.deploy import deploy
-from marketplace.chain.signer import KeySigner
 from marketplace.chain.terms import UNIT, Terms, default_terms
 from trainer.protocol.errors import HyperGPUError
 
@@ -21,7 +20,7 @@ class Command(BaseCommand):
             "--token", default="", help="address of the ERC-20 that pays; default: the chain's USDC, or the test token"
         )
         parser.add_argument("--min-stake", type=int, default=100 * UNIT, help="base units per active node (default 100.000000)")
-        parser.add_argument("--attestors", default="", help="addresses that may join as attestors; default: of the attestor keys")
+        parser.add_argument("--attestors", default="", help="comma-separated addresses that may join as attestors")
         parser.add_argument("--challenge-window", type=int, help="seconds in which a settled round may be disputed")
         parser.add_argument("--dispute-time", type=int, help="most seconds of a dispute")
         parser.add_argument("--timelock-delay", type=int, help="seconds between the proposal of a change and its effect")
@@ -42,8 +41,7 @@ class Command(BaseCommand):
 
 def chosen_terms(options: dict[str, Any]) -> Terms:
     env = settings.HYPERGPU
-    given = tuple(address.strip() for address in options["attestors"].split(",") if address.strip())
-    admitted = given or tuple(KeySigner(key, chain_id=env.chain_id).address for key in env.attestor_keys)
+    admitted = tuple(address.strip() for address in options["attestors"].split(",") if address.strip())
     named = {
         "challenge_window": options["challenge_window"], "dispute_time": options["dispute_time"],
         "delay": options["timelock_delay"],

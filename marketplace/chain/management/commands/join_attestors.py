@@ -10,11 +10,11 @@ from trainer.protocol.errors import HyperGPUError
 
 
 class Command(BaseCommand):
-    help = "Bonds and registers the attestors of HYPERGPU_ATTESTOR_KEYS with the admin's wallet, and begins the first epoch."
+    help = "Bonds and registers the attestor of HYPERGPU_ATTESTOR_KEY with the admin's wallet, and begins the first epoch."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            attestors = join_attestors(settings.HYPERGPU.attestor_keys)
+            attestors = join_attestors([settings.HYPERGPU.attestor_key])
         except HyperGPUError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"epoch {attestors['epoch']}: {len(attestors['members'])} attestors, quorum {attestors['quorum']}")
