@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from marketplace.chain.models import Alarm, Cursor
-from marketplace.chain.services import finalized_block
+from marketplace.chain.services import finalized_block, market_view
 from marketplace.common.times import iso
 from marketplace.events.models import Event
 from marketplace.events.selectors import events_after
@@ -31,7 +31,7 @@ from marketplace.operators.selectors import usable_bids
 from marketplace.operators.serializers import BidSerializer, NodeSerializer, bid_json, node_json
 from marketplace.operators.services import coordinator_address
 from marketplace.settlement import selectors as settlement
-from marketplace.settlement.models import AttestorSet, Payment
+from marketplace.settlement.models import AttestorSet, Pause, Payment
 from marketplace.settlement.serializers import PaymentSerializer, payment_json
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import (
@@ -117,6 +117,7 @@ class OperatorSerializer(serializers.Serializer):
     address = serializers.CharField()
     stake = serializers.CharField()
     credit = serializers.CharField()
+    withdrawable = serializers.CharField(allow_null=True)
     earned = serializers.CharField()
 
 
@@ -126,6 +127,15 @@ class OperatorSnapshotSerializer(serializers.Serializer):
     bids = BidSerializer(many=True)
     payments = PaymentSerializer(many=True)
     stream = StreamSerializer()
+
+
+def withdrawable_now(operator: str) -> str | None:
+    """What the operator could take out at the newest final block: it grows with time, so only the chain can tell. None while
+    the chain does not answer."""
+    try:
+        return str(market_view("getOperatorMetrics", operator)["withdrawable"])
+    except HyperGPUError:
+        return None
 
 
 class OperatorView(APIView):
@@ -144,6 +154,7 @@ class OperatorView(APIView):
                     "address": operator.address if operator else address,
                     "stake": str(operator.stake if operator else 0),
                     "credit": str(sum(node.credit for node in nodes)),
+                    "withdrawable": withdrawable_now(address) if nodes else "0",
                     "earned": str(sum(node.earned for node in nodes)),
                 },
                 "nodes": [node_json(node) for node in nodes],
@@ -234,6 +245,11 @@ def alarm_json(alarm: Alarm) -> dict[str, Any]:
     return {"code": alarm.code, "subject": alarm.subject, "message": alarm.message, "since": iso(alarm.since)}
 
 
+class PauseSerializer(serializers.Serializer):
+    new_jobs_until = serializers.CharField(allow_null=True)
+    settlement_until = serializers.CharField(allow_null=True)
+
+
 class NetworkSerializer(serializers.Serializer):
     version = serializers.CharField()
     chain = ChainSerializer()
@@ -242,6 +258,9 @@ class NetworkSerializer(serializers.Serializer):
     coordinator = serializers.CharField()
     attestors = serializers.ListField(child=serializers.CharField())
     quorum = serializers.IntegerField()
+    epoch = serializers.IntegerField()
+    settlement_mode = serializers.CharField()
+    paused = PauseSerializer()
     min_stake = serializers.CharField()
     exit_notice_seconds = serializers.IntegerField()
     indexed_block = serializers.IntegerField()
@@ -253,6 +272,13 @@ class NetworkSerializer(serializers.Serializer):
 def indexed_block() -> int:
     """The newest final block whose events are in the database."""
     return Cursor.objects.aggregate(newest=Max("block"))["newest"] or 0
+
+
+def paused_now() -> dict[str, str | None]:
+    """Ends of the pauses that hold now; a pause ends by itself."""
+    pause, now = Pause.objects.first() or Pause(), timezone.now()
+    until = {name: getattr(pause, name) for name in ("new_jobs_until", "settlement_until")}
+    return {name: iso(end) if end and end > now else None for name, end in until.items()}
 
 
 class NetworkView(APIView):
@@ -275,6 +301,9 @@ class NetworkView(APIView):
                 "coordinator": coordinator_address(),
                 "attestors": attestors.members if attestors else [],
                 "quorum": attestors.quorum if attestors else 0,
+                "epoch": attestors.pk if attestors else 0,
+                "settlement_mode": env.settlement_mode,
+                "paused": paused_now(),
                 "min_stake": str(terms.get("minStake", 0)),
                 "exit_notice_seconds": int(terms.get("exitNotice", 0)),
                 "indexed_block": indexed_block(),

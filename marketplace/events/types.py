@@ -39,4 +39,5 @@ EVENT_TYPES = (
     "payment.final",
     "payment.failed",
     "round.settled",
+    "round.accepted",
 )

@@ -106,10 +106,11 @@ def record_spending(*, chain_id: int, amount: int) -> None:
         announce(job, "job.changed")
 
 
-def record_refund(*, chain_id: int, amount: int) -> None:
-    """A dispute gave base units back to the escrow: they are not spent any more."""
-    for job in Job.objects.select_for_update().filter(chain_id=chain_id):
-        Job.objects.filter(pk=job.pk).update(spent=max(int(job.spent) - amount, 0))
+def record_restitution(*, chain_id: int, amount: int) -> None:
+    """A dispute gives an open job base units back: what was spent is less, and what is above that raises the escrow."""
+    for job in Job.objects.select_for_update().filter(chain_id=chain_id).exclude(state=Job.State.CLOSED):
+        unspent = min(int(job.spent), amount)
+        Job.objects.filter(pk=job.pk).update(spent=job.spent - unspent, escrow=job.escrow + amount - unspent)
         announce(job, "job.changed")
 
 
@@ -145,11 +146,6 @@ def record_release(*, chain_id: int, round: int, node_id: int) -> None:
     """The record of `round` was paid or has lapsed."""
     seats = Seat.objects.filter(job__chain_id=chain_id, node_id=node_id, recorded_round=clamped(round))
     seats.update(recorded_round=None, recorded_units=0)
-
-
-def record_lapse(*, chain_id: int, node_id: int) -> None:
-    """The record of the seat is no more, whatever its round."""
-    Seat.objects.filter(job__chain_id=chain_id, node_id=node_id).update(recorded_round=None, recorded_units=0)
 
 
 # States.

@@ -28,6 +28,10 @@ class Node(models.Model):
     credit = AmountField(default=0)
     units = models.BigIntegerField(default=0)
     rounds = models.IntegerField(default=0)
+    # Sum over settled receipts, in basis points; divided by `rounds` it is the mean.
+    quality_sum = models.BigIntegerField(default=0)
+    # Faults that disputes have proven.
+    faults = models.IntegerField(default=0)
 
     name = models.CharField(max_length=80, blank=True)
     device = models.CharField(max_length=120, blank=True)

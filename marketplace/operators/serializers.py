@@ -40,7 +40,7 @@ class NodeSerializer(serializers.ModelSerializer):
     class Meta:
         model = Node
         fields = [
-            "id", "operator", "hot_key", "name", "state", "device", "stake", "rtt", "samples_per_second", "rounds", "units",
+            "id", "operator", "hot_key", "name", "state", "device", "stake", "rtt", "samples_per_second", "rounds", "units", "quality_sum", "faults",
             "earned", "credit", "last_seen", "working_on",
         ]  # fmt: skip
 

@@ -60,12 +60,27 @@ def record_stake(*, operator: str, added: int) -> None:
         announce(node)
 
 
-def record_earning(*, node_id: int, units: int, amount: int) -> None:
+def record_earning(*, node_id: int, units: int, quality: int, amount: int) -> None:
     node = Node.objects.select_for_update().get(pk=node_id)
     Node.objects.filter(pk=node_id).update(
-        earned=node.earned + amount, credit=node.credit + amount, units=clamped(node.units + units), rounds=node.rounds + 1
-    )
+        earned=node.earned + amount, credit=node.credit + amount, units=clamped(node.units + units), rounds=node.rounds + 1,
+        quality_sum=node.quality_sum + quality,
+    )  # fmt: skip
     announce(Node.objects.get(pk=node_id))
+
+
+def record_award(*, node_id: int, amount: int) -> None:
+    """A dispute found that the node is owed more."""
+    node = Node.objects.select_for_update().get(pk=node_id)
+    Node.objects.filter(pk=node_id).update(earned=node.earned + amount, credit=node.credit + amount)
+    announce(Node.objects.get(pk=node_id))
+
+
+def record_slashing(*, node_id: int, from_credit: int, from_stake: int) -> None:
+    """A proven fault: taken from the node's credit first, then from its operator's stake."""
+    node = Node.objects.select_for_update().get(pk=node_id)
+    Node.objects.filter(pk=node_id).update(credit=node.credit - from_credit, faults=node.faults + 1)
+    record_stake(operator=node.operator_id, added=-from_stake)
 
 
 def record_withdrawal(*, node_id: int, amount: int) -> None:

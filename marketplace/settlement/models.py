@@ -23,6 +23,13 @@ class AttestorSet(models.Model):
         return self.members.index(address) if address in self.members else None
 
 
+class Pause(models.Model):
+    """What the guardian has stopped, and until when at most: the one row."""
+
+    new_jobs_until = models.DateTimeField(null=True)
+    settlement_until = models.DateTimeField(null=True)
+
+
 class Batch(models.Model):
     """Up to `services.BATCH_RECEIPTS` receipts of a round, as one `settleRound` call."""
 

@@ -59,6 +59,7 @@ def send_batch_again(batch_id: int) -> None:
 
 @task()
 def close_job(job_id: int) -> None:
+    closures.lapse_records(job_id=job_id)
     for attestor in closures.begin_closure(job_id=job_id):
         attest_closure.apply_async(kwargs={"job_id": job_id}, queue=queue_of(attestor), expires=ASK_SECONDS)
 

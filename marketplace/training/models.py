@@ -27,6 +27,8 @@ class Round(models.Model):
     closed_at = models.DateTimeField(null=True)
     aggregated_at = models.DateTimeField(null=True)
     settled_at = models.DateTimeField(null=True)
+    # When the requester made the settled round final, ahead of its challenge window.
+    accepted_at = models.DateTimeField(null=True)
     metric = models.JSONField(null=True)
     evidence = models.CharField(max_length=64, blank=True)
     # The artifact with which anyone can settle the round; there once its batches are attested.

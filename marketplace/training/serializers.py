@@ -26,12 +26,13 @@ class RoundSerializer(serializers.ModelSerializer):
     closed_at = serializers.SerializerMethodField()
     aggregated_at = serializers.SerializerMethodField()
     settled_at = serializers.SerializerMethodField()
+    accepted_at = serializers.SerializerMethodField()
 
     class Meta:
         model = Round
         fields = [
             "id", "number", "state", "base", "checkpoint", "evidence", "settlement", "metric", "expected", "accepted",
-            "opened_at", "deadline", "closed_at", "aggregated_at", "settled_at",
+            "opened_at", "deadline", "closed_at", "aggregated_at", "settled_at", "accepted_at",
         ]  # fmt: skip
 
     def get_expected(self, round_: Round) -> int:
@@ -74,6 +75,10 @@ class RoundSerializer(serializers.ModelSerializer):
     @extend_schema_field(NULLABLE_TIME)
     def get_settled_at(self, round_: Round) -> str | None:
         return iso(round_.settled_at)
+
+    @extend_schema_field(NULLABLE_TIME)
+    def get_accepted_at(self, round_: Round) -> str | None:
+        return iso(round_.accepted_at)
 
 
 class AssignmentSerializer(serializers.ModelSerializer):

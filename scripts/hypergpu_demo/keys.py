@@ -9,7 +9,8 @@ from pathlib import Path
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-SERVICES = ("coordinator", "attestor", "sender", "admin")
+SERVICES = ("coordinator", "sender", "admin")
+ATTESTORS = ("attestor-1", "attestor-2", "attestor-3")
 
 
 class Keys:

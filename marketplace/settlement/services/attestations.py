@@ -99,7 +99,7 @@ def fix(batch: Batch, given: dict[int, str]) -> None:
     """Close the list: from now on attestors sign it, so it is never another one."""
     listed = {str(member): given[member] for member in sorted(given)}
     now = timezone.now()
-    open_ = Batch.objects.filter(pk=batch.pk, state=Batch.State.ATTESTING, commitments=None)
+    open_ = Batch.objects.filter(pk=batch.pk, state=Batch.State.ATTESTING, commitments__isnull=True)
     if open_.update(commitments=listed, quorum_at=None, reason="", driven_at=now, drives=0):
         emit("batch.committed", topics=[f"job.{batch.round.job_id}"], changes={}, refs={"batch_id": batch.pk})
 

@@ -133,7 +133,7 @@ def store_bundle(round_: Round) -> str:
 # What the chain did not take.
 
 PLACE = re.compile(r"UnexpectedBatch\(job_id=\d+, round=(\d+), batch=(\d+), expected_round=(\d+), expected_batch=(\d+)\)")
-PASSES = ("UnexpectedBatch", "SettlementPaused", "SettlementIsPaused", "InsufficientEscrow")
+PASSES = ("UnexpectedBatch", "IsPaused", "InsufficientEscrow")
 """Refusals that time, or more money, cures."""
 
 

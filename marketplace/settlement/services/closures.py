@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -16,6 +19,8 @@ from trainer.protocol import eip712
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.types import JobClosure
 
+LAPSE_SLACK = timedelta(seconds=30)
+"""Between the chain's clock and ours."""
 NOTHING = "0x" + "00" * 32
 
 
@@ -30,6 +35,20 @@ def closing(*, job_id: int) -> tuple[int, int] | None:
     if rounds.exclude(state__in=[Round.State.SETTLED, Round.State.ABANDONED]).exclude(pk__in=lost).exists():
         return None
     return rounds.filter(state=Round.State.SETTLED).count(), int(job.spent)
+
+
+def lapse_records(*, job_id: int) -> None:
+    """Free what is reserved for records that nobody paid or claimed in time: they would keep the job from closing."""
+    job = Job.objects.get(pk=job_id)
+    over = timezone.now() - challenge_window() - LAPSE_SLACK
+    old = Round.objects.filter(job=job, state=Round.State.SETTLED, settled_at__lt=over)
+    for seat in Seat.objects.filter(job=job, recorded_round__in=old.values("number")):
+        key = f"lapse:{domain().contract}:{job.chain_id}:{seat.recorded_round}:{seat.node_id}"
+        enqueue(key=key, function="lapseRecord", args=[job.chain_id, seat.node_id])
+
+
+def challenge_window() -> timedelta:
+    return timedelta(seconds=int(settings.HYPERGPU.deployment["terms"]["market"]["challengeWindow"]))
 
 
 def begin_closure(*, job_id: int) -> list[str]:

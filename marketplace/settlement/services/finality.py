@@ -6,8 +6,9 @@ from django.utils import timezone
 
 from marketplace.chain.models import Intent
 from marketplace.chain.projections import LogEntry
+from marketplace.common.times import from_unix
 from marketplace.events.services import emit
-from marketplace.settlement.models import AttestorSet, Batch, Payment
+from marketplace.settlement.models import AttestorSet, Batch, Pause, Payment
 from marketplace.settlement.selectors import payments
 from marketplace.settlement.serializers import payment_json
 from marketplace.settlement.services.batches import retry
@@ -18,6 +19,15 @@ from marketplace.training.services.rounds import mark_settled
 
 def record_epoch(*, epoch: int, members: list[str], quorum: int) -> None:
     AttestorSet.objects.get_or_create(epoch=epoch, defaults={"members": members, "quorum": quorum})
+
+
+def record_pause(*, new_jobs_until: int, settlement_until: int) -> None:
+    until = {"new_jobs_until": from_unix(new_jobs_until), "settlement_until": from_unix(settlement_until)}
+    Pause.objects.update_or_create(pk=1, defaults=until)
+
+
+def record_unpause() -> None:
+    Pause.objects.all().delete()
 
 
 def record_intent(intent: Intent) -> None:

@@ -52,8 +52,9 @@ def record_recording(log: LogEntry) -> None:
     """ContributionRecorded is final. Call inside the indexer's transaction."""
     said = log.args
     mine = Contribution.objects.filter(
-        round__job__chain_id=said["job_id"], round__number=said["round"], node_id=said["node_id"]
-    ).select_related("round")
+        round__job__chain_id=said["job_id"], round__number=said["round"], node_id=said["node_id"],
+        artifact=said["artifact"].removeprefix("0x"),
+    ).select_related("round")  # fmt: skip
     for contribution in mine:
         contribution.recorded_tx, contribution.recorded_at = log.tx_hash, timezone.now()
         contribution.save(update_fields=["recorded_tx", "recorded_at"])

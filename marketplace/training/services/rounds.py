@@ -272,6 +272,14 @@ def record_settlement_bundle(*, round_id: int, sha256: str) -> None:
     emit("round.attested", topics=[topic_of(round_.job_id)], changes={"rounds": [round_json(round_)]})
 
 
+def record_acceptance(*, chain_id: int, round: int) -> None:
+    """The requester has made a settled round final. Call inside the indexer's transaction."""
+    for round_ in Round.objects.select_related("job").filter(job__chain_id=chain_id, number=round):
+        round_.accepted_at = timezone.now()
+        round_.save(update_fields=["accepted_at"])
+        emit("round.accepted", topics=[topic_of(round_.job_id)], changes={"rounds": [round_json(round_)]})
+
+
 def mark_settled(*, round_id: int) -> None:
     """AGGREGATED -> SETTLED: its last batch is final on chain. Call inside the indexer's transaction."""
     if Round.objects.filter(pk=round_id, state=Round.State.AGGREGATED).update(

@@ -21,7 +21,7 @@ def test_the_largest_values_of_the_contract_fit() -> None:
     services.record_registration(node_id=2**32 - 1, operator=operator, hot_key=wallet("hot 1").address, expires_at=UINT64)
     services.record_delegation(node_id=2**32 - 1, hot_key=wallet("hot 2").address, expires_at=UINT64)
     services.record_bids_cancelled(node_id=2**32 - 1, min_nonce=UINT64)
-    services.record_earning(node_id=2**32 - 1, units=UINT64 // 4, amount=UINT128)
+    services.record_earning(node_id=2**32 - 1, units=UINT64 // 4, quality=10_000, amount=UINT128)
     node = Node.objects.get()
     assert node.key_expires_at.year == 9999
     assert node.earned == UINT128
