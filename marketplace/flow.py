@@ -22,7 +22,7 @@ from marketplace.settlement import tasks as settlement
 from marketplace.settlement.services import closures, finality
 from marketplace.training import selectors as training_rows
 from marketplace.training import tasks as training
-from marketplace.training.services import rounds
+from marketplace.training.services import recording, rounds
 
 
 def args(record: Callable[..., None], *names: str, **renamed: str) -> Callable[[LogEntry], None]:

@@ -294,7 +294,8 @@ class NetworkView(APIView):
                 "chain": {
                     "id": env.chain_id, "name": chain.name, "rpc_url": env.wallet_rpc_url or env.rpc_urls[0],
                     "block_seconds": chain.block_seconds, "finality_seconds": chain.finality_seconds,
-                    "currency": {"name": chain.currency, "symbol": chain.currency, "decimals": 18}, "explorer_url": chain.explorer_url or None, "test": not chain.real_money,
+                    "currency": {"name": chain.currency, "symbol": chain.currency, "decimals": 18},
+                    "explorer_url": chain.explorer_url or None, "test": not chain.real_money,
                 },
                 "contracts": {name: deployment.get(name, "") for name in ("market", "token", "registry", "court", "timelock")},
                 "token": deployment.get("tokenInfo", {"name": "", "symbol": "", "decimals": 6}),

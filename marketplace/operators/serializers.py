@@ -40,8 +40,8 @@ class NodeSerializer(serializers.ModelSerializer):
     class Meta:
         model = Node
         fields = [
-            "id", "operator", "hot_key", "name", "state", "device", "stake", "rtt", "samples_per_second", "rounds", "units", "quality_sum", "faults",
-            "earned", "credit", "last_seen", "working_on",
+            "id", "operator", "hot_key", "name", "state", "device", "stake", "rtt", "samples_per_second", "rounds", "units",
+            "quality_sum", "faults", "earned", "credit", "last_seen", "working_on",
         ]  # fmt: skip
 
     @extend_schema_field(serializers.ChoiceField(["registered", "online", "offline", "retired"]))
