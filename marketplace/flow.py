@@ -10,6 +10,7 @@ marketplace/training/services/{leases,intake}.py. Each event goes to the browser
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from marketplace.chain.projections import LogEntry
 from marketplace.chain.projections import register as on_chain
@@ -19,7 +20,7 @@ from marketplace.jobs import services as jobs
 from marketplace.operators import services as operators
 from marketplace.settlement import selectors as settlement_rows
 from marketplace.settlement import tasks as settlement
-from marketplace.settlement.services import closures, finality
+from marketplace.settlement.services import attestations, closures, finality
 from marketplace.training import selectors as training_rows
 from marketplace.training import tasks as training
 from marketplace.training.services import recording, rounds
@@ -29,6 +30,26 @@ def args(record: Callable[..., None], *names: str, **renamed: str) -> Callable[[
     """A handler that calls `record` with these arguments of the log; `renamed` maps a parameter to the log's name for it."""
     wanted = {name: name for name in names} | renamed
     return lambda log: record(**{parameter: log.args[name] for parameter, name in wanted.items()})
+
+
+ASK_SECONDS = 30
+"""A question that no worker has taken by then is dropped: it is asked again meanwhile."""
+
+
+class Ask:
+    """A task for every attestor whose part is missing, on that attestor's own queue: its worker alone has its key. The
+    messages carry row ids, never a score."""
+
+    def __init__(self, task: Any, *, missing: Callable[..., list[str]]) -> None:
+        self.task, self.missing = task, missing
+
+    def delay(self, **refs: Any) -> None:
+        for attestor in self.missing(**refs):
+            self.task.apply_async(kwargs=refs, queue=f"attest.{attestor.lower()}", expires=ASK_SECONDS)
+
+
+ask_to_attest = Ask(settlement.attest, missing=attestations.press)
+ask_to_close = Ask(settlement.attest_closure, missing=closures.unsigned)
 
 
 def connect() -> None:
@@ -42,12 +63,13 @@ def connect() -> None:
     follow_up("assignment.failed", training.close_round_if_complete)
     follow_up("round.closed", training.aggregate_round)
     follow_up("round.aggregated", settlement.build_batches, training.open_next_round)
-    follow_up("payment.attesting", settlement.press_batch)
-    follow_up("batch.committed", settlement.press_batch)
+    follow_up("payment.attesting", ask_to_attest)
+    follow_up("batch.committed", ask_to_attest)
     follow_up("round.settled", settlement.close_job)
     follow_up("round.abandoned", settlement.close_job_of_round)
     follow_up("job.stopped", settlement.close_job)
     follow_up("job.failed", settlement.close_job)
+    follow_up("job.closing", ask_to_close)
 
     # A final log of the contract -> what it changes here, in the transaction that moves the indexer's cursor.
     on_chain("EpochBegun", args(finality.record_epoch, "epoch", "members", "quorum"))
@@ -94,8 +116,9 @@ def connect() -> None:
         (training_rows.stalled_rounds, training.aggregate_round),
         (training_rows.unrecorded_contributions, training.record_contribution),
         (settlement_rows.unbatched_rounds, settlement.build_batches),
-        (settlement_rows.ripe_batches, settlement.press_batch),
-        (settlement_rows.stalled_batches, settlement.press_batch),
+        (settlement_rows.ripe_batches, ask_to_attest),
+        (settlement_rows.stalled_batches, ask_to_attest),
         (settlement_rows.due_batches, settlement.send_batch_again),
         (settlement_rows.unclosed_jobs, settlement.close_job),
+        (settlement_rows.unsigned_closures, ask_to_close),
     ]

@@ -146,7 +146,7 @@ CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_SOFT_TIME_LIMIT = 280
 CELERY_TASK_TIME_LIMIT = 300
 CELERY_TASK_DEFAULT_QUEUE = "control"
-# What loads torch has queues, and so workers, of its own; each attestor has one too (settlement.tasks.queue_of).
+# What loads torch has queues, and so workers, of its own; each attestor has one too (flow.Ask).
 CELERY_TASK_ROUTES = {
     "marketplace.training.tasks.start_job": {"queue": "compute"},
     "marketplace.training.tasks.check_contribution": {"queue": "compute"},

@@ -15,6 +15,7 @@ EVENT_TYPES = (
     "job.completed",
     "job.stopped",
     "job.failed",
+    "job.closing",
     "job.closed",
     "round.opened",
     "round.extended",

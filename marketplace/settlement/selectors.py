@@ -115,6 +115,12 @@ def unbatched_rounds() -> Iterable[dict[str, Any]]:
     return [{"round_id": pk} for pk in claim(Round.objects.filter(state=Round.State.AGGREGATED, batches=None))]
 
 
+def unsigned_closures() -> Iterable[dict[str, Any]]:
+    """Closures that attestors were asked to sign long ago."""
+    waiting = claim(Closure.objects.filter(state=Closure.State.SIGNING))
+    return [{"job_id": pk} for pk in Closure.objects.filter(pk__in=waiting).values_list("job_id", flat=True)]
+
+
 def unclosed_jobs() -> Iterable[dict[str, Any]]:
     """Ended jobs whose escrow still waits for its refund."""
     under_way = Closure.objects.filter(state=Closure.State.QUEUED)

@@ -1,7 +1,4 @@
-"""Batches and closures: the coordinator asks, each attestor's own worker answers.
-
-Every attestor has a queue of its own and a worker with its key; messages carry row ids, never a score or a key.
-"""
+"""Batches and closures: the coordinator asks, each attestor's own worker, with its own key, answers."""
 
 from __future__ import annotations
 
@@ -20,13 +17,6 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import commitments_hash, pack_scores
 
 log = logging.getLogger(__name__)
-ASK_SECONDS = 30
-"""A question that no worker has taken by then is dropped: it is asked again meanwhile."""
-
-
-def queue_of(attestor: str) -> str:
-    """The Celery queue that an attestor's worker listens to."""
-    return f"attest.{attestor.lower()}"
 
 
 def this_attestor() -> Attestor | None:
@@ -46,13 +36,6 @@ def build_batches(round_id: int) -> None:
 
 
 @task()
-def press_batch(batch_id: int) -> None:
-    """Ask every attestor whose part is missing, and go on without those that are late."""
-    for attestor in attestations.press(batch_id=batch_id):
-        attest.apply_async(kwargs={"batch_id": batch_id}, queue=queue_of(attestor), expires=ASK_SECONDS)
-
-
-@task()
 def send_batch_again(batch_id: int) -> None:
     batches.send_again(batch_id=batch_id)
 
@@ -60,8 +43,7 @@ def send_batch_again(batch_id: int) -> None:
 @task()
 def close_job(job_id: int) -> None:
     closures.lapse_records(job_id=job_id)
-    for attestor in closures.begin_closure(job_id=job_id):
-        attest_closure.apply_async(kwargs={"job_id": job_id}, queue=queue_of(attestor), expires=ASK_SECONDS)
+    closures.begin_closure(job_id=job_id)
 
 
 @task()

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from marketplace.chain.models import Intent
 from marketplace.chain.services import domain, enqueue
+from marketplace.events.services import emit
 from marketplace.jobs.models import Job, Seat
 from marketplace.settlement.models import Batch, Closure, ClosureSignature
 from marketplace.settlement.selectors import current_set
@@ -51,27 +52,31 @@ def challenge_window() -> timedelta:
     return timedelta(seconds=int(settings.HYPERGPU.deployment["terms"]["market"]["challengeWindow"]))
 
 
-def begin_closure(*, job_id: int) -> list[str]:
-    """Ask for the closure of a job, if it can be closed: the addresses of attestors that have not signed yet. Idempotent."""
+def begin_closure(*, job_id: int) -> None:
+    """Ask attestors to sign the end of a job, if it can be closed. Idempotent."""
     found = closing(job_id=job_id)
     if found is None:
-        return []
+        return
     epoch = current_set()
     with transaction.atomic():
         job = Job.objects.select_for_update().get(pk=job_id)
         # What does not hold any more is not signed any further: another epoch, or money that moved meanwhile.
         stale = Closure.objects.filter(job=job, state=Closure.State.SIGNING).exclude(epoch=epoch, rounds=found[0], spent=found[1])
         stale.update(state=Closure.State.REFUSED)
-        closure = Closure.objects.filter(job=job).exclude(state=Closure.State.REFUSED).first()
-        if closure is None:
-            key = f"close:{domain().contract}:{job.chain_id}:{Closure.objects.filter(job=job).count()}"
-            closure = Closure.objects.create(
-                job=job, epoch=epoch, rounds=found[0], spent=found[1], intent_key=key, driven_at=timezone.now()
-            )
-        if closure.state != Closure.State.SIGNING:
-            return []
-        signed = set(closure.signatures.values_list("member", flat=True))
-    return [address for member, address in enumerate(epoch.members) if member not in signed]
+        if Closure.objects.filter(job=job).exclude(state=Closure.State.REFUSED).exists():
+            return
+        key = f"close:{domain().contract}:{job.chain_id}:{Closure.objects.filter(job=job).count()}"
+        Closure.objects.create(job=job, epoch=epoch, rounds=found[0], spent=found[1], intent_key=key, driven_at=timezone.now())
+        emit("job.closing", topics=[f"job.{job_id}"], changes={}, refs={"job_id": job_id})
+
+
+def unsigned(*, job_id: int) -> list[str]:
+    """Addresses of the attestors whose signature a closure still waits for."""
+    closure = Closure.objects.filter(job_id=job_id, state=Closure.State.SIGNING).select_related("epoch").first()
+    if closure is None:
+        return []
+    signed = set(closure.signatures.values_list("member", flat=True))
+    return [address for member, address in enumerate(closure.epoch.members) if member not in signed]
 
 
 def message(closure: Closure) -> JobClosure:

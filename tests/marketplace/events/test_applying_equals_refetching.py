@@ -15,17 +15,17 @@ from marketplace.events.models import Event
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.operators import services as operators
-from marketplace.settlement import services as settlement
-from marketplace.settlement import tasks as settlement_tasks
 from marketplace.settlement.models import Batch
+from marketplace.settlement.services import batches, finality
 from marketplace.training import tasks
 from marketplace.training.models import Assignment, Contribution, Round
-from marketplace.training.services import leases, rounds
+from marketplace.training.services import leases, recording, rounds
 from tests.marketplace.training.conftest import job, nodes, open_round  # noqa: F401
 from tests.marketplace.training.work import commit, contribute, lease, train
-from tests.marketplace.world import TestNode
+from tests.marketplace.world import TestNode, attest, begin_epoch
 
 pytestmark = pytest.mark.django_db
+TX = "0x" + "ab" * 32
 LISTS = ("rounds", "assignments", "contributions", "nodes", "payments")
 GAUGES = {"last_seen", "rtt"}
 """Values that travel as gauges: newest wins, none is replayed."""
@@ -54,6 +54,10 @@ def comparable(snapshot: dict[str, Any]) -> dict[str, Any]:
     return {"job": snapshot["job"], **lists}
 
 
+def log(name: str, **args: Any) -> LogEntry:
+    return LogEntry(name=name, args=args, block=9, block_hash="", tx_hash=TX, log_index=0, timestamp=0)
+
+
 @pytest.fixture
 def watching(job: Job) -> Callable[[], set[str]]:  # noqa: F811
     """Snapshot now; calling the fixture applies what has happened since, compares, and returns the types of the events."""
@@ -77,6 +81,7 @@ def test_a_round_from_opening_to_the_last_payment(
     job: Job,  # noqa: F811
     nodes: list[TestNode],  # noqa: F811
 ) -> None:
+    begin_epoch()
     rounds.open_round(job_id=job.pk)
     round_ = Round.objects.get(job=job)
     jobs.note_first_step(job_id=job.pk)
@@ -86,21 +91,29 @@ def test_a_round_from_opening_to_the_last_payment(
         tasks.check_contribution(pk)
     rounds.close_round_if_complete(round_id=round_.pk)
     tasks.aggregate_round(round_.pk)
-    batch = settlement.build_batch(round_id=round_.pk)
-    settlement_tasks.attest(batch.pk)
+    (batch,) = batches.build_batches(round_id=round_.pk)
+    recorded = Contribution.objects.first()
+    said = {"job_id": 1, "round": 0, "node_id": recorded.node_id, "artifact": "0x" + recorded.artifact}
+    for record in (recording.record_recording, finality.show_recording):
+        record(log("ContributionRecorded", **said))
+    attest(batch)
     for state in ("sent", "included"):
-        settlement.record_intent(Intent(key=batch.intent_key, state=state, tx_hash="0x" + "ab" * 32, block=7))
+        finality.record_intent(Intent(key=batch.intent_key, state=state, tx_hash=TX, block=7))
     for payment in batch.payments.all():
-        operators.record_earning(node_id=payment.node_id, units=payment.units, amount=int(payment.amount))
+        said = {"units": payment.units, "quality": payment.quality, "amount": int(payment.amount)}
+        operators.record_earning(node_id=payment.node_id, **said)
+        finality.record_payment(log("ContributionSettled", job_id=1, round=0, node_id=payment.node_id, **said))
     jobs.record_spending(chain_id=1, amount=5)
-    args = {"job_id": 1, "round": 0}
-    settlement.record_settlement(
-        LogEntry(name="RoundSettled", args=args, block=9, block_hash="", tx_hash="0x" + "ab" * 32, log_index=0, timestamp=0)
-    )
+    finality.record_settlement(log("RoundSettled", job_id=1, round=0, batch=0, last=True))
+    rounds.record_acceptance(chain_id=1, round=0)
+    operators.record_award(node_id=1, amount=3)
+    operators.record_slashing(node_id=1, from_credit=2, from_stake=1)
+    jobs.record_restitution(chain_id=1, amount=9)
     assert {
         "round.opened", "assignment.leased", "assignment.committed", "contribution.received", "contribution.checked",
         "round.closed", "round.aggregated", "payment.attesting", "payment.queued", "payment.sent", "payment.included",
-        "payment.final", "round.settled", "node.changed", "job.changed",
+        "payment.final", "payment.recorded", "contribution.recorded", "batch.committed", "round.attested", "round.settled",
+        "round.accepted", "node.changed", "job.changed",
     } <= watching()  # fmt: skip
 
 
@@ -122,11 +135,14 @@ def test_refusals_expiries_and_the_end(
     commit(nodes[1], again, train(again))
     Round.objects.filter(pk=round_.pk).update(deadline=timezone.now())
     rounds.close_round_if_complete(round_id=round_.pk)
+    jobs.note_runway(job=job, runway=0, needed=2)
+    jobs.pause(job_id=job.pk, shortfall=7)
+    jobs.resume(job_id=job.pk)
     jobs.end(job_id=job.pk, state=Job.State.FAILED, reason="It cannot be paid.")
     rounds.close_round_if_complete(round_id=round_.pk)
     jobs.record_closing(chain_id=1, refund=7)
     assert {
         "contribution.rejected", "assignment.failed", "assignment.expired", "round.extended", "job.failed", "round.abandoned",
-        "job.closed",
+        "job.closed", "job.runway_low", "job.paused", "job.resumed",
     } <= watching()  # fmt: skip
     assert not Batch.objects.exists()

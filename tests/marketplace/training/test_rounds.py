@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from marketplace.artifacts import store
 from marketplace.chain.models import Intent
+from marketplace.events.models import Event
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
 from marketplace.operators.models import Bid, Node
@@ -160,12 +161,67 @@ def test_the_cheapest_bids_are_taken(db: None) -> None:
     assert set(Seat.objects.values_list("node_id", flat=True)) == {2, 3}
 
 
-def test_a_round_that_could_not_be_paid_does_not_open(job: Job) -> None:
-    Job.objects.filter(pk=job.pk).update(spent=job.escrow - 1)
+def test_a_round_that_could_not_be_paid_does_not_open_and_the_job_waits_for_money(job: Job) -> None:
     Round.objects.filter(job=job).delete()
+    cost = jobs.round_cost(job.parsed_spec, rate=int(job.max_rate))
+    Job.objects.filter(pk=job.pk).update(spent=job.escrow - cost + 1)
     assert rounds.open_round(job_id=job.pk) is None
     job.refresh_from_db()
-    assert (job.state, job.reason) == (Job.State.STOPPED, "The escrow does not cover another round.")
+    assert (job.state, job.shortfall, job.runway) == (Job.State.PAUSED, 1, None)
+    assert "fund 1 more" in job.reason
+    tasks.tick()
+    assert Job.objects.get(pk=job.pk).state == Job.State.PAUSED
+    jobs.record_funding(chain_id=1, escrow=int(job.escrow) + 1)
+    tasks.tick()
+    job = Job.objects.get(pk=job.pk)
+    assert (job.state, job.reason, job.shortfall, job.paused_at) == (Job.State.RUNNING, "", 0, None)
+    assert Round.objects.filter(job=job, number=0).exists()
+
+
+def test_a_job_that_is_paused_for_too_long_ends(job: Job) -> None:
+    jobs.pause(job_id=job.pk, shortfall=10**12)
+    Job.objects.filter(pk=job.pk).update(escrow=1, paused_at=timezone.now() - timedelta(days=8))
+    tasks.tick()
+    assert Job.objects.get(pk=job.pk).state == Job.State.STOPPED
+
+
+def test_a_job_with_few_covered_rounds_warns_once(job: Job) -> None:
+    warned = Event.objects.filter(type="job.runway_low", stream__topic=f"job.{job.pk}")
+    rounds.watch_runways(pause_limit=timedelta(days=1))
+    assert not warned.exists()
+    cost = jobs.round_cost(job.parsed_spec, rate=int(job.max_rate))
+    Job.objects.filter(pk=job.pk).update(escrow=cost, spent=0)
+    rounds.watch_runways(pause_limit=timedelta(days=1))
+    rounds.watch_runways(pause_limit=timedelta(days=1))
+    assert Job.objects.get(pk=job.pk).runway == 1
+    assert warned.count() == 1, "two rounds are to come, one is covered"
+
+
+def test_unsettled_rounds_and_records_left_out_count_at_their_most(open_round: Round, job: Job) -> None:
+    cost = jobs.round_cost(job.parsed_spec, rate=int(job.max_rate))
+    Job.objects.filter(pk=job.pk).update(escrow=4 * cost, spent=0)
+    job.refresh_from_db()
+    assert rounds.runway(job).rounds == 3, "one round is open"
+    Round.objects.filter(pk=open_round.pk).update(state=Round.State.SETTLED)
+    Job.objects.filter(pk=job.pk).update(round=1)
+    job.refresh_from_db()
+    assert rounds.runway(job).rounds == 4
+    seat = Seat.objects.filter(job=job).first()
+    jobs.record_recording(chain_id=1, round=0, node_id=seat.node_id, units=1)
+    assert rounds.runway(job) == rounds.Runway(3, 0, 0)
+    jobs.record_release(chain_id=1, round=0, node_id=seat.node_id)
+    assert rounds.runway(job).rounds == 4
+
+
+def test_a_job_waits_for_rounds_that_may_cost_less_than_their_most(open_round: Round, job: Job) -> None:
+    Round.objects.filter(pk=open_round.pk).update(state=Round.State.AGGREGATED)
+    cost = jobs.round_cost(job.parsed_spec, rate=int(job.max_rate))
+    Job.objects.filter(pk=job.pk).update(round=1, escrow=2 * cost - 1)
+    assert rounds.open_round(job_id=job.pk) is None
+    assert Job.objects.get(pk=job.pk).state == Job.State.RUNNING
+    Round.objects.filter(pk=open_round.pk).update(state=Round.State.SETTLED)
+    Job.objects.filter(pk=job.pk).update(spent=cost // 2)
+    assert rounds.open_round(job_id=job.pk) is not None
 
 
 def test_a_receipt_after_the_close_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
