@@ -165,6 +165,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/jobs/{job_id}/rounds/{number}/settlement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description What anyone needs to settle a round: its receipts and attestations. No login; once complete it never changes. */
+        get: operations["getSettlement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/jobs/{job_id}/stop": {
         parameters: {
             query?: never;
@@ -408,6 +425,8 @@ export interface components {
             readonly code: string | null;
             readonly reason: string | null;
             signature: string;
+            readonly recorded_tx: string | null;
+            readonly recorded_at: string | null;
         };
         /**
          * @description * `received` - Received
@@ -455,6 +474,9 @@ export interface components {
             escrow: string;
             spent?: string;
             max_rate: string;
+            /** Format: int64 */
+            runway?: number | null;
+            readonly shortfall: string | null;
             refund?: string | null;
             /** Format: int64 */
             round?: number;
@@ -484,13 +506,14 @@ export interface components {
          * @description * `draft` - Draft
          *     * `funded` - Funded
          *     * `running` - Running
+         *     * `paused` - Paused
          *     * `completed` - Completed
          *     * `failed` - Failed
          *     * `stopped` - Stopped
          *     * `closed` - Closed
          * @enum {string}
          */
-        JobStateEnum: "draft" | "funded" | "running" | "completed" | "failed" | "stopped" | "closed";
+        JobStateEnum: "draft" | "funded" | "running" | "paused" | "completed" | "failed" | "stopped" | "closed";
         Jobs: {
             jobs: components["schemas"]["Job"][];
             stream: components["schemas"]["Stream"];
@@ -521,6 +544,9 @@ export interface components {
             coordinator: string;
             attestors: string[];
             quorum: number;
+            epoch: number;
+            settlement_mode: string;
+            paused: components["schemas"]["Pause"];
             min_stake: string;
             exit_notice_seconds: number;
             indexed_block: number;
@@ -543,6 +569,10 @@ export interface components {
             rounds?: number;
             /** Format: int64 */
             units?: number;
+            /** Format: int64 */
+            quality_sum?: number;
+            /** Format: int64 */
+            faults?: number;
             earned?: string;
             credit?: string;
             readonly last_seen: string | null;
@@ -574,6 +604,7 @@ export interface components {
             address: string;
             stake: string;
             credit: string;
+            withdrawable: string | null;
             earned: string;
         };
         OperatorSnapshot: {
@@ -587,6 +618,10 @@ export interface components {
             nodes: components["schemas"]["Node"][];
             stream: components["schemas"]["Stream"];
         };
+        Pause: {
+            new_jobs_until: string | null;
+            settlement_until: string | null;
+        };
         Payment: {
             readonly id: number;
             contribution_id: number;
@@ -599,12 +634,13 @@ export interface components {
             units: number;
             rate: string;
             /** Format: int64 */
-            quality: number;
-            amount: string;
+            quality?: number | null;
+            amount: string | null;
             state?: components["schemas"]["PaymentStateEnum"];
             readonly tx_hash: string | null;
             /** Format: int64 */
             block?: number | null;
+            readonly recorded_tx: string | null;
             readonly reason: string | null;
             readonly handed_in_at: string;
             readonly sent_at: string | null;
@@ -665,6 +701,7 @@ export interface components {
             base: string;
             readonly checkpoint: string | null;
             readonly evidence: string | null;
+            readonly settlement: string | null;
             readonly metric: components["schemas"]["Metric"] | null;
             readonly expected: number;
             readonly accepted: number;
@@ -673,6 +710,7 @@ export interface components {
             readonly closed_at: string | null;
             readonly aggregated_at: string | null;
             readonly settled_at: string | null;
+            readonly accepted_at: string | null;
         };
         /**
          * @description * `open` - Open
@@ -693,6 +731,23 @@ export interface components {
         };
         Session: {
             address: string | null;
+        };
+        Settlement: {
+            chain_id: number;
+            market: string;
+            job_id: number;
+            round: number;
+            batches: components["schemas"]["SettlementCall"][];
+        };
+        /** @description The arguments of one `settleRound`. */
+        SettlementCall: {
+            header: {
+                [key: string]: unknown;
+            };
+            receipts: string;
+            attestations: {
+                [key: string]: unknown;
+            }[];
         };
         SignInRequest: {
             message: string;
@@ -735,9 +790,13 @@ export interface components {
          *     * `job.funded` - job.funded
          *     * `job.started` - job.started
          *     * `job.changed` - job.changed
+         *     * `job.runway_low` - job.runway_low
+         *     * `job.paused` - job.paused
+         *     * `job.resumed` - job.resumed
          *     * `job.completed` - job.completed
          *     * `job.stopped` - job.stopped
          *     * `job.failed` - job.failed
+         *     * `job.closing` - job.closing
          *     * `job.closed` - job.closed
          *     * `round.opened` - round.opened
          *     * `round.extended` - round.extended
@@ -746,21 +805,26 @@ export interface components {
          *     * `assignment.expired` - assignment.expired
          *     * `assignment.failed` - assignment.failed
          *     * `contribution.received` - contribution.received
+         *     * `contribution.recorded` - contribution.recorded
          *     * `contribution.checked` - contribution.checked
          *     * `contribution.rejected` - contribution.rejected
          *     * `round.closed` - round.closed
          *     * `round.aggregated` - round.aggregated
          *     * `round.abandoned` - round.abandoned
          *     * `payment.attesting` - payment.attesting
+         *     * `batch.committed` - batch.committed
+         *     * `round.attested` - round.attested
+         *     * `payment.recorded` - payment.recorded
          *     * `payment.queued` - payment.queued
          *     * `payment.sent` - payment.sent
          *     * `payment.included` - payment.included
          *     * `payment.final` - payment.final
          *     * `payment.failed` - payment.failed
          *     * `round.settled` - round.settled
+         *     * `round.accepted` - round.accepted
          * @enum {string}
          */
-        TypeEnum: "node.registered" | "node.changed" | "bid.posted" | "bid.cancelled" | "job.drafted" | "job.funded" | "job.started" | "job.changed" | "job.completed" | "job.stopped" | "job.failed" | "job.closed" | "round.opened" | "round.extended" | "assignment.leased" | "assignment.committed" | "assignment.expired" | "assignment.failed" | "contribution.received" | "contribution.checked" | "contribution.rejected" | "round.closed" | "round.aggregated" | "round.abandoned" | "payment.attesting" | "payment.queued" | "payment.sent" | "payment.included" | "payment.final" | "payment.failed" | "round.settled";
+        TypeEnum: "node.registered" | "node.changed" | "bid.posted" | "bid.cancelled" | "job.drafted" | "job.funded" | "job.started" | "job.changed" | "job.runway_low" | "job.paused" | "job.resumed" | "job.completed" | "job.stopped" | "job.failed" | "job.closing" | "job.closed" | "round.opened" | "round.extended" | "assignment.leased" | "assignment.committed" | "assignment.expired" | "assignment.failed" | "contribution.received" | "contribution.recorded" | "contribution.checked" | "contribution.rejected" | "round.closed" | "round.aggregated" | "round.abandoned" | "payment.attesting" | "batch.committed" | "round.attested" | "payment.recorded" | "payment.queued" | "payment.sent" | "payment.included" | "payment.final" | "payment.failed" | "round.settled" | "round.accepted";
         WorkingOn: {
             job_id: number;
             round: number;
@@ -1008,6 +1072,28 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobSnapshot"];
+                };
+            };
+        };
+    };
+    getSettlement: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Settlement"];
                 };
             };
         };

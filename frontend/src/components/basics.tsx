@@ -90,8 +90,9 @@ export function Amount({ base, aligned, bare, title = `${BigInt(base)} base unit
   );
 }
 
-/** What a payment comes to; on demand how. */
+/** What a payment comes to; on demand how. Not known before the attestors have shown their scores. */
 export function Pay({ payment }: { payment: Pick<Payment, 'units' | 'rate' | 'quality' | 'amount'> }) {
+  if (payment.amount === null) return <span className="muted">–</span>;
   const title = `${payment.units} samples × ${payment.rate} base units × ${payment.quality} / 10 000, rounded down`;
   return <Amount base={payment.amount} aligned title={title} />;
 }

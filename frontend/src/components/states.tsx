@@ -14,6 +14,11 @@ const JOB: Record<JobState, Telling> = {
   },
   funded: { label: 'funded', tone: 'info', meaning: 'The escrow is final; nodes are being seated.' },
   running: { label: 'running', tone: 'info', meaning: 'Nodes are training it.', beat: true },
+  paused: {
+    label: 'paused',
+    tone: 'warn',
+    meaning: 'Its escrow does not cover another round; fund it, and it goes on.',
+  },
   completed: { label: 'completed', tone: 'ok', meaning: 'Training is done; the last payments are settling.' },
   closed: {
     label: 'closed',

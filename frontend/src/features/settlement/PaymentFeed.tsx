@@ -1,6 +1,6 @@
 import { Link } from 'react-router';
 import type { Job, Node, Payment } from '@/api/types';
-import { Age, Amount, Empty, Panel } from '@/components/basics';
+import { Age, Empty, Panel, Pay } from '@/components/basics';
 import { nodeName, PaymentStateChip } from '@/components/states';
 import { TransactionHash } from '@/components/TransactionPanel';
 
@@ -29,7 +29,7 @@ export function PaymentFeed({ payments, jobs, nodes, ready }: Props) {
             <li key={payment.id} data-testid="payment-row" data-state={payment.state}>
               <span className="line">
                 <strong>
-                  <Amount base={payment.amount} />
+                  <Pay payment={payment} />
                 </strong>{' '}
                 to {nodeName(nodes.get(payment.node_id), payment.node_id)}
               </span>

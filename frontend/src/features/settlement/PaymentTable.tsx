@@ -25,7 +25,12 @@ export function PaymentTable({ payments, nodes }: Props) {
             { key: 'for', label: 'For', lead: true, cell: (payment) => <WorkLink payment={payment} /> },
             { key: 'node', label: 'Node', cell: ({ node_id }) => <NodeName id={node_id} nodes={nodes} /> },
             { key: 'samples', label: 'Samples', number: true, cell: ({ units }) => count(units) },
-            { key: 'quality', label: 'Quality', number: true, cell: (payment) => quality(payment.quality) },
+            {
+              key: 'quality',
+              label: 'Quality',
+              number: true,
+              cell: (payment) => (payment.quality === null ? '–' : quality(payment.quality)),
+            },
             {
               key: 'amount',
               label: 'Amount',

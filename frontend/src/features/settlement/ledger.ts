@@ -42,7 +42,7 @@ export type Reconciliation = { credited: bigint; spent: bigint; agrees: boolean 
 /** The payments that are final, against what the contract says the job has spent. */
 export function reconcile(job: Job, payments: readonly Payment[]): Reconciliation {
   const credited = sum(
-    payments.filter((payment) => payment.state === 'final').map((payment) => payment.amount),
+    payments.filter((payment) => payment.state === 'final').map((payment) => payment.amount ?? '0'),
   );
   const spent = BigInt(job.spent);
   return { credited, spent, agrees: credited === spent };

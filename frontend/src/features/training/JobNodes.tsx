@@ -22,7 +22,7 @@ function rowsOf(entities: Entities): Row[] {
       node,
       work: [...entities.assignments.values()].find((row) => row.node_id === node.id && row.round === newest),
       units: paid.reduce((total, payment) => total + payment.units, 0),
-      earned: sum(paid.map((payment) => payment.amount)),
+      earned: sum(paid.map((payment) => payment.amount ?? '0')),
     };
   });
 }
