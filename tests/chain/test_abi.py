@@ -53,10 +53,10 @@ def test_structs_encode_as_web3_does_whether_lists_or_dicts(job: int, offers: li
     signature=st.binary(max_size=65),
 )
 def test_a_settlement_encodes_as_web3_does(job: int, base: bytes, receipts: bytes, last: bool, signature: bytes) -> None:
-    args = [job, 3, 0, last, base, receipts, base, [signature]]
-    expected = REFERENCE.encode_abi("settleRound", args)
-    hexadecimal = [hexed(a) if isinstance(a, bytes) else a for a in args[:-1]]
-    assert abi.encode_call("market", "settleRound", [*hexadecimal, [hexed(signature)]]) == expected
+    header, attestation = [job, 3, 0, last, 1, base, base], [2, base, receipts, signature]
+    expected = REFERENCE.encode_abi("settleRound", [header, receipts, [attestation]])
+    hexadecimal = [[hexed(part) if isinstance(part, bytes) else part for part in struct] for struct in (header, attestation)]
+    assert abi.encode_call("market", "settleRound", [hexadecimal[0], hexed(receipts), [hexadecimal[1]]]) == expected
 
 
 COMPONENT = {
@@ -101,14 +101,17 @@ def test_reverts_are_told_in_words(data: str, words: str) -> None:
     assert abi.decode_error(data) == words
 
 
-@pytest.mark.parametrize("contract", ["market", "token"])
+def zero(kind: str) -> Any:
+    if kind.startswith("bytes"):
+        return bytes(int(kind[5:] or 0))
+    return {"string": "", "address": "0x" + "00" * 20}.get(kind, 0)
+
+
+@pytest.mark.parametrize("contract", ["market", "token", "registry", "court", "timelock"])
 def test_each_custom_error_is_told_by_its_name(contract: abi.Contract) -> None:
     for name, entry in abi.entries(contract, "error").items():
         kinds = types(entry["inputs"])
-        zeros = [
-            b"\0" * 32 if kind == "bytes32" else "0x" + "00" * 20 if kind == "address" else "" if kind == "string" else 0
-            for kind in kinds
-        ]
+        zeros = [zero(kind) for kind in kinds]
         told = abi.decode_error("0x" + (abi.hash_of(entry)[:4] + encode(kinds, zeros)).hex())
         assert told.startswith(f"{name}(")
 
