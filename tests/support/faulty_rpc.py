@@ -44,9 +44,17 @@ class FaultyRpc:
     def height(self, tag: str) -> int:
         return max(int(self.ask("eth_getBlockByNumber", tag, False)["result"]["number"], 16) - LAG, 0)
 
+    def answers(self, body: Any) -> Any:
+        """Of one request, or a batch."""
+        requests = body if isinstance(body, list) else [body]
+        self.seen += [request["method"] for request in requests]
+        if not self.fault:
+            return self.upstream.post("", json=body).json()
+        answers = [{"jsonrpc": "2.0", "id": request["id"], **kept(self.answer(request))} for request in requests]
+        return answers if isinstance(body, list) else answers[0]
+
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         method, params = request["method"], request["params"]
-        self.seen.append(method)
         if method == "eth_sendRawTransaction" and self.fault == "drops transactions":
             return {"result": "0x" + "00" * 32}
         if method == "eth_sendRawTransaction" and self.fault == "refuses transactions":
@@ -93,9 +101,7 @@ def faulty_rpc(upstream: str) -> Iterator[FaultyRpc]:
                 return
             if node.fault == "slow":
                 node.wake.wait(1)
-            requests = body if isinstance(body, list) else [body]
-            answers = [{"jsonrpc": "2.0", "id": request["id"], **kept(node.answer(request))} for request in requests]
-            data = json.dumps(answers if isinstance(body, list) else answers[0]).encode()
+            data = json.dumps(node.answers(body)).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
