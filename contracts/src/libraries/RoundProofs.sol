@@ -63,8 +63,8 @@ library RoundProofs {
         for (uint256 i = 0; i < batches.length; ++i) {
             bytes calldata packed = receipts[i];
             if (keccak256(packed) != batches[i].receipts) revert BatchNotShown(i);
-            for (uint256 at = 0; at < packed.length; at += PackedReceipts.SIZE) {
-                if (uint32(bytes4(packed[at:at + 4])) == nodeId) revert ReceiptPresent(nodeId);
+            for (uint256 start = 0; start < packed.length; start += PackedReceipts.SIZE) {
+                if (uint32(bytes4(packed[start:start + 4])) == nodeId) revert ReceiptPresent(nodeId);
             }
         }
     }
@@ -73,7 +73,7 @@ library RoundProofs {
     function requireRound(bytes26 digest, IComputeMarketTypes.SettledBatch[] calldata batches) internal pure {
         bytes26 shown;
         for (uint256 i = 0; i < batches.length; ++i) {
-            shown = extend(shown, batches[i]);
+            shown = bytes26(keccak256(abi.encode(shown, batches[i])));
         }
         if (shown != digest) revert RoundNotShown(digest, shown);
     }
