@@ -6,11 +6,10 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {CaseBook} from "./dispute/CaseBook.sol";
 import {Committee} from "./dispute/Committee.sol";
+import {Evidence} from "./dispute/Evidence.sol";
 import {IAttestorRegistry} from "./interfaces/IAttestorRegistry.sol";
 import {IComputeMarket} from "./interfaces/IComputeMarket.sol";
 import {IDisputeCourt} from "./interfaces/IDisputeCourt.sol";
-import {PackedReceipts} from "./libraries/PackedReceipts.sol";
-import {RoundProofs} from "./libraries/RoundProofs.sol";
 
 /// @title Dispute court
 /// @notice See {IDisputeCourt}. Nobody owns it; the arbiter can rule on appeals and nothing else. Here cases are
@@ -31,8 +30,6 @@ contract DisputeCourt is Committee {
     }
 
     /// @inheritdoc IDisputeCourt
-    uint16 public constant defaultQuality = 5_000;
-    /// @inheritdoc IDisputeCourt
     uint16 public constant grossError = 2_500;
 
     mapping(bytes32 receipt => Docket) private _dockets;
@@ -52,25 +49,25 @@ contract DisputeCourt is Committee {
     //////////////////////////////////////////////////////////////*/
 
     /// @inheritdoc IDisputeCourt
-    function challengeQuality(uint256 jobId, uint64 round, ReceiptProof calldata proof)
+    function challengeQuality(uint256, uint64, ReceiptProof calldata)
         external
         nonReentrant
         returns (uint256 caseId)
     {
         Case storage dispute;
-        (caseId, dispute) = _openSettled(Kind.Quality, jobId, round, proof);
+        (caseId, dispute) = _open(Kind.Quality);
         _startDraw(caseId, dispute);
         _takeBond(caseId, dispute);
     }
 
     /// @inheritdoc IDisputeCourt
-    function challengeAvailability(uint256 jobId, uint64 round, ReceiptProof calldata proof)
+    function challengeAvailability(uint256, uint64, ReceiptProof calldata)
         external
         nonReentrant
         returns (uint256 caseId)
     {
         Case storage dispute;
-        (caseId, dispute) = _openSettled(Kind.Availability, jobId, round, proof);
+        (caseId, dispute) = _open(Kind.Availability);
         dispute.stage = Stage.Answering;
         dispute.deadline = uint64(block.timestamp) + _terms.answerTime / 2;
         _takeBond(caseId, dispute);
@@ -85,7 +82,7 @@ contract DisputeCourt is Committee {
             )
         );
         (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
-        _requireNodeKey(dispute.nodeId, signer);
+        EVIDENCE.requireNodeKey(dispute.nodeId, signer);
         // Uncontested, this is the finding: the artifact is there, and what was paid stands.
         dispute.stage = Stage.Shown;
         dispute.found = true;
@@ -102,28 +99,17 @@ contract DisputeCourt is Committee {
     }
 
     /// @inheritdoc IDisputeCourt
-    function claimOmitted(
-        SignedReceipt calldata receipt,
-        SettledBatch[] calldata batches,
-        bytes[] calldata receipts
-    ) external nonReentrant returns (uint256 caseId) {
-        (uint256 jobId, uint64 round, uint32 nodeId) = (receipt.jobId, receipt.round, receipt.nodeId);
-        RoundRecord memory record = _openRound(jobId, round);
-        RoundProofs.requireAbsent(record.digest, batches, receipts, nodeId);
-        _requireNodeKey(nodeId, _recoverMarket(_hashReceipt(receipt), receipt.signature));
-
+    function claimOmitted(SignedReceipt calldata, SettledBatch[] calldata, bytes[] calldata)
+        external
+        nonReentrant
+        returns (uint256 caseId)
+    {
         Case storage dispute;
-        (caseId, dispute) = _open(Kind.Omission, jobId, round, nodeId, 0);
-        SettledBatch calldata closing = batches[batches.length - 1];
-        (dispute.epoch, dispute.attestors) = (closing.epoch, closing.attestors);
-        (dispute.units, dispute.artifact) = (receipt.units, receipt.artifact);
-        dispute.evidence = closing.evidence;
-        if (receipt.base == closing.base) dispute.finding = defaultQuality;
+        (caseId, dispute) = _open(Kind.Omission);
+        uint64 recorded = market.holdRecord(dispute.jobId, dispute.round, dispute.nodeId);
+        if (recorded != dispute.units) revert UnitsMismatch(dispute.units, recorded);
         _startDraw(caseId, dispute);
         _takeBond(caseId, dispute);
-
-        uint64 recorded = market.holdRecord(jobId, round, nodeId);
-        if (recorded != receipt.units) revert UnitsMismatch(receipt.units, recorded);
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -186,44 +172,15 @@ contract DisputeCourt is Committee {
                                OPENING
     //////////////////////////////////////////////////////////////*/
 
-    function _openSettled(Kind kind, uint256 jobId, uint64 round, ReceiptProof calldata proof)
-        private
-        returns (uint256 caseId, Case storage dispute)
-    {
-        RoundRecord memory record = _openRound(jobId, round);
-        if (record.accepted) revert RoundIsAccepted(jobId, round);
-        (PackedReceipts.PackedReceipt memory receipt, uint16 paid) = RoundProofs.settled(
-            record.digest, proof.batches, proof.index, proof.receipts, proof.qualities, proof.position
-        );
-        (caseId, dispute) = _open(kind, jobId, round, receipt.nodeId, paid);
-        SettledBatch calldata batch = proof.batches[proof.index];
-        (dispute.epoch, dispute.attestors) = (batch.epoch, batch.attestors);
-        (dispute.units, dispute.artifact) = (receipt.units, receipt.artifact);
-        dispute.evidence = batch.evidence;
-    }
-
-    function _open(Kind kind, uint256 jobId, uint64 round, uint32 nodeId, uint16 paid)
-        private
-        returns (uint256 caseId, Case storage dispute)
-    {
+    /// @dev A case about the receipt that this call shows.
+    function _open(Kind kind) private returns (uint256 caseId, Case storage dispute) {
         _requireSeated();
-        Docket storage docket = _docket(jobId, round, nodeId);
+        Evidence.Exhibit memory shown = _examine();
+        Docket storage docket = _docket(shown.jobId, shown.round, shown.nodeId);
         if (docket.openCase != 0) revert CaseIsOpen(docket.openCase);
-        if (docket.judged) paid = docket.quality;
-        address operator = market.getNode(nodeId).operator;
-        address requester = market.getJob(jobId).requester;
-        caseId = ++caseCount;
+        if (docket.judged) (shown.paid, shown.standing) = (docket.quality, docket.quality);
+        (caseId, dispute) = _newCase(kind, shown);
         docket.openCase = uint128(caseId);
-        dispute = _cases[caseId];
-        dispute.kind = kind;
-        dispute.round = round;
-        dispute.nodeId = nodeId;
-        dispute.paid = paid;
-        dispute.finding = paid;
-        dispute.jobId = jobId;
-        dispute.challenger = msg.sender;
-        dispute.operator = operator;
-        dispute.requester = requester;
     }
 
     function _takeBond(uint256 caseId, Case storage dispute) private {
@@ -240,14 +197,6 @@ contract DisputeCourt is Committee {
             dispute.deadline
         );
         _pullBond(bond);
-    }
-
-    /// @dev The record of a settled round whose challenge window is open.
-    function _openRound(uint256 jobId, uint64 round) private view returns (RoundRecord memory record) {
-        record = market.getRound(jobId, round);
-        if (record.settledAt == 0) revert WindowOver(jobId, round, 0);
-        uint64 until = record.settledAt + market.terms().challengeWindow;
-        if (block.timestamp >= until) revert WindowOver(jobId, round, until);
     }
 
     function _docket(uint256 jobId, uint64 round, uint32 nodeId) private view returns (Docket storage) {
@@ -320,7 +269,7 @@ contract DisputeCourt is Committee {
     /// @param costs Of the challenger, that the node has not repaid.
     function _slashSigners(uint256 caseId, Case storage dispute, uint128 costs) private {
         address injured = dispute.finding < dispute.paid ? dispute.requester : dispute.operator;
-        uint32[] memory signers = _membersOf(dispute.epoch, dispute.attestors);
+        uint32[] memory signers = EVIDENCE.membersOf(dispute.epoch, dispute.attestors);
         for (uint256 i = 0; i < signers.length; ++i) {
             if (signers[i] == 0) continue;
             costs -= _slashShare(signers[i], caseId, GROSS_ERROR_SHARE, injured, costs);

@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IERC5267} from "@openzeppelin/contracts/interfaces/IERC5267.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
 import {IAttestorRegistry} from "../interfaces/IAttestorRegistry.sol";
 import {IComputeMarket} from "../interfaces/IComputeMarket.sol";
 import {IDisputeCourt} from "../interfaces/IDisputeCourt.sol";
+import {Evidence} from "./Evidence.sol";
 import {PullPayments} from "./PullPayments.sol";
 
 /// @title What all parts of the court share
-/// @notice The terms, the cases, and who signed what in the market's domain.
+/// @notice The terms, the cases and their bonds.
 abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
-    bytes32 private constant DOMAIN_TYPEHASH =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    using Address for address;
+
     uint256 private constant MAX_COMMITTEE = 15;
-    uint256 private constant MAX_SET = 16;
     uint64 private constant MAX_DURATION = 365 days;
     uint16 internal constant QUALITY_ONE = 10_000;
+
+    /// @inheritdoc IDisputeCourt
+    uint16 public constant defaultQuality = 5_000;
 
     /// @inheritdoc IDisputeCourt
     IComputeMarket public immutable market;
@@ -28,8 +29,8 @@ abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
     /// @inheritdoc IDisputeCourt
     address public immutable arbiter;
 
-    bytes32 private immutable MARKET_NAME;
-    bytes32 private immutable MARKET_VERSION;
+    /// @dev Reads what callers show, and checks it.
+    Evidence internal immutable EVIDENCE;
 
     CourtTerms internal _terms;
     mapping(uint256 caseId => Case) internal _cases;
@@ -51,9 +52,7 @@ abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
         market = market_;
         registry = registry_;
         arbiter = arbiter_;
-        (, string memory name, string memory version,,,,) = IERC5267(address(market_)).eip712Domain();
-        MARKET_NAME = keccak256(bytes(name));
-        MARKET_VERSION = keccak256(bytes(version));
+        EVIDENCE = new Evidence(market_, registry_, defaultQuality);
         _setTerms(terms_, market_.terms().disputeTime);
     }
 
@@ -74,6 +73,34 @@ abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
     /*//////////////////////////////////////////////////////////////
                                INTERNAL
     //////////////////////////////////////////////////////////////*/
+
+    /// @dev What this call proves; reverts, for the same reason, if that is nothing.
+    function _examine() internal view returns (Evidence.Exhibit memory) {
+        bytes memory answer = address(EVIDENCE).functionStaticCall(msg.data);
+        return abi.decode(answer, (Evidence.Exhibit));
+    }
+
+    function _newCase(Kind kind, Evidence.Exhibit memory shown)
+        internal
+        returns (uint256 caseId, Case storage dispute)
+    {
+        caseId = ++caseCount;
+        dispute = _cases[caseId];
+        dispute.kind = kind;
+        dispute.round = shown.round;
+        dispute.nodeId = shown.nodeId;
+        dispute.paid = shown.paid;
+        dispute.finding = shown.standing;
+        dispute.epoch = shown.epoch;
+        dispute.attestors = shown.attestors;
+        dispute.jobId = shown.jobId;
+        dispute.challenger = msg.sender;
+        dispute.units = shown.units;
+        dispute.operator = shown.operator;
+        dispute.requester = shown.requester;
+        dispute.artifact = shown.artifact;
+        dispute.evidence = shown.evidence;
+    }
 
     /// @dev Takes a bond of the caller, until the case is executed.
     function _pullBond(uint128 bond) internal {
@@ -105,42 +132,6 @@ abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
 
     function _requireOver(uint64 deadline) internal view {
         if (block.timestamp < deadline) revert TooEarly(deadline);
-    }
-
-    /// @dev Who signed a message of the market; zero if nobody did.
-    function _recoverMarket(bytes32 structHash, bytes calldata signature)
-        internal
-        view
-        returns (address signer)
-    {
-        bytes32 separator = keccak256(
-            abi.encode(DOMAIN_TYPEHASH, MARKET_NAME, MARKET_VERSION, block.chainid, address(market))
-        );
-        (signer,,) =
-            ECDSA.tryRecoverCalldata(MessageHashUtils.toTypedDataHash(separator, structHash), signature);
-    }
-
-    /// @dev Keys that were replaced twice are out of reach: what they sign settles no more either.
-    function _requireNodeKey(uint32 nodeId, address signer) internal view {
-        Node memory node = market.getNode(nodeId);
-        if (signer == address(0) || (signer != node.hotKey && signer != node.previousKey)) {
-            revert NotSignedByNode(nodeId, signer);
-        }
-    }
-
-    /// @dev Attestors of the epoch's set whose bit is set in `mask`, by their member number; 0 for the others.
-    function _membersOf(uint32 epoch, uint16 mask) internal view returns (uint32[] memory members) {
-        members = new uint32[](MAX_SET);
-        for (uint8 i = 0; i < MAX_SET; ++i) {
-            if (mask & (1 << i) != 0) members[i] = registry.memberOf(epoch, i);
-        }
-    }
-
-    function _contains(uint32[] memory ids, uint32 id) internal pure returns (bool) {
-        for (uint256 i = 0; i < ids.length; ++i) {
-            if (ids[i] == id) return true;
-        }
-        return false;
     }
 
     function _differ(uint16 a, uint16 b) internal view returns (bool) {

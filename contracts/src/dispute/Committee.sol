@@ -30,7 +30,9 @@ abstract contract Committee is Faults {
         if (block.number <= dispute.drawBlock) revert DrawNotReady(dispute.drawBlock);
         bytes32 seed = Draw.seedOf(dispute.drawBlock);
         if (seed == 0) return _scheduleDraw(caseId, dispute);
-        uint32[] memory pool = _impartial(dispute);
+        uint32[] memory pool = EVIDENCE.impartial(
+            dispute.epoch, dispute.attestors, dispute.challenger, dispute.operator, dispute.requester
+        );
         if (pool.length == 0) return _callArbiter(caseId, dispute, address(0));
 
         uint32[] memory members = Draw.choose(pool, _terms.committeeSize, seed);
@@ -140,24 +142,6 @@ abstract contract Committee is Faults {
     function _scheduleDraw(uint256 caseId, Case storage dispute) private {
         dispute.drawBlock = Draw.scheduled();
         emit DrawScheduled(caseId, dispute.drawBlock, dispute.deadline);
-    }
-
-    /// @dev Those that can serve, but for the batch's signers and attestors of a party's wallet.
-    function _impartial(Case storage dispute) private view returns (uint32[] memory pool) {
-        uint32[] memory ids = registry.eligible();
-        uint32[] memory signers = _membersOf(dispute.epoch, dispute.attestors);
-        (address challenger, address operator, address requester) =
-            (dispute.challenger, dispute.operator, dispute.requester);
-        pool = new uint32[](ids.length);
-        uint256 count = 0;
-        for (uint256 i = 0; i < ids.length; ++i) {
-            address owner = registry.getAttestor(ids[i]).owner;
-            bool isParty = owner == challenger || owner == operator || owner == requester;
-            if (!isParty && !_contains(signers, ids[i])) pool[count++] = ids[i];
-        }
-        assembly ("memory-safe") {
-            mstore(pool, count)
-        }
     }
 
     function _voteOfCaller(uint256 caseId, Ballot storage ballot)

@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {IDisputeCourt} from "../interfaces/IDisputeCourt.sol";
-import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {CaseBook} from "./CaseBook.sol";
+import {Evidence} from "./Evidence.sol";
 
 /// @title Faults that signatures prove
 /// @notice Two signed messages that exclude each other are their own judge: no bond, no committee, no appeal.
@@ -17,50 +17,27 @@ abstract contract Faults is CaseBook {
     mapping(bytes32 fault => bool) private _punished;
 
     /// @inheritdoc IDisputeCourt
-    function proveReceiptFault(SignedReceipt calldata one, SignedReceipt calldata other)
+    function proveReceiptFault(SignedReceipt calldata, SignedReceipt calldata)
         external
         nonReentrant
         returns (uint256 caseId)
     {
-        _requireSeated();
-        (uint256 jobId, uint64 round, uint32 nodeId) = (one.jobId, one.round, one.nodeId);
-        if (jobId != other.jobId || round != other.round || nodeId != other.nodeId) revert NoFault();
-        (bytes32 hashOne, bytes32 hashOther) = (_hashReceipt(one), _hashReceipt(other));
-        if (hashOne == hashOther) revert NoFault();
-        address signer = _recoverMarket(hashOne, one.signature);
-        _requireNodeKey(nodeId, signer);
-        address otherSigner = _recoverMarket(hashOther, other.signature);
-        if (otherSigner != signer) revert NotSignedByNode(nodeId, otherSigner);
-        if (market.getSeat(jobId, nodeId).capacity == 0) revert NotSeated(jobId, nodeId);
-
-        caseId = _punishOnce(keccak256(abi.encode(nodeId, jobId, round)), jobId, round);
-        _cases[caseId].nodeId = nodeId;
-        emit ReceiptFaultProven(caseId, nodeId, jobId, round);
+        Evidence.Exhibit memory shown = _examine();
+        caseId = _punishOnce(shown);
+        emit ReceiptFaultProven(caseId, shown.nodeId, shown.jobId, shown.round);
         _penalizeNode(caseId, 0, market.terms().minStake, _terms.bond);
     }
 
     /// @inheritdoc IDisputeCourt
-    function proveAttestationFault(SignedAttestation calldata one, SignedAttestation calldata other)
+    function proveAttestationFault(SignedAttestation calldata, SignedAttestation calldata)
         external
         nonReentrant
         returns (uint256 caseId)
     {
-        _requireSeated();
-        (uint256 jobId, uint64 round, uint32 batch) = (one.header.jobId, one.header.round, one.header.batch);
-        if (jobId != other.header.jobId || round != other.header.round || batch != other.header.batch) {
-            revert NoFault();
-        }
-        (bytes32 hashOne, bytes32 hashOther) = (_hashAttestation(one), _hashAttestation(other));
-        if (hashOne == hashOther) revert NoFault();
-        address signer = _recoverMarket(hashOne, one.signature);
-        uint32 attestorId = _requireMember(one.header.epoch, signer);
-        address otherSigner = _recoverMarket(hashOther, other.signature);
-        if (otherSigner != signer) revert NotSignedByMember(other.header.epoch, otherSigner);
-        _requireMember(other.header.epoch, signer);
-
-        caseId = _punishOnce(keccak256(abi.encode(attestorId, jobId, round, batch)), jobId, round);
-        emit AttestorFaultProven(caseId, attestorId, jobId, round);
-        _slashShare(attestorId, caseId, EQUIVOCATION_SHARE, market.getJob(jobId).requester, _terms.bond);
+        Evidence.Exhibit memory shown = _examine();
+        caseId = _punishOnce(shown);
+        emit AttestorFaultProven(caseId, shown.attestorId, shown.jobId, shown.round);
+        _slashShare(shown.attestorId, caseId, EQUIVOCATION_SHARE, shown.requester, _terms.bond);
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -106,33 +83,13 @@ abstract contract Faults is CaseBook {
         return uint128(Math.min(fine / 4, costs));
     }
 
-    function _punishOnce(bytes32 fault, uint256 jobId, uint64 round) private returns (uint256 caseId) {
-        if (_punished[fault]) revert AlreadyPunished(fault);
-        _punished[fault] = true;
-        caseId = ++caseCount;
-        Case storage dispute = _cases[caseId];
+    function _punishOnce(Evidence.Exhibit memory shown) private returns (uint256 caseId) {
+        _requireSeated();
+        if (_punished[shown.fault]) revert AlreadyPunished(shown.fault);
+        _punished[shown.fault] = true;
+        Case storage dispute;
+        (caseId, dispute) = _newCase(Kind.Fault, shown);
         dispute.stage = Stage.Executed;
         dispute.found = true;
-        dispute.jobId = jobId;
-        dispute.round = round;
-        dispute.challenger = msg.sender;
-    }
-
-    function _requireMember(uint32 epoch, address signer) private view returns (uint32 attestorId) {
-        attestorId = registry.attestorOf(signer);
-        if (attestorId == 0 || !_contains(_membersOf(epoch, type(uint16).max), attestorId)) {
-            revert NotSignedByMember(epoch, signer);
-        }
-    }
-
-    function _hashReceipt(SignedReceipt calldata receipt) internal pure returns (bytes32) {
-        return MessageHashes.receipt(
-            receipt.jobId, receipt.round, receipt.nodeId, receipt.units, receipt.base, receipt.artifact
-        );
-    }
-
-    function _hashAttestation(SignedAttestation calldata attestation) private pure returns (bytes32) {
-        return
-            MessageHashes.roundAttestation(attestation.header, attestation.receipts, attestation.commitments);
     }
 }

@@ -5,6 +5,7 @@ import {IAttestorRegistry} from "./IAttestorRegistry.sol";
 import {IComputeMarket} from "./IComputeMarket.sol";
 import {IComputeMarketTypes} from "./IComputeMarketTypes.sol";
 import {IPullPayments} from "./IPullPayments.sol";
+import {IRoundProofErrors} from "./IRoundProofErrors.sol";
 
 /// @title Dispute court
 /// @notice Decides what the market cannot compute. Faults that two signatures prove are decided at once. Whether a
@@ -26,7 +27,7 @@ import {IPullPayments} from "./IPullPayments.sol";
 /// @dev EIP-712 domain: name "HyperGPU Court", version "1". Receipts and attestations are recovered in the market's
 /// domain. Amounts are in the market token's base units, times in seconds, qualities in basis points. The token
 /// balance is the sum of the bonds of open cases and of what is owed.
-interface IDisputeCourt is IComputeMarketTypes, IPullPayments {
+interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors {
     /// @notice Fixed for good; other terms are another court. `answerTime + 2 * commitTime + revealTime +
     /// appealTime + rulingTime` is at most the market's `disputeTime`.
     /// @param bond What a challenger stakes on a case, and whoever appeals on the appeal, base units.

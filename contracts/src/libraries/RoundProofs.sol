@@ -2,6 +2,7 @@
 pragma solidity ^0.8.24;
 
 import {IComputeMarketTypes} from "../interfaces/IComputeMarketTypes.sol";
+import {IRoundProofErrors} from "../interfaces/IRoundProofErrors.sol";
 import {PackedReceipts} from "./PackedReceipts.sol";
 
 /// @title Proofs about settled rounds
@@ -9,18 +10,6 @@ import {PackedReceipts} from "./PackedReceipts.sol";
 /// receipt shows the batches again, and the packed receipts of those that matter. A proof of absence shows all of
 /// them: about 4,400 gas a receipt, the floor price of its calldata (EIP-7623).
 library RoundProofs {
-    /// @notice The batches shown are not those of the round.
-    error RoundNotShown(bytes26 expected, bytes26 shown);
-
-    /// @notice The bytes shown are not what batch `index` was settled with.
-    error BatchNotShown(uint256 index);
-
-    /// @notice There must be the receipts of each batch.
-    error BatchesMissing(uint256 batches, uint256 shown);
-
-    /// @notice The round holds a receipt of the node: it was not left out.
-    error ReceiptPresent(uint32 nodeId);
-
     /// @notice The digest of a round after one batch more.
     function extend(bytes26 digest, IComputeMarketTypes.SettledBatch memory batch)
         internal
@@ -44,7 +33,7 @@ library RoundProofs {
         requireRound(digest, batches);
         IComputeMarketTypes.SettledBatch calldata batch = batches[index];
         if (keccak256(receipts) != batch.receipts || keccak256(qualities) != batch.qualities) {
-            revert BatchNotShown(index);
+            revert IRoundProofErrors.BatchNotShown(index);
         }
         receipt = PackedReceipts.read(receipts, position);
         quality = uint16(bytes2(qualities[2 * position:2 * position + 2]));
@@ -59,12 +48,16 @@ library RoundProofs {
         uint32 nodeId
     ) internal pure {
         requireRound(digest, batches);
-        if (receipts.length != batches.length) revert BatchesMissing(batches.length, receipts.length);
+        if (receipts.length != batches.length) {
+            revert IRoundProofErrors.BatchesMissing(batches.length, receipts.length);
+        }
         for (uint256 i = 0; i < batches.length; ++i) {
             bytes calldata packed = receipts[i];
-            if (keccak256(packed) != batches[i].receipts) revert BatchNotShown(i);
+            if (keccak256(packed) != batches[i].receipts) revert IRoundProofErrors.BatchNotShown(i);
             for (uint256 start = 0; start < packed.length; start += PackedReceipts.SIZE) {
-                if (uint32(bytes4(packed[start:start + 4])) == nodeId) revert ReceiptPresent(nodeId);
+                if (uint32(bytes4(packed[start:start + 4])) == nodeId) {
+                    revert IRoundProofErrors.ReceiptPresent(nodeId);
+                }
             }
         }
     }
@@ -75,6 +68,6 @@ library RoundProofs {
         for (uint256 i = 0; i < batches.length; ++i) {
             shown = bytes26(keccak256(abi.encode(shown, batches[i])));
         }
-        if (shown != digest) revert RoundNotShown(digest, shown);
+        if (shown != digest) revert IRoundProofErrors.RoundNotShown(digest, shown);
     }
 }
