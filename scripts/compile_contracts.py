@@ -27,7 +27,9 @@ import solcx
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
 DEPLOYABLES = {
+    "AttestorRegistry": "src/AttestorRegistry.sol",
     "ComputeMarket": "src/ComputeMarket.sol",
+    "DisputeCourt": "src/DisputeCourt.sol",
     "TestUSD": "src/TestUSD.sol",
     "TimelockController": "node_modules/@openzeppelin/contracts/governance/TimelockController.sol",
 }
