@@ -14,6 +14,7 @@ import type {
   OperatorList,
   OperatorSnapshot,
   PaymentList,
+  Settlement,
 } from './types';
 
 export const fetchNetwork = (signal?: AbortSignal) => get<Network>('/api/v1/network', signal);
@@ -31,6 +32,9 @@ export const uploadDataset = (file: File) =>
     raw: file,
     headers: { 'X-Filename': encodeURIComponent(file.name), 'Content-Type': 'application/octet-stream' },
   });
+
+export const fetchSettlement = (job: number, round: number) =>
+  get<Settlement>(`/api/v1/jobs/${job}/rounds/${round}/settlement`);
 
 export const fetchOperators = () => get<OperatorList>('/api/v1/operators');
 export const fetchOperator = (address: string) => get<OperatorSnapshot>(`/api/v1/operators/${address}`);

@@ -59,6 +59,21 @@ export type Network = Omit<Full<'Network'>, 'contracts'> & {
   contracts: Record<keyof Full<'Contracts'>, `0x${string}`>;
 };
 
+/** The calls of `settleRound` that pay a round: what a stranger needs to recompute it, or to settle it. */
+export type Settlement = Omit<Full<'Settlement'>, 'batches'> & { batches: SettlementCall[] };
+export type SettlementCall = {
+  header: { round: number; batch: number; epoch: number };
+  receipts: `0x${string}`;
+  attestations: AttestationCall[];
+};
+/** Of a member that committed and did not open, `salt` is the commitment, and the rest is empty. */
+export type AttestationCall = {
+  member: number;
+  salt: `0x${string}`;
+  scores: `0x${string}`;
+  signature: `0x${string}`;
+};
+
 /** Where a snapshot stands in its topic's sequence of events. */
 export type StreamPosition = Full<'Stream'>;
 

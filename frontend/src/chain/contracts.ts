@@ -1,4 +1,4 @@
-import type { Abi, Address, Hex } from 'viem';
+import { type Abi, type Address, encodeFunctionData, type Hex } from 'viem';
 import type { Network } from '@/api/types';
 import { computeMarketAbi, testUsdAbi } from './abi';
 import type { Call } from './transactions';
@@ -50,9 +50,17 @@ export const unstake = (network: Network) => market(network, 'unstake', []);
 export const markCredit = (network: Network, nodeIds: readonly number[]) =>
   market(network, 'markCredit', [nodeIds]);
 
-/** Makes a settled round final: its credit is free, its quality can no longer be disputed. */
-export const acceptRound = (network: Network, jobId: number, round: number) =>
-  market(network, 'acceptRound', [BigInt(jobId), BigInt(round), '0x']);
+/** Makes settled rounds final: their credit is free, their quality can no longer be disputed. */
+export const acceptRounds = (network: Network, jobId: number, rounds: readonly number[]) =>
+  market(network, 'multicall', [
+    rounds.map((round) =>
+      encodeFunctionData({
+        abi: marketAbi,
+        functionName: 'acceptRound',
+        args: [BigInt(jobId), BigInt(round), '0x'],
+      }),
+    ),
+  ]);
 
 export const fundJob = (network: Network, jobId: number, amount: bigint) =>
   market(network, 'fundJob', [BigInt(jobId), amount]);

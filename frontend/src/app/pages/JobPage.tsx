@@ -6,6 +6,7 @@ import { ErrorNotice } from '@/components/Notice';
 import { JobConfig } from '@/features/jobs/JobConfig';
 import { JobHead } from '@/features/jobs/JobHead';
 import { JobNumbers } from '@/features/jobs/JobNumbers';
+import { AcceptRounds } from '@/features/settlement/AcceptRounds';
 import { Ledger, Rejected } from '@/features/settlement/Ledger';
 import { Curves } from '@/features/training/Curves';
 import { etaOf } from '@/features/training/eta';
@@ -69,6 +70,7 @@ function LiveJob({ id }: { id: number }) {
             <Curves job={job} entities={entities} round={round} pickRound={pickRound} />
             <JobNodes job={job} entities={entities} />
             <Ledger job={job} entities={entities} round={round} pickRound={pickRound} />
+            <AcceptRounds job={job} rounds={rounds} />
             <Rejected entities={entities} />
           </>
         )}

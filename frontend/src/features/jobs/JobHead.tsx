@@ -8,6 +8,7 @@ import { Address, Age, Amount } from '@/components/basics';
 import { Dialog } from '@/components/Dialog';
 import { ErrorNotice, Notice } from '@/components/Notice';
 import { JobStateChip, jobMeaning } from '@/components/states';
+import { Runway } from './Runway';
 
 export function JobHead({ job }: { job: Job }) {
   const session = useSession();
@@ -43,10 +44,11 @@ export function JobHead({ job }: { job: Job }) {
           <Link className="button" to={`/new?like=${job.id}`}>
             Post one like it
           </Link>
-          {mine && (job.state === 'running' || job.state === 'funded') ? <StopJob job={job} /> : null}
+          {mine && ['running', 'paused', 'funded'].includes(job.state) ? <StopJob job={job} /> : null}
         </div>
       </div>
       <StateNotice job={job} />
+      <Runway job={job} />
     </>
   );
 }

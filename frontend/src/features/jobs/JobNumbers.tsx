@@ -1,6 +1,6 @@
 import type { Job, Node } from '@/api/types';
 import { Amount, Bar } from '@/components/basics';
-import { duration } from '@/lib/format';
+import { duration, plural } from '@/lib/format';
 import { formatMetric, metricValue, towards } from '@/lib/metric';
 import { percent } from '@/lib/money';
 
@@ -66,7 +66,11 @@ export function JobNumbers({ job, nodes, eta }: Props) {
           <dd className="note">
             of <Amount base={job.escrow} />
             {job.refund === null ? (
-              ', the rest is returned at the end'
+              job.runway === null || !['running', 'paused'].includes(job.state) ? (
+                ', the rest is returned at the end'
+              ) : (
+                <span data-testid="runway-rounds">, enough for {plural(job.runway, 'more round')}</span>
+              )
             ) : (
               <>
                 , <Amount base={job.refund} /> returned

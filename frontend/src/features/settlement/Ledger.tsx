@@ -1,11 +1,14 @@
+import { useState } from 'react';
 import type { Job, Node } from '@/api/types';
 import { Age, Amount, Empty, Panel, Pay } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
+import { Dialog } from '@/components/Dialog';
 import { ContributionStateChip, NodeDot, nodeName, PaymentStateChip } from '@/components/states';
 import { TransactionHash } from '@/components/TransactionPanel';
 import { count, duration, plural, quality } from '@/lib/format';
 import type { Entities } from '@/realtime/entities';
 import { type Line, ledgerOf, median, reconcile, rejectedOf, settleSeconds } from './ledger';
+import { PaymentDetail } from './PaymentDetail';
 
 type Props = {
   job: Job;
@@ -18,6 +21,8 @@ type Props = {
 export function Ledger({ job, entities, round, pickRound }: Props) {
   const lines = ledgerOf(entities);
   const rejected = rejectedOf(entities).length;
+  const [shown, setShown] = useState<number | null>(null);
+  const chosen = lines.find((line) => line.contribution.id === shown);
   const columns = [
     {
       key: 'round',
@@ -35,7 +40,7 @@ export function Ledger({ job, entities, round, pickRound }: Props) {
       key: 'quality',
       label: 'Quality',
       number: true,
-      cell: (line: Line) => (line.contribution.quality === null ? '–' : quality(line.contribution.quality)),
+      cell: (line: Line) => <Quality line={line} show={() => setShown(line.contribution.id)} />,
     },
     {
       key: 'amount',
@@ -83,6 +88,15 @@ export function Ledger({ job, entities, round, pickRound }: Props) {
           foot={<Sums job={job} entities={entities} />}
         />
       )}
+      <Dialog
+        open={chosen?.payment != null}
+        title={chosen ? `Round ${chosen.contribution.round}, node ${chosen.contribution.node_id}` : ''}
+        close={() => setShown(null)}
+      >
+        {chosen?.payment ? (
+          <PaymentDetail job={job} contribution={chosen.contribution} payment={chosen.payment} />
+        ) : null}
+      </Dialog>
     </Panel>
   );
 }
@@ -120,6 +134,25 @@ export function NodeLabel({ id, nodes }: { id: number; nodes: ReadonlyMap<number
       <NodeDot id={id} />
       {nodeName(nodes.get(id), id)}
     </span>
+  );
+}
+
+/** The quality, and with it the way to who found it. */
+function Quality({ line: { contribution, payment }, show }: { line: Line; show: () => void }) {
+  if (!payment) return '–';
+  return (
+    <button
+      type="button"
+      className="link num"
+      aria-label={`How node ${contribution.node_id} was judged in round ${contribution.round}`}
+      onClick={(event) => {
+        event.stopPropagation();
+        show();
+      }}
+      data-testid="payment-detail-open"
+    >
+      {payment.quality === null ? 'being judged' : quality(payment.quality)}
+    </button>
   );
 }
 
