@@ -1,5 +1,6 @@
 /**
- * What a stranger does with a wallet: connect, sign in, register a node with stake, bid, post a job, see it train, reload.
+ * What a stranger does with a wallet: connect, sign in, register a node with stake, bid, post a job, see it train and
+ * why it paid what it did, accept a round, reload.
  *
  * node journey.mjs <page> <private key> <registration link> <folder for pictures>
  * Prints one JSON line with what was seen. Any step that does not happen ends with exit code 1 and a picture.
@@ -32,12 +33,16 @@ try {
   await bid();
   const job = await postJob();
   const seen = await watch();
+  await judge();
+  await accept();
   await reload(seen);
   assert.deepEqual(complaints, [], 'the page threw');
   console.log(JSON.stringify({ address: wallet.address, node, job, prompts: kinds(), ...seen }));
 } catch (error) {
   await page.screenshot({ path: join(pictures, 'failure.png'), fullPage: true });
-  console.error(`at ${page.url()}\nprompts: ${JSON.stringify(wallet.prompts)}\npage errors: ${complaints.join('\n')}`);
+  console.error(
+    `at ${page.url()}\nprompts: ${JSON.stringify(wallet.prompts)}\npage errors: ${complaints.join('\n')}`,
+  );
   throw error;
 } finally {
   await browser.close();
@@ -58,7 +63,10 @@ async function signIn() {
   step('sign in with a message that names this site');
   await at('sign-in').click();
   await at('session-address').waitFor();
-  assert.equal((await at('session-address').getAttribute('data-address')).toLowerCase(), wallet.address.toLowerCase());
+  assert.equal(
+    (await at('session-address').getAttribute('data-address')).toLowerCase(),
+    wallet.address.toLowerCase(),
+  );
   const { text } = wallet.prompts.find(({ kind }) => kind === 'sign message');
   assert.match(text, new RegExp(`^${new URL(url).host} wants you to sign in with your Ethereum account:`));
   assert.ok(text.includes(wallet.address));
@@ -112,6 +120,8 @@ async function postJob() {
   await at('new-job-submit').click();
   await at('fund-submit').click();
   await page.waitForURL(/\/jobs\/\d+$/);
+  const asked = wallet.prompts.slice(-2).map(({ kind, primaryType }) => primaryType ?? kind);
+  assert.deepEqual(asked, ['Permit', 'send'], 'a deposit is one signature and one transaction');
   return Number(page.url().split('/').at(-1));
 }
 
@@ -124,6 +134,25 @@ async function watch() {
   await page.locator('[data-testid=payment-row][data-state=final]').first().waitFor({ timeout: 60_000 });
   await page.screenshot({ path: join(pictures, 'job.png') });
   return { points: first, state: await at('job-state').getAttribute('data-state') };
+}
+
+async function judge() {
+  step('see who scored a payment, and that the median makes its amount');
+  await page
+    .locator('[data-testid=payment-row][data-state=final]')
+    .getByTestId('payment-detail-open')
+    .first()
+    .click();
+  await page.locator('[data-testid=judging][data-agrees=true]').waitFor();
+  assert.ok((await at('attestor-row').count()) >= 3);
+  await page.screenshot({ path: join(pictures, 'judging.png') });
+  await page.keyboard.press('Escape');
+}
+
+async function accept() {
+  step('accept what is settled, as the requester');
+  await at('accept-rounds').click();
+  await recorded('Accept ');
 }
 
 async function reload({ points }) {

@@ -108,7 +108,11 @@ export class TestWallet {
 
   async rpc(method, params) {
     const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method, params });
-    const answer = await fetch(this.url, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+    const answer = await fetch(this.url, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body,
+    });
     const { result, error } = await answer.json();
     if (error) throw refusal(error.code, error.message);
     return result;

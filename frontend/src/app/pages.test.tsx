@@ -6,6 +6,7 @@ import type { Payment } from '@/api/types';
 import { assignment, contribution, job, network, node, OPERATOR, payment, round } from '@/test/fixtures';
 import { open } from '@/test/render';
 import { serve, server } from '@/test/server';
+import vectors from '../../../tests/vectors/protocol.json';
 
 vi.mock('@/components/LineChart', () => ({
   LineChart: ({ name, summary }: { name: string; summary: string }) => (
@@ -121,6 +122,55 @@ describe('the job page', () => {
     );
     await waitFor(() => expect(screen.getByTestId('loss-points')).toHaveAttribute('data-count', '7'));
     expect(fake.fetches).toBe(fetches);
+  });
+
+  it('tells how a payment was judged: by whom, the median, the sum, and where its receipt was recorded', async () => {
+    const judged = payment(0, 12, { ...paid, quality: 9_000, amount: '5760' });
+    const recorded = contribution(0, 12, { recorded_tx: `0x${'ef'.repeat(32)}` });
+    serve({ ...running(), nodes: [node(12)], contributions: [recorded], payments: [judged] });
+    const shown = (member: number, scores: string) => ({
+      member,
+      salt: `0x${'00'.repeat(32)}`,
+      scores,
+      signature: `0x${'11'.repeat(65)}`,
+    });
+    const silent = { member: 2, salt: `0x${'22'.repeat(32)}`, scores: '0x', signature: '0x' };
+    const attestations = [shown(0, '0x27102710'), shown(1, '0x23282710'), silent];
+    const batches = [
+      { header: { round: 0, batch: 0, epoch: 1 }, receipts: vectors.batch.packed, attestations },
+    ];
+    server.use(http.get('*/api/v1/jobs/1/rounds/0/settlement', () => HttpResponse.json({ batches })));
+    open('/jobs/1');
+    await userEvent.click(await screen.findByTestId('payment-detail-open'));
+    const rows = await screen.findAllByTestId('attestor-row');
+    expect(rows.map((each) => each.textContent)).toEqual([
+      expect.stringContaining('committed, signed, shown100'),
+      expect.stringContaining('committed, signed, shown90'),
+      expect.stringContaining('committed, never shown–'),
+    ]);
+    expect(screen.getByTestId('judging')).toHaveAttribute('data-agrees', 'true');
+    expect(screen.getByText('Recorded on chain')).toBeInTheDocument();
+  });
+
+  it('says that the attestors have not shown their scores yet', async () => {
+    serve({ ...running(), payments: [payment(0, 1, { state: 'attesting', quality: null, amount: null })] });
+    open('/jobs/1');
+    await userEvent.click(await screen.findByText('being judged'));
+    expect(await screen.findByText(/Attestors first commit to their scores/)).toBeInTheDocument();
+  });
+
+  it('warns before the escrow is used up, and says what is missing when it is', async () => {
+    const fake = serve({ ...running(), jobs: [job({ runway: 12 })] });
+    open('/jobs/1');
+    expect(await screen.findByTestId('runway-rounds')).toHaveTextContent('enough for 12 more rounds');
+    expect(screen.queryByTestId('runway')).toBeNull();
+    await live();
+    act(() => void fake.emit('job.1', 'job.runway_low', { job: job({ runway: 2, round: 4 }) }));
+    expect(await screen.findByText('The escrow covers 2 more rounds of 8')).toBeInTheDocument();
+    const change = { state: 'paused' as const, runway: 0, round: 6, shortfall: '25600' };
+    act(() => void fake.emit('job.1', 'job.paused', { job: job(change) }));
+    await waitFor(() => expect(screen.getByTestId('runway')).toHaveAttribute('data-paused', 'true'));
+    expect(screen.getByTestId('runway')).toHaveTextContent('0.0256');
   });
 
   it('lights up the round of a payment, and names it in the address', async () => {

@@ -6,8 +6,8 @@ import {
   UserRejectedRequestError,
 } from 'viem';
 import { describe, expect, it } from 'vitest';
-import { computeMarketAbi } from './abi';
-import { describeFailure, noGas, wrongChain } from './failures';
+import { computeMarketAbi, testUsdAbi } from './abi';
+import { describeFailure, noGas, REASONS, wrongChain } from './failures';
 
 const facts = { chain: 'Local test chain' };
 const wallet = (code: number, message = '') => Object.assign(new Error(message), { code });
@@ -69,7 +69,7 @@ describe('what went wrong, in words', () => {
     const failure = describeFailure(revert('InsufficientCredit', [1, 237_200n, 5n]), facts);
     expect(failure.kind).toBe('refused');
     expect(failure.body).toBe(
-      'The node has earned less than that. Lower the amount. [InsufficientCredit(1, 237200, 5)]',
+      'Less than that can be withdrawn now: the rest is in its challenge window. Lower the amount. [InsufficientCredit(1, 237200, 5)]',
     );
   });
 
@@ -81,4 +81,11 @@ describe('what went wrong, in words', () => {
     expect(wrongChain('Monad')).toMatchObject({ remedy: 'switch' });
     expect(noGas(2_000_000_000_000_000n, 500_000_000_000_000n, 'MON').body).toContain('0.0015 MON more');
   });
+});
+
+it('has words only for errors that there are', () => {
+  const known = [...computeMarketAbi, ...testUsdAbi].flatMap((item) =>
+    item.type === 'error' ? item.name : [],
+  );
+  expect(Object.keys(REASONS).filter((name) => !known.includes(name as never))).toEqual([]);
 });

@@ -131,14 +131,15 @@ function textOf(error: unknown): string {
 }
 
 /** Custom errors of ComputeMarket and of the token, in words. Others are shown by name with their arguments. */
-const REASONS: Record<string, string> = {
+export const REASONS: Record<string, string> = {
   InvalidPossession:
     'The proof was not made by this hot key for your wallet. Run the delegate command again.',
   DelegationExpired: 'The proof has expired. Run the delegate command again.',
   HotKeyTaken: 'This hot key already belongs to a node.',
   HotKeyExpired: "The node's hot key has expired. Delegate a new one.",
   InsufficientStake: 'The stake does not cover this many nodes. Raise the stake.',
-  InsufficientCredit: 'The node has earned less than that. Lower the amount.',
+  InsufficientCredit:
+    'Less than that can be withdrawn now: the rest is in its challenge window. Lower the amount.',
   InsufficientEscrow: 'The escrow is too small for this.',
   NotOperator: 'Only the wallet that registered the node may do this.',
   NotRequester: 'Only the wallet that posted the job may do this.',
@@ -148,6 +149,12 @@ const REASONS: Record<string, string> = {
   JobIsClosed: 'This job is closed.',
   JobIsExiting: 'Its requester is already leaving this job.',
   TooEarly: 'It is too early for this.',
+  IsPaused: 'New jobs or settlement are paused for now. A pause ends by itself; withdrawals go on.',
+  RoundNotSettled: 'This round is not settled yet.',
+  AlreadyAccepted: 'This round is accepted already.',
+  RecordsPending: 'A recorded receipt of this job still waits to be paid or to lapse.',
+  NothingToUnstake: 'Nothing is unbonding.',
+  WithdrawalExpired: 'This withdrawal is out of date. Sign a new one.',
   ZeroAmount: 'The amount is zero.',
   ZeroAddress: 'The address is empty.',
   InvalidRecipient: 'This address cannot be paid.',
