@@ -115,7 +115,7 @@ def record(entry: LogEntry) -> None:
     """Raises Gap when the event's sequence lacks a number."""
     sequence = sequence_of(entry)
     before = last_before(entry, sequence) if sequence else None
-    if sequence and not follows(entry.args, before.args if before else None, sequence):
+    if sequence and not follows(entry, before):
         raise Gap(entry, after=before.block if before else start_block())
     ChainLog.objects.create(
         block=entry.block, block_hash=entry.block_hash, tx_hash=entry.tx_hash, log_index=entry.log_index, name=entry.name,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -270,7 +271,7 @@ def test_two_followers_by_mistake_and_a_database_that_restarts_under_them(tmp_pa
             followers = [follower(chain) for _ in range(2)]
             try:
                 for sent in (2, 7, 12):
-                    wait_until(lambda at=sent: Intent.objects.exclude(sent_at=None).count() >= at, what="followers to send")
+                    wait_until(partial(were_sent, sent), what="followers to send")
                     followers = restart_database(chain, followers)
                 wait_until(all_in("final", *(intent for intent, _ in promises)), what="every promise to be final")
             finally:
@@ -281,6 +282,10 @@ def test_two_followers_by_mistake_and_a_database_that_restarts_under_them(tmp_pa
             assert [balance(to) for _, to in promises] == [1] * 20
             assert chain.sent_transactions() == 20
             assert list(ChainLog.objects.values_list("block", "log_index")) == events_on_chain(chain)
+
+
+def were_sent(count: int) -> bool:
+    return Intent.objects.exclude(sent_at=None).count() >= count
 
 
 def follower(chain: Chain) -> subprocess.Popen[bytes]:

@@ -11,14 +11,15 @@ from django.test import override_settings
 from eth_account import Account
 from eth_utils.address import to_checksum_address
 
-from marketplace.chain import indexer, projections, windows
+from marketplace.chain import abi, indexer, projections, windows
 from marketplace.chain.indexer import index_once
 from marketplace.chain.models import ChainLog, Cursor
 from marketplace.chain.pace import paced
 from marketplace.chain.projections import LogEntry
 from marketplace.chain.rpc import Call, Node, rpc
-from marketplace.chain.sequences import follows
+from marketplace.chain.sequences import COUNTED, follows
 from marketplace.chain.services import watched
+from marketplace.chain.values import snake
 from marketplace.chain.wallet import send
 from tests.chain.conftest import Chain
 from tests.support.anvil import chain_settings
@@ -306,6 +307,10 @@ def test_a_projection_of_an_event_that_never_comes_is_refused() -> None:
     assert refusal.value.code == "chain.unknown_event"
 
 
+def numbered(name: str, **args: Any) -> LogEntry:
+    return LogEntry(name, args, 1, "0x", "0x", 0, 0)
+
+
 @pytest.mark.parametrize(
     ("before", "args", "fits"),
     [
@@ -318,4 +323,24 @@ def test_a_projection_of_an_event_that_never_comes_is_refused() -> None:
     ],
 )
 def test_settled_rounds_count_without_gaps(before: dict[str, Any] | None, args: dict[str, Any], fits: bool) -> None:
-    assert follows(args, before, "rounds:1") is fits
+    last = ChainLog(name="RoundSettled", args=before) if before else None
+    assert follows(numbered("RoundSettled", **args), last) is fits
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_is_numbered_counts_without_gaps(name: str) -> None:
+    number = COUNTED[name][1]
+    first = ChainLog(name=name, args={number: 1})
+    assert follows(numbered(name, **{number: 1}), None) and follows(numbered(name, **{number: 2}), first)
+    assert not follows(numbered(name, **{number: 2}), None) and not follows(numbered(name, **{number: 3}), first)
+    assert number in {snake(item["name"]) for item in event_entry(name)["inputs"]}
+
+
+def event_entry(name: str) -> dict[str, Any]:
+    contract, _, event = name.rpartition(".")
+    return abi.entries(contract or "market", "event")[event]
+
+
+def test_faults_and_cases_of_the_court_share_one_row() -> None:
+    last = ChainLog(name="court.CaseOpened", args={"case_id": 4})
+    assert follows(numbered("court.ReceiptFaultProven", case_id=5), last)
