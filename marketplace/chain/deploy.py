@@ -16,7 +16,7 @@ from django.conf import settings
 from eth_utils.crypto import keccak
 
 from marketplace.chain import abi
-from marketplace.chain.rpc import FINALIZED, LATEST, rpc
+from marketplace.chain.rpc import FINALIZED, LATEST, Fault, rpc
 from marketplace.chain.signer import KeySigner
 from marketplace.chain.terms import Terms
 from marketplace.chain.values import camel_keys, checksummed
@@ -129,9 +129,19 @@ class DeploymentLog:
 def put(part: Part, signer: KeySigner, log: DeploymentLog) -> None:
     """Deploy one contract, unless it is there."""
     if code_at(part.address) == "0x":
+        try_constructor(part)
         sent = transact(signer, to=CREATE2_DEPLOYER, data=part.salt + part.init_code.hex(), wait_final=False)
         log.note(part.contract, sent.tx_hash, sent.block)
         require_code(part.address)
+
+
+def try_constructor(part: Part) -> None:
+    """The deployer contract swallows the reason of a constructor that refuses; a dry run without it tells."""
+    create = {"from": CREATE2_DEPLOYER, "data": "0x" + part.init_code.hex()}
+    answer = rpc().answers([("eth_call", [create, LATEST])])[0]
+    if isinstance(answer, Fault):
+        reason = abi.decode_error(answer.data) if answer.data else answer.message
+        raise HyperGPUError("chain.reverted", f"{abi.SOURCES[part.contract]} refuses its arguments: {reason}", reason=reason)
 
 
 def connect(addresses: dict[abi.Contract, str], signer: KeySigner, log: DeploymentLog) -> None:
