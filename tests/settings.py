@@ -14,7 +14,7 @@ STATE = Path(tempfile.mkdtemp(prefix="hypergpu-tests-"))
             "chainId": 31337,
             "market": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
             "token": "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512",
-            "terms": {"market": {"minStake": 1000000, "exitNotice": 3600}},
+            "terms": {"market": {"minStake": 1000000, "exitNotice": 3600, "challengeWindow": 600}},
             "tokenInfo": {"name": "HyperGPU Test USD", "symbol": "tUSD", "decimals": 6},
         }
     )
