@@ -91,6 +91,7 @@ def connect() -> None:
     on_chain("RoundSettled", args(jobs.record_spending, chain_id="job_id", amount="total"))
     on_chain("ContributionSettled", finality.record_payment)
     on_chain("RoundSettled", finality.record_settlement)
+    on_chain("RoundSettled", args(operators.announce_earnings))
     on_chain("RoundAccepted", args(rounds.record_acceptance, "round", chain_id="job_id"))
     on_chain("CreditAwarded", args(operators.record_award, "node_id", "amount"))
     on_chain("CreditAwarded", args(jobs.record_spending, "amount", chain_id="job_id"))

@@ -44,6 +44,8 @@ class Node(models.Model):
     # Last state that was announced to the pages, so that a change is announced once.
     announced = models.CharField(max_length=12, default="registered")
     working_on = models.JSONField(null=True)
+    # Paid by a batch whose receipts are being read; told when all of them are.
+    untold_earning = models.BooleanField(default=False, db_index=True)
     # Jobs whose pages show this node, from its seat to the job's closing.
     jobs = models.JSONField(default=list)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import timedelta
 from typing import Any
 
@@ -61,12 +62,24 @@ def record_stake(*, operator: str, added: int) -> None:
 
 
 def record_earning(*, node_id: int, units: int, quality: int, amount: int) -> None:
+    """One settled receipt. Told by `announce_earnings`, with the others of its batch."""
     node = Node.objects.select_for_update().get(pk=node_id)
     Node.objects.filter(pk=node_id).update(
         earned=node.earned + amount, credit=node.credit + amount, units=clamped(node.units + units), rounds=node.rounds + 1,
-        quality_sum=node.quality_sum + quality,
+        quality_sum=node.quality_sum + quality, untold_earning=True,
     )  # fmt: skip
-    announce(Node.objects.get(pk=node_id))
+
+
+def announce_earnings() -> None:
+    """A batch's receipts are read: tell its nodes, in one event for each page, since there can be hundreds."""
+    paid = Node.objects.filter(untold_earning=True)
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for node in paid.select_related("operator").order_by("id"):
+        for topic in selectors.topics_of(node):
+            rows[topic].append(node_json(node))
+    paid.update(untold_earning=False)
+    for topic, nodes in rows.items():
+        emit("node.changed", topics=[topic], changes={"nodes": nodes})
 
 
 def record_award(*, node_id: int, amount: int) -> None:

@@ -103,6 +103,7 @@ def test_a_round_from_opening_to_the_last_payment(
         said = {"units": payment.units, "quality": payment.quality, "amount": int(payment.amount)}
         operators.record_earning(node_id=payment.node_id, **said)
         finality.record_payment(log("ContributionSettled", job_id=1, round=0, node_id=payment.node_id, **said))
+    operators.announce_earnings()
     jobs.record_spending(chain_id=1, amount=5)
     finality.record_settlement(log("RoundSettled", job_id=1, round=0, batch=0, last=True))
     rounds.record_acceptance(chain_id=1, round=0)
