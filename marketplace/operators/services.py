@@ -75,8 +75,9 @@ def announce_earnings() -> None:
     paid = Node.objects.filter(untold_earning=True)
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for node in paid.select_related("operator").order_by("id"):
+        row = node_json(node)
         for topic in selectors.topics_of(node):
-            rows[topic].append(node_json(node))
+            rows[topic].append(row)
     paid.update(untold_earning=False)
     for topic, nodes in rows.items():
         emit("node.changed", topics=[topic], changes={"nodes": nodes})
