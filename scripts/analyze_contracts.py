@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tomllib
 import venv
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +70,25 @@ def slither_python() -> Path:
 
 
 def compare(findings: list[dict[str, str]], explained: dict[str, Any]) -> list[str]:
-    """What is found and not explained, and what is explained and not found, in words. A whole check may be explained
-    at once (`checks`); any other explanation names the first line of each finding that it is for (`finding`)."""
-    counted = Counter((each["check"], each["what"]) for each in findings if each["check"] not in explained["checks"])
-    expected = Counter((each["check"], what) for each in explained.get("finding", []) for what in each["what"])
+    """What is found and not explained, and what is explained and not found, in words. An explanation is of a check and the
+    first lines of findings, in which `*` stands for anything."""
+    known = [(each["check"], what, pattern(what)) for each in explained["finding"] for what in each["what"]]
     problems = [
         f"{each['impact']} {each['check']}: {each['text']}\n"
         f"    not explained; in {EXPLAINED.name} it would be: what = {each['what']!r}"
         for each in findings
-        if counted[each["check"], each["what"]] > expected[each["check"], each["what"]]
+        if not any(check == each["check"] and form.fullmatch(each["what"]) for check, _, form in known)
     ]
-    problems += [f"{check}: explained, but not found: {what}" for check, what in sorted((expected - counted).keys())]
-    problems += [f"{check}: the check is explained, but finds nothing" for check in explained["checks"]
-                 if check not in {each["check"] for each in findings}]  # fmt: skip
+    problems += [
+        f"{check}: explained, but not found: {what}"
+        for check, what, form in known
+        if not any(check == each["check"] and form.fullmatch(each["what"]) for each in findings)
+    ]
     return problems
+
+
+def pattern(what: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, what.split("*"))))
 
 
 if __name__ == "__main__":

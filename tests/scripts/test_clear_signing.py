@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from eth_utils.abi import abi_to_signature
 
 from scripts.clear_signing import FOLDER, TARGETS, bind, read
 from trainer.protocol.types import Acceptance, Bid, Delegation, Withdrawal
@@ -22,7 +23,7 @@ NOT_FOR_WALLETS = {
         "beginEpoch", "penalize", "award", "holdRecord", "dropRecord", "connect", "setPeriphery", "setTerms", "setGuardian",
         "transferOwnership", "renounceOwnership",
     },
-    "AttestorRegistry": {"admit", "slash"},
+    "AttestorRegistry": {"admit", "slash", "payInsurance", "transferOwnership", "acceptOwnership", "renounceOwnership"},
     "DisputeCourt": set(),
 }  # fmt: skip
 RECEIVE = "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
@@ -34,20 +35,44 @@ def formats(name: str) -> dict[str, dict[str, Any]]:
 
 
 def functions(contract: str) -> dict[str, list[dict[str, Any]]]:
-    """Inputs of each function that changes state, by the key that ERC-7730 gives it."""
+    """Inputs of each function that changes state, by its name and types."""
     abi = json.loads((ABI / f"{contract}.json").read_text("utf-8"))["abi"]
     changing = [e for e in abi if e["type"] == "function" and e["stateMutability"] not in ("view", "pure")]
-    return {f"{e['name']}({typed(e['inputs'])})": e["inputs"] for e in changing}
+    return {abi_to_signature(e): e["inputs"] for e in changing}
 
 
-def typed(inputs: list[dict[str, Any]]) -> str:
-    """`uint32 nodeId,(address to,...) withdrawal`: types in their canonical form, each with its name."""
-    return ",".join(f"{type_of(i)} {i['name']}" for i in inputs)
+def parsed(key: str) -> dict[str, Any]:
+    """The function that a key of `formats` describes, as an ABI has it."""
+    return {"type": "function", "name": key[: key.index("(")], "inputs": fields_of(key[key.index("(") + 1 : -1])}
 
 
-def type_of(item: dict[str, Any]) -> str:
-    kind: str = item["type"]
-    return kind.replace("tuple", f"({typed(item['components'])})", 1) if kind.startswith("tuple") else kind
+def fields_of(text: str) -> list[dict[str, Any]]:
+    """`uint32 nodeId,(address to,...) withdrawal`: what stands between the brackets of a key."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [field_of(part) for part in parts if part]
+
+
+def field_of(part: str) -> dict[str, Any]:
+    kind, _, name = part.rpartition(" ")
+    if not kind.startswith("("):
+        return {"type": kind, "name": name}
+    end = kind.rindex(")")
+    return {"type": "tuple" + kind[end + 1 :], "name": name, "components": fields_of(kind[1:end])}
+
+
+def misnamed(described: list[dict[str, Any]], actual: list[dict[str, Any]]) -> list[str]:
+    """Fields that the ABI names otherwise; it may leave a parameter without a name."""
+    wrong = []
+    for ours, theirs in zip(described, actual, strict=True):
+        wrong += [ours["name"]] if theirs["name"] not in ("", ours["name"]) else []
+        wrong += misnamed(ours.get("components", []), theirs.get("components", []))
+    return wrong
 
 
 def leaves(inputs: list[dict[str, Any]], prefix: str = "") -> set[str]:
@@ -57,10 +82,6 @@ def leaves(inputs: list[dict[str, Any]], prefix: str = "") -> set[str]:
         path = prefix + item["name"] + (".[]" if item["type"].endswith("[]") else "")
         paths |= leaves(item["components"], path + ".") if item["type"].startswith("tuple") else {path}
     return paths
-
-
-def message_inputs(key: str) -> list[dict[str, Any]]:
-    return [dict(zip(("type", "name"), part.split(" "), strict=True)) for part in key[key.index("(") + 1 : -1].split(",")]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
@@ -74,12 +95,14 @@ def test_every_descriptor_is_bound_to_a_contract():
 
 @pytest.mark.parametrize("contract", CONTRACTS)
 def test_every_call_that_a_wallet_may_sign_is_described_as_it_is(contract: str):
-    described, calls = formats(f"calldata-{contract}"), functions(contract)
+    calls = functions(contract)
+    described = {abi_to_signature(parsed(key)): (parsed(key)["inputs"], shown) for key, shown in
+                 formats(f"calldata-{contract}").items()}  # fmt: skip
     assert {c.split("(")[0] for c in calls} >= NOT_FOR_WALLETS[contract]
     assert set(described) == {c for c in calls if c.split("(")[0] not in NOT_FOR_WALLETS[contract]}
-    for call, shown in described.items():
-        assert [field["path"] for field in shown["fields"] if field["path"] not in leaves(calls[call])] == []
-        assert leaves(calls[call]) - {field["path"] for field in shown["fields"]} == set(), call
+    for call, (inputs, shown) in described.items():
+        assert misnamed(inputs, calls[call]) == []
+        assert {field["path"] for field in shown["fields"]} == leaves(inputs), call
 
 
 def test_every_message_that_a_wallet_signs_is_described_as_it_is():
@@ -89,7 +112,7 @@ def test_every_message_that_a_wallet_signs_is_described_as_it_is():
     assert list(formats("eip712-ReceiveWithAuthorization")) == [RECEIVE]
     for name in ("eip712-ComputeMarket", "eip712-ReceiveWithAuthorization"):
         for key, shown in formats(name).items():
-            assert {field["path"] for field in shown["fields"]} == leaves(message_inputs(key))
+            assert {field["path"] for field in shown["fields"]} == leaves(parsed(key)["inputs"])
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
