@@ -26,7 +26,7 @@ from trainer.protocol import eip712
 from trainer.protocol.packing import PackedReceipt, commitment, commitments_hash, pack_receipts, receipts_hash
 from trainer.protocol.types import Bid, Delegation, JobClosure, Receipt, RoundAttestation
 
-NEVER = 2**33
+NEVER, GAS = 2**33, 15_000_000
 BASE, EVIDENCE = "0x" + "ba" * 32, "0x" + "ed" * 32
 TERMS = {
     "min_stake": 1_000, "exit_notice": 7_200, "unbonding_time": 7_200, "challenge_window": 3_600, "dispute_time": 3_600,
@@ -60,7 +60,7 @@ class LocalMarket:
     court: str
     attestors: list[LocalAccount]
     epoch: int = 1
-    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
+    client: httpx.Client = field(repr=False, default_factory=lambda: httpx.Client(timeout=30))
 
     @classmethod
     def deploy(cls, anvil: Anvil, *, attestors: int = 3, **terms: int) -> LocalMarket:
@@ -99,11 +99,13 @@ class LocalMarket:
 
     def send(self, transaction: dict[str, Any]) -> dict[str, Any]:
         self.anvil.fund(transaction["from"])
-        tx = self.ask("eth_sendTransaction", transaction)
+        # With a gas limit nothing is estimated, so that a refusal is one at the time of its own block.
+        tx = self.ask("eth_sendTransaction", {"gas": hex(GAS), **transaction})
         wait_until(lambda: self.ask("eth_getTransactionReceipt", tx), what=f"transaction {tx}")
         receipt: dict[str, Any] = self.ask("eth_getTransactionReceipt", tx)
         if receipt["status"] != "0x1":
-            raise Reverted(f"out of gas, or changed since it was estimated: {tx}")
+            trace = self.ask("debug_traceTransaction", tx, {"tracer": "callTracer"})
+            raise Reverted(abi.decode_error(trace.get("output", "0x")))
         return receipt
 
     def view(self, function: str, *args: Any) -> Any:
@@ -112,6 +114,18 @@ class LocalMarket:
 
     def now(self) -> int:
         return int(self.ask("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+
+    def views(self, *calls: tuple[str, list[Any]]) -> list[Any]:
+        """The results of several views of the latest block, asked at once."""
+        asked = [
+            {
+                "jsonrpc": "2.0", "id": index, "method": "eth_call",
+                "params": [{"to": self.address, "data": abi.encode_call("market", function, args)}, "latest"],
+            }
+            for index, (function, args) in enumerate(calls)
+        ]  # fmt: skip
+        replies = sorted(self.client.post(self.anvil.url, json=asked).json(), key=lambda reply: reply["id"])
+        return [abi.decode_result("market", name, reply["result"]) for (name, _), reply in zip(calls, replies, strict=True)]
 
     def pass_time(self, seconds: int) -> None:
         self.ask("evm_setNextBlockTimestamp", self.now() + seconds)
@@ -261,4 +275,4 @@ def account(name: str) -> str:
     return str(Account.from_key(keccak(text=name)).address)
 
 
-__all__ = ["BASE", "TERMS", "LocalMarket", "LocalNode", "Reverted", "account", "busy_job"]
+__all__ = ["BASE", "EVIDENCE", "TERMS", "LocalMarket", "LocalNode", "Reverted", "account", "busy_job"]

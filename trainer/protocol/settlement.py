@@ -122,9 +122,7 @@ def fund(job: Job, amount: int) -> Job:
 
 def settle_batch(job: Job, seats: Seats, *, round: int, batch: int, last: bool, lines: Sequence[Line]) -> Settled:
     """Batches in order, each once; within a round node ids only rise, so that no node is paid twice."""
-    require_open(job)
-    if (round, batch) != (job.round, job.batch):
-        raise Refusal("UnexpectedBatch", f"Round {job.round}, batch {job.batch} is next, not {round}, {batch}.")
+    require_next(job, round=round, batch=batch)
     left, payments = dict(seats), []
     for line in lines:
         job, left[line.node_id], payment = pay(job, left.get(line.node_id), line)
@@ -169,10 +167,11 @@ def record(job: Job, seat: Seat | None, *, node_id: int, round: int, units: int)
     return replace(job, reserved=job.reserved + seat.reserved, records=job.records + 1), seat
 
 
-def lapse(job: Job, seat: Seat, *, settled_at: int, challenge_window: int, now: int) -> tuple[Job, Seat]:
+def lapse(job: Job, seat: Seat | None, *, node_id: int, settled_at: int, challenge_window: int, now: int) -> tuple[Job, Seat]:
     """A record that its settled round left out, and that nobody claimed in time, reserves nothing any more.
     `settled_at` is when its round was settled, 0 if it was not."""
     require_open(job)
+    seat = require_seat(seat, node_id)
     if seat.recorded_round is None:
         raise Refusal("NoRecord", "The seat holds no record.")
     if seat.recorded_round >= job.round:
@@ -197,6 +196,20 @@ def award(job: Job, amount: int) -> Job:
     return replace(job, spent=job.spent + amount)
 
 
+def award_due(job: Job, seat: Seat | None, *, node_id: int, round: int, units: int, paid: int, found: int) -> int:
+    """For units at quality `found` instead of `paid`, as far as there is escrow."""
+    if round >= job.round:
+        raise Refusal("RoundNotSettled", f"Round {round} is not settled.")
+    if found > QUALITY_ONE:
+        raise Refusal("QualityAboveMax", f"{found} basis points are more than all.")
+    if found <= paid:
+        raise Refusal("NothingToAward", f"Quality {found} was found and {paid} was paid.")
+    seat = require_seat(seat, node_id)
+    require_capacity(seat, node_id, units)
+    due = reward(units=units, rate=seat.rate, quality=found) - reward(units=units, rate=seat.rate, quality=paid)
+    return min(due, 0 if job.closed else job.available)
+
+
 def restore(job: Job, amount: int) -> Job:
     """What a fault gave back to an open job: it was not spent after all; more than was spent is a deposit."""
     unspent = min(amount, job.spent)
@@ -206,6 +219,8 @@ def restore(job: Job, amount: int) -> Job:
 def close(job: Job) -> Job:
     """The rest, `escrow - spent`, goes back to the requester."""
     require_open(job)
+    if job.batch:
+        raise Refusal("ClosureMismatch", f"Round {job.round} is half settled.")
     if job.records:
         raise Refusal("RecordsPending", f"{job.records} receipts are recorded and neither paid nor lapsed.")
     return replace(job, closed=True)
@@ -214,6 +229,12 @@ def close(job: Job) -> Job:
 def require_open(job: Job) -> None:
     if job.closed:
         raise Refusal("JobIsClosed", "The job is over.")
+
+
+def require_next(job: Job, *, round: int, batch: int) -> None:
+    require_open(job)
+    if (round, batch) != (job.round, job.batch):
+        raise Refusal("UnexpectedBatch", f"Round {job.round}, batch {job.batch} is next, not {round}, {batch}.")
 
 
 def require_seat(seat: Seat | None, node_id: int) -> Seat:
