@@ -83,7 +83,7 @@ class Crowd:
 
     def register(self, size: int) -> list[PaperNode]:
         """Each operator stakes for its nodes and registers them."""
-        stake = int(settings.HYPERGPU.deployment["minStake"])
+        stake = int(settings.HYPERGPU.deployment["terms"]["market"]["minStake"])
         nodes, expires_at = [], int(time.time()) + 30 * DAY
         calls: list[tuple[LocalAccount, str]] = []
         for number in range(size):

@@ -88,5 +88,5 @@ def final_logs(event: str) -> list[dict[str, Any]]:
     env = settings.HYPERGPU
     asked = {"address": env.market_address, "fromBlock": hex(env.deployment["block"]), "toBlock": "finalized"}
     [logs] = rpc.batch(env.rpc_urls[0], [("eth_getLogs", [asked])])
-    decoded = [(abi.decode_log(log["topics"], log["data"]), log["transactionHash"]) for log in logs]
+    decoded = [(abi.decode_log("market", log["topics"], log["data"]), log["transactionHash"]) for log in logs]
     return [found[1] | {"tx_hash": tx_hash} for found, tx_hash in decoded if found and found[0] == event]

@@ -55,8 +55,8 @@ class PaperStack(Stack):
         run.start(self.control(), self.compute(), self.chain_follower(), *(self.attestor(name) for name in ATTESTORS))
         self.wait_for_workers()
 
-    def celery(self, name: str, queues: str, *options: str) -> Program:
-        program = super().celery(name, queues, *options)
+    def celery(self, *names: Any, **settings: Any) -> Program:
+        program = super().celery(*names, **settings)
         celery = list(program.command).index("celery")
         command = [*program.command[:celery], "scripts.hypergpu_bench.paper_worker", *program.command[celery + 3 :]]
         return replace(program, command=command)
@@ -72,7 +72,7 @@ def measure(*, quick: bool) -> Measured:
 
 
 def run_mode(mode: Mode, *, quick: bool) -> dict[str, Any]:
-    """Rounds and what the chain says of them. Raises StackError with the end of the log when it does not get through."""
+    """Rounds and what the chain says of them. Raises StackError when it does not get through."""
     state = Path(tempfile.mkdtemp(prefix="hg-bench-"))
     nodes, rounds = (mode.quick_nodes, 1) if quick else (mode.nodes, mode.rounds)
     settings = {
@@ -83,17 +83,15 @@ def run_mode(mode: Mode, *, quick: bool) -> dict[str, Any]:
     }
     out = state / "found.json"
     sizes = ("--nodes", str(nodes), "--rounds", str(rounds), "--seed", str(SEED))
-    try:
-        with PaperStack(state, ports=free_ports(), operators=0, say=say, settings=settings) as stack:
-            stack.start()
-            command = [sys.executable, "-m", "scripts.hypergpu_bench.latency_run", *sizes, "--out", str(out)]
-            done = subprocess.run(command, cwd=ROOT, env=stack.processes.env, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise StackError(f"Mode {mode.name}: {done.stderr.strip()[-2000:]}")
-            found: dict[str, Any] = json.loads(out.read_text())
-            return found
-    finally:
-        shutil.rmtree(state, ignore_errors=True)
+    with PaperStack(state, ports=free_ports(), operators=0, say=say, settings=settings) as stack:
+        stack.start()
+        command = [sys.executable, "-m", "scripts.hypergpu_bench.latency_run", *sizes, "--out", str(out)]
+        done = subprocess.run(command, cwd=ROOT, env=stack.processes.env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StackError(f"Mode {mode.name} (its logs stay in {state}/logs): {done.stderr.strip()[-1500:]}")
+    found: dict[str, Any] = json.loads(out.read_text())
+    shutil.rmtree(state)
+    return found
 
 
 def say(text: str) -> None:
