@@ -75,13 +75,15 @@ class Market:
     def skip_ids(self, count: int) -> None:
         """As if `count` more nodes had registered: the contract's own counter is raised."""
         call = {"to": self.market.address, "data": self.market.call("nodeCount")}
-        [slot] = self.chain.ask("eth_createAccessList", call)["accessList"][0]["storageKeys"]
-        word = int(self.chain.ask("eth_getStorageAt", self.market.address, slot, "latest"), 16)
-        last = self.market.view("nodeCount")[0]
-        for shift in range(0, 256, 8):  # other values share the slot
-            self.chain.ask("anvil_setStorageAt", self.market.address, slot, f"0x{(word + (count << shift)) % 2**256:064x}")
-            if self.market.view("nodeCount")[0] == last + count:
-                return
+        touched = self.chain.ask("eth_createAccessList", call)["accessList"]
+        last, market = self.market.view("nodeCount")[0], self.market.address
+        for slot in (slot for account in touched if account["address"] == market.lower() for slot in account["storageKeys"]):
+            word = int(self.chain.ask("eth_getStorageAt", market, slot, "latest"), 16)
+            for shift in range(0, 256, 8):  # other values share the slot
+                self.chain.ask("anvil_setStorageAt", market, slot, f"0x{(word + (count << shift)) % 2**256:064x}")
+                if self.market.view("nodeCount")[0] == last + count:
+                    return
+            self.chain.ask("anvil_setStorageAt", market, slot, f"0x{word:064x}")
         raise RuntimeError("the number of nodes is not where it was looked for")
 
     def bid(self, node: Node) -> Bid:
