@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -141,14 +142,14 @@ class Crowd:
             for tx_hash in rpc.batch(self.url, [("eth_sendRawTransaction", [one]) for one in part])
         ]
         for part in parts(hashes, CALLS_A_REQUEST):
-            receipts = until(lambda part=part: self.receipts(part), what="the transactions of the crowd")
+            receipts = until(partial(self.receipts, part), what="the transactions of the crowd")
             if any(receipt["status"] != "0x1" for receipt in receipts):
                 raise StackError("The chain refused a transaction of the crowd.")
 
     def signed(self, wallet: LocalAccount, data: str, gas: int) -> str:
         selector = data[:10]
         token = any(selector == abi.encode_call("token", name, [wallet.address, 0])[:10] for name in ("mint", "approve"))
-        transaction = {
+        transaction: Any = {
             "type": 2, "chainId": settings.HYPERGPU.chain_id, "nonce": self.nonces[wallet.address], "gas": gas, "value": 0,
             "to": contract_address("token" if token else "market"), "data": data, "maxFeePerGas": FEE, "maxPriorityFeePerGas": 0,
         }  # fmt: skip
