@@ -6,6 +6,7 @@ import { Logo } from '@/components/icons';
 import { Account } from '@/features/accounts/Account';
 import { TransactionTray } from '@/features/accounts/TransactionTray';
 import { Freshness } from './Freshness';
+import { Troubles } from './Troubles';
 
 export function Shell({ children }: { children: ReactNode }) {
   const main = useRef<HTMLElement>(null);
@@ -46,6 +47,7 @@ export function Shell({ children }: { children: ReactNode }) {
         </div>
       </header>
       <main id="main" className="main" ref={main} tabIndex={-1}>
+        <Troubles />
         {children}
       </main>
       <Footer />

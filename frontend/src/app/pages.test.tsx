@@ -290,3 +290,26 @@ describe('the other pages', () => {
     expect(await screen.findByText('/nowhere')).toBeInTheDocument();
   });
 });
+
+describe('every page', () => {
+  it('says what keeps payments waiting', async () => {
+    serve(running());
+    const troubled = {
+      ...network,
+      paused: { new_jobs_until: null, settlement_until: '2999-01-01T00:00:00Z' },
+      alarms: [
+        {
+          code: 'chain.low_balance',
+          subject: '0x1',
+          message: 'Sender 0x1 has 1 MON.',
+          since: '2026-11-21T12:00:00Z',
+        },
+      ],
+    };
+    server.use(http.get('*/api/v1/network', () => HttpResponse.json(troubled)));
+    open('/');
+    expect(await screen.findByText('Settlement is paused')).toBeInTheDocument();
+    expect(screen.getByText('Sender 0x1 has 1 MON.')).toBeInTheDocument();
+    expect(screen.queryByText('New jobs are paused')).toBeNull();
+  });
+});

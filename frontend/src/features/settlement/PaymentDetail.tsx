@@ -112,8 +112,9 @@ function Judged({ judging, payment }: { judging: Judging; payment: Payment }) {
       />
       <p className="small" data-testid="judging" data-agrees={agrees}>
         Median of what was shown{quorum ? `, at least ${quorum} of ${members.length}` : ''}:{' '}
-        <strong>{quality(judging.median)}</strong>. {count(payment.units)} × {payment.rate} × {judging.median}{' '}
-        ÷ 10,000 = <Amount base={amount} /> {agrees ? '= what was paid ✓' : '≠ what was paid'}{' '}
+        <strong>{quality(judging.median)}</strong>. {count(payment.units)} × {payment.rate} ×{' '}
+        {count(judging.median)} ÷ {count(10_000)} = <Amount base={amount} />{' '}
+        {agrees ? '= what was paid ✓' : '≠ what was paid'}{' '}
         <span className="muted">recomputed by your browser</span>
       </p>
     </>
