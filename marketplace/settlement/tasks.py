@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from django.conf import settings
+from django.db import transaction
 
 from marketplace.chain.services import domain
 from marketplace.common.tasks import task
@@ -33,6 +34,13 @@ def this_attestor() -> Attestor | None:
 @task()
 def build_batches(round_id: int) -> None:
     batches.build_batches(round_id=round_id)
+
+
+@task()
+def queue_batches(job_id: int) -> None:
+    """Something that settlements waited for has happened."""
+    with transaction.atomic():
+        batches.queue_in_order(job_id)
 
 
 @task()

@@ -67,14 +67,14 @@ def stalled_contributions() -> Iterable[dict[str, Any]]:
     return [{"contribution_id": pk} for pk in claim(waiting)]
 
 
-def unrecorded_contributions() -> Iterable[dict[str, Any]]:
-    """Mode `per-receipt`: contributions to unsettled rounds whose recording was never promised, because the chain had no seat
-    for the node then."""
+def unrecorded_contributions(**of: int) -> Iterable[dict[str, Any]]:
+    """Mode `per-receipt`: contributions to unsettled rounds whose recording was never promised, since the seat had no place;
+    of one job (`job_id`) or all."""
     if settings.HYPERGPU.settlement_mode != "per-receipt":
         return []
-    unsettled = [Round.State.OPEN, Round.State.AGGREGATING, Round.State.AGGREGATED]
-    waiting = Contribution.objects.filter(recorded_tx="", round__state__in=unsettled).select_related("round__job")[:1000]
-    keys = {recording.key_of(one.round, one.node_id): one.pk for one in waiting}
+    waiting = Contribution.objects.filter(recorded_tx="", round__state__in=recording.UNSETTLED, state__in=recording.GOOD)
+    waiting = waiting.filter(**{f"round__{name}": value for name, value in of.items()})
+    keys = {recording.key_of(one.round, one.node_id): one.pk for one in waiting.select_related("round__job")[:1000]}
     promised = set(Intent.objects.filter(key__in=keys).values_list("key", flat=True))
     return [{"contribution_id": pk} for key, pk in keys.items() if key not in promised]
 

@@ -65,6 +65,13 @@ def record_contribution(contribution_id: int) -> None:
 
 
 @task()
+def record_waiting_contributions(job_id: int) -> None:
+    """A round is settled: its nodes' seats have place for the next record."""
+    for unrecorded in selectors.unrecorded_contributions(job_id=job_id):
+        record_contribution(**unrecorded)
+
+
+@task()
 def close_round_if_complete(round_id: int) -> None:
     rounds.close_round_if_complete(round_id=round_id)
 

@@ -16,7 +16,7 @@ from tests.support.stack import finished, running_stack, until
 
 pytestmark = pytest.mark.processes
 
-VICTIMS = ("agent 1", "worker of agent 2", "control", "compute", "chain follower", "web", "redis")
+VICTIMS = ("agent 1", "worker of agent 2", "control", "compute", "attestor-2", "chain follower", "web", "redis")
 SPEC = {
     "rounds": {"rounds": len(VICTIMS) + 1, "nodes": 2, "quorum": 1, "deadline_seconds": 60},
     "inner": {"steps": 400, "batch_size": 64, "learning_rate": 2e-4},

@@ -23,17 +23,20 @@ ENDED = ("closed", "failed")
 
 
 @contextmanager
-def running_stack(*, operators: int) -> Iterator[Market]:
+def running_stack(*, operators: int, settings: Mapping[str, str] | None = None) -> Iterator[Market]:
     """A stack whose operators have registered, bid and loaded their workers; the requester is signed in.
 
-    It uses PostgreSQL, with a database of its own, where HYPERGPU_DATABASE_URL names a server.
+    `settings` are further HYPERGPU_... variables. It uses PostgreSQL, with a database of its own, where
+    HYPERGPU_DATABASE_URL names a server.
     """
     state = Path(tempfile.mkdtemp(prefix="hg-"))  # short: agents keep Unix sockets below it
     said: list[str] = []
     try:
         with (
-            own_database() as settings,
-            Stack(state, ports=free_ports(), operators=operators, say=said.append, settings=settings) as stack,
+            own_database() as database,
+            Stack(
+                state, ports=free_ports(), operators=operators, say=said.append, settings={**database, **(settings or {})}
+            ) as stack,
         ):
             try:
                 yield joined(stack)

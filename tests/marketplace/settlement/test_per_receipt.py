@@ -20,7 +20,7 @@ from marketplace.settlement.selectors import PATIENCE
 from marketplace.settlement.services import attestations, batches, closures, finality
 from marketplace.training import selectors, tasks
 from marketplace.training.models import Contribution, Round
-from marketplace.training.services import recording
+from marketplace.training.services import recording, rounds
 from tests.marketplace.settlement.conftest import aggregate
 from tests.marketplace.training.work import contribute
 from tests.marketplace.world import TestNode, attest
@@ -85,6 +85,20 @@ def test_a_contribution_waits_for_its_seat(open_round: Round, nodes: list[TestNo
     tasks.record_contribution(**waiting[0])
     assert submissions() == [recording.key_of(open_round, 1)]
     assert selectors.unrecorded_contributions() == []
+
+
+def test_a_seat_holds_one_record_at_a_time(seated: Round, nodes: list[TestNode], job: Job) -> None:
+    aggregate(seated, nodes)
+    first = submissions()
+    rounds.open_round(job_id=job.pk)
+    contribute(nodes[0])
+    assert submissions() == first, "the record of round 0 stands"
+    Intent.objects.filter(kind="submitContribution").update(state=Intent.State.FINAL)
+    tasks.record_waiting_contributions(job.pk)
+    assert submissions() == first
+    Round.objects.filter(pk=seated.pk).update(state=Round.State.SETTLED)
+    tasks.record_waiting_contributions(job.pk)
+    assert submissions() == [*first, recording.key_of(Round.objects.get(number=1), 1)]
 
 
 def test_the_settlement_waits_for_the_recordings_a_little(seated: Round, nodes: list[TestNode]) -> None:
