@@ -112,14 +112,14 @@ def world() -> Iterator[World]:
 @given(acts=ACTS)
 def test_reference_and_market_come_to_the_same_figures(world: World, acts: list[Act]) -> None:
     market, snapshot = world.market, world.market.ask("evm_snapshot")
-    attestors, epoch = market.attestors, market.epoch
+    attestors, epoch, funded = market.attestors, market.epoch, set(market.funded)
     now = replace(world, model=deepcopy(world.model))
     try:
         for act in acts:
             both(now, act)
     finally:
         market.ask("evm_revert", snapshot)
-        market.attestors, market.epoch = attestors, epoch
+        market.attestors, market.epoch, market.funded = attestors, epoch, funded
 
 
 def both(world: World, act: Act) -> None:

@@ -9,8 +9,10 @@ market.settle(market.batch(job, {node: 640}, scores=[[9_000], [9_500], [10_000]]
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event, Thread
 from typing import Any
 
 import httpx
@@ -60,6 +62,7 @@ class LocalMarket:
     court: str
     attestors: list[LocalAccount]
     epoch: int = 1
+    funded: set[str] = field(default_factory=set, repr=False)
     client: httpx.Client = field(repr=False, default_factory=lambda: httpx.Client(timeout=30))
 
     @classmethod
@@ -98,7 +101,9 @@ class LocalMarket:
         return self.send({"from": sender, "to": to, "data": abi.encode_call(contract, function, list(args))})
 
     def send(self, transaction: dict[str, Any]) -> dict[str, Any]:
-        self.anvil.fund(transaction["from"])
+        if transaction["from"] not in self.funded:
+            self.anvil.fund(transaction["from"])
+            self.funded.add(transaction["from"])
         # With a gas limit nothing is estimated, so that a refusal is one at the time of its own block.
         tx = self.ask("eth_sendTransaction", {"gas": hex(GAS), **transaction})
         wait_until(lambda: self.ask("eth_getTransactionReceipt", tx), what=f"transaction {tx}")
@@ -130,6 +135,23 @@ class LocalMarket:
     def pass_time(self, seconds: int) -> None:
         self.ask("evm_setNextBlockTimestamp", self.now() + seconds)
         self.anvil.mine()
+
+    @contextmanager
+    def blocks_going_on(self) -> Iterator[None]:
+        """Meanwhile blocks come by themselves, so that what is sent becomes final."""
+        over = Event()
+
+        def mine() -> None:
+            while not over.wait(0.03):
+                self.anvil.mine()
+
+        miner = Thread(target=mine)
+        miner.start()
+        try:
+            yield
+        finally:
+            over.set()
+            miner.join()
 
     def begin_epoch(self, *, quorum: int | None = None) -> None:
         members = [key.address for key in self.attestors]

@@ -18,6 +18,8 @@ def market() -> Iterator[LocalMarket]:
 
 
 @pytest.fixture(scope="session")
-def recorded(market: LocalMarket) -> Recorder:
-    """Everything that a verification of a busy job asks the node, with the answers."""
-    return Recorder.of(market, busy_job(market))
+def recorded() -> Recorder:
+    """Everything that a verification of a busy job asks the node, with the answers. The job is the only one of its market."""
+    with start_anvil() as anvil:
+        market = LocalMarket.deploy(anvil)
+        return Recorder.of(market, busy_job(market))
