@@ -77,6 +77,12 @@ def encode_arguments(entry: dict[str, Any], args: list[Any]) -> bytes:
         raise HyperGPUError("chain.bad_arguments", f"The arguments do not fit {entry['name']}: {error}") from error
 
 
+def decode_arguments(contract: Contract, function: str, data: str) -> tuple[Any, ...]:
+    """The arguments of a call, as eth_abi decodes them: structs as tuples, bytes as bytes."""
+    entry = function_entry(contract, function)
+    return tuple(decode(types(entry["inputs"]), bytes.fromhex(data.removeprefix("0x"))[4:]))
+
+
 def decode_result(contract: Contract, function: str, data: str) -> Any:
     """The plain value; a dict by name when the function returns several. Raises HyperGPUError `chain.bad_answer`."""
     outputs = function_entry(contract, function)["outputs"]

@@ -71,7 +71,8 @@ def default_terms(profile: Profile, *, min_stake: int = 100 * UNIT, admitted: tu
         ),
         registry=RegistryTerms(min_bond=10 * min_stake, epoch_length=max(window, 60), leave_time=window + dispute),
         court=CourtTerms(
-            bond=max(min_stake // 10, 1), answer_time=stage, commit_time=stage, reveal_time=stage, appeal_time=stage, ruling_time=stage
+            bond=max(min_stake // 10, 1), answer_time=stage, commit_time=stage, reveal_time=stage, appeal_time=stage,
+            ruling_time=stage,
         ),
         delay=profile.delay, admitted=admitted,
     )  # fmt: skip

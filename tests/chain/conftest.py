@@ -81,3 +81,10 @@ def balance(address: str) -> int:
 def all_in(state: str, *intents: Intent) -> Callable[[], bool]:
     keys = {intent.pk for intent in intents}
     return lambda: Intent.objects.filter(pk__in=keys, state=state).count() == len(keys)
+
+
+def events_on_chain(chain: Chain) -> list[tuple[int, int]]:
+    """Of every contract, up to the newest final block: read past the product and its provider."""
+    addresses = [chain.env.deployment[name] for name in ("market", "registry", "court")]
+    query = {"fromBlock": hex(chain.env.deployment["block"]), "toBlock": "finalized", "address": addresses}
+    return [(int(log["blockNumber"], 16), int(log["logIndex"], 16)) for log in chain.anvil.ask("eth_getLogs", query)]

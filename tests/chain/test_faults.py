@@ -23,7 +23,7 @@ from marketplace.chain.sender import assign_nonces, broadcast_due, track_receipt
 from marketplace.chain.signer import signer_for
 from marketplace.chain.wallet import send
 from marketplace.chain.watch import watch_balances
-from tests.chain.conftest import Chain, all_in, balance, promise_mint
+from tests.chain.conftest import Chain, all_in, balance, events_on_chain, promise_mint
 from tests.chain.test_crashes import child_environment
 from tests.support.anvil import chain_settings, deployed, start_anvil, wait_until
 from tests.support.faulty_rpc import FAULTS, FaultyRpc, faulty_rpc
@@ -94,13 +94,6 @@ def catch_up() -> None:
         with suppress(HyperGPUError):
             while index_once():
                 pass
-
-
-def events_on_chain(chain: Chain) -> list[tuple[int, int]]:
-    """Of every contract, up to the newest final block: read past the product and its provider."""
-    addresses = [chain.env.deployment[name] for name in ("market", "registry", "court")]
-    query = {"fromBlock": hex(chain.env.deployment["block"]), "toBlock": "finalized", "address": addresses}
-    return [(int(log["blockNumber"], 16), int(log["logIndex"], 16)) for log in chain.anvil.ask("eth_getLogs", query)]
 
 
 def send_what_can_be_sent() -> None:
