@@ -35,13 +35,15 @@ COLUMNS = ("call", "opening", "receipt", "score", "sort", "compare", "page")
 
 
 def main() -> int:
+    recorded = measured_record()
     rows = [row for attestors in SIZES for row in measured(attestors)]
     design = np.array([features for features, _, _ in rows], float)
     for schedule in ("ethereum", "monad"):
         used = np.array([gas[schedule] for _, _, gas in rows], float)
         calldata = np.array([calldata for _, calldata, _ in rows], float)
         fitted, *_ = np.linalg.lstsq(design / used[:, None], (used - calldata) / used, rcond=None)
-        print(schedule, ", ".join(f"{name}={value:,.0f}" for name, value in zip(COLUMNS, fitted, strict=True)))
+        shown = ", ".join(f"{name}={value:_.0f}" for name, value in zip(COLUMNS, fitted, strict=True))
+        print(f'"{schedule}": Fitted({shown}, record={recorded[schedule]:_})')
         for features, ratio in zip(design, (design @ fitted + calldata) / used, strict=True):
             print(f"    {features[2]:4.0f} receipts, {features[1]:2.0f} attestors: {100 * (ratio - 1):+.1f} %")
     return 0
@@ -62,6 +64,16 @@ def measured(attestors: int) -> list[tuple[list[int], int, dict[str, int]]]:
             gas = {"ethereum": mined.ethereum, "monad": pricing.monad(traced).total}
             rows.append((features, calldata_gas("0x" + mined.calldata.hex()), gas))
     return rows
+
+
+def measured_record() -> dict[str, int]:
+    """What submitContribution takes besides its calldata."""
+    with local_chain() as chain:
+        market = Market(chain, seed=1, attestors=1)
+        job, nodes = market.job(1)
+        mined = market.submit(job, 0, market.receipt(job, 0, nodes[0]))
+        calldata = calldata_gas("0x" + mined.calldata.hex())
+        return {"ethereum": mined.ethereum - calldata, "monad": pricing.monad(trace(chain, mined)).total - calldata}
 
 
 def sorting(count: int, opened: int) -> tuple[int, int]:

@@ -23,8 +23,6 @@ from scripts.hypergpu_demo.supervise import Program, StackError, Supervisor
 ROOT = Path(__file__).parents[2]
 CHAIN_ID = 31337
 BLOCK_SECONDS = 0.3
-MONAD_CODE_SIZE = 128 * 1024
-"""Bytes of the largest contract that Monad takes; the market is larger than Ethereum's 24 KiB (EIP-170)."""
 GAS_MONEY = 1000 * 10**18
 """Wei that each wallet of the demo gets from the test chain."""
 
@@ -139,7 +137,6 @@ class Stack:
         command = [
             *(anvil(), "--host", HOST, "--port", str(self.ports.chain), "--chain-id", str(CHAIN_ID), "--silent"),
             *("--block-time", str(BLOCK_SECONDS), "--slots-in-an-epoch", "1", "--state", str(self.state / "chain.json")),
-            *("--code-size-limit", str(MONAD_CODE_SIZE)),
         ]
         return Program(name="chain", command=command, ready=lambda: rpc.answers(self.rpc_url), early=True, vital=True)
 

@@ -35,8 +35,6 @@ from tests.settings import ATTESTORS, test_key
 
 CHAIN_ID = 31337
 COIN = 10**18
-MONAD_CODE_SIZE = 128 * 1024
-"""Bytes of the largest contract that Monad takes; Ethereum's own limit (EIP-170) is 24 KiB."""
 MIN_STAKE = 1_000_000
 
 
@@ -79,10 +77,7 @@ class Anvil:
 def start_anvil(*, block_seconds: float = 0.3, port: int = 0) -> Iterator[Anvil]:
     """A node with the finality of Monad in small: a block is final when about two more are on top of it."""
     port = port or free_port()
-    command = [
-        *(anvil_binary(), "--port", str(port), "--block-time", str(block_seconds), "--slots-in-an-epoch", "1", "--silent"),
-        *("--code-size-limit", str(MONAD_CODE_SIZE)),
-    ]
+    command = [anvil_binary(), "--port", str(port), "--block-time", str(block_seconds), "--slots-in-an-epoch", "1", "--silent"]
     process = subprocess.Popen(command)
     try:
         anvil = Anvil(f"http://127.0.0.1:{port}", process)
