@@ -35,6 +35,7 @@ try {
   const seen = await watch();
   await judge();
   await accept();
+  await operator();
   await reload(seen);
   assert.deepEqual(complaints, [], 'the page threw');
   console.log(JSON.stringify({ address: wallet.address, node, job, prompts: kinds(), ...seen }));
@@ -153,6 +154,18 @@ async function accept() {
   step('accept what is settled, as the requester');
   await at('accept-rounds').click();
   await recorded('Accept ');
+}
+
+async function operator() {
+  step('see where an operator has its money: credited, free, waiting, out, at risk');
+  const job = page.url();
+  await page.goto(`${url}/operators`);
+  await page.locator('[data-testid=node-row] a[href^="/operators/"]').first().click();
+  const amounts = page.locator('[data-testid=operator-money] dd.big', { hasText: /[1-9]/ });
+  // One's own new operator has a stake only; those that trained are credited too.
+  await amounts.first().waitFor();
+  await page.screenshot({ path: join(pictures, 'operator.png') });
+  await page.goto(job);
 }
 
 async function reload({ points }) {

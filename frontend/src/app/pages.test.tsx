@@ -1,8 +1,11 @@
 import { act, screen, waitFor, within } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
 import { HttpResponse, http } from 'msw';
+import { type AbiFunction, encodeFunctionResult, toFunctionSelector } from 'viem';
 import { describe, expect, it, vi } from 'vitest';
 import type { Payment } from '@/api/types';
+import { computeMarketAbi } from '@/chain/abi';
+import { FakeChain } from '@/test/chain';
 import { assignment, contribution, job, network, node, OPERATOR, payment, round } from '@/test/fixtures';
 import { open } from '@/test/render';
 import { serve, server } from '@/test/server';
@@ -273,6 +276,37 @@ describe('the other pages', () => {
     serve(running());
     open(`/operators/${OPERATOR}`);
     expect(await row()).toHaveAttribute('data-state', 'queued');
+  });
+
+  it("show where an operator's money is, by the contract's own views", async () => {
+    serve(running());
+    const chain = new FakeChain();
+    const answer = (functionName: 'getOperator' | 'getOperatorMetrics' | 'terms', result: object) => {
+      const abi = computeMarketAbi.filter((item) => item.type === 'function' && item.name === functionName);
+      const data = encodeFunctionResult({ abi, functionName, result } as Parameters<
+        typeof encodeFunctionResult
+      >[0]);
+      chain.answers.set(toFunctionSelector(abi[0] as AbiFunction), data);
+    };
+    const [stake, unbonding, advance] = [100_000_000n, 20_000_000n, 1_000_000n];
+    answer('getOperator', { stake, unbonding, unstakeAvailableAt: 0n, activeNodes: 1, advance });
+    const sums = { rounds: 3, units: 3840n, qualitySum: 30_000n, faults: 0 };
+    const [credit, withdrawable, earned] = [9_000_000n, 6_500_000n, 12_000_000n];
+    answer('getOperatorMetrics', { ...sums, credit, withdrawable, earned });
+    const times = { exitNotice: 7200n, unbondingTime: 9000n, challengeWindow: 3600n, disputeTime: 5400n };
+    answer('terms', { minStake: stake, instantShare: 5_000, ...times });
+    server.use(chain.handler());
+    open(`/operators/${OPERATOR}`);
+    const money = await screen.findByTestId('operator-money');
+    await waitFor(() => expect(money).toHaveTextContent('12.00'));
+    expect([...money.querySelectorAll('dd.big')].map((each) => each.textContent)).toEqual([
+      expect.stringContaining('12.00'),
+      expect.stringContaining('6.50'),
+      expect.stringContaining('2.50'),
+      expect.stringContaining('3.00'),
+      expect.stringContaining('120.00'),
+    ]);
+    expect(money).toHaveTextContent('up to 50 % of the stake early');
   });
 
   it('tell a stranger how to operate, without a wallet', async () => {

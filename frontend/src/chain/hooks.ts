@@ -57,11 +57,11 @@ export function useFunds(owner: Address | null) {
 export function usePermitDomain(owner: Address | null) {
   const network = useNetwork();
   const client = usePublicClient({ chainId: network.chain.id }) as PublicClient | undefined;
-  const { data } = useQuery({
+  const { data, isError } = useQuery({
     queryKey: ['permit', network.contracts.token, owner],
     queryFn: () => permitDomain(client as PublicClient, network, owner as Address),
     enabled: owner !== null && client !== undefined,
     staleTime: Number.POSITIVE_INFINITY,
   });
-  return data;
+  return isError ? null : data;
 }
