@@ -20,7 +20,7 @@ from marketplace.jobs import services as jobs
 from marketplace.operators import services as operators
 from marketplace.settlement import selectors as settlement_rows
 from marketplace.settlement import tasks as settlement
-from marketplace.settlement.services import attestations, closures, finality
+from marketplace.settlement.services import attestations, closures, epochs, finality
 from marketplace.training import selectors as training_rows
 from marketplace.training import tasks as training
 from marketplace.training.services import recording, rounds
@@ -73,7 +73,9 @@ def connect() -> None:
     follow_up("job.closing", ask_to_close)
 
     # A final log of the contract -> what it changes here, in the transaction that moves the indexer's cursor.
-    on_chain("EpochBegun", args(finality.record_epoch, "epoch", "members", "quorum"))
+    on_chain("EpochBegun", epochs.record_epoch)
+    for gone in ("AttestorLeaving", "AttestorSlashed"):
+        on_chain(f"registry.{gone}", epochs.record_attestor_gone)
     on_chain("NodeRegistered", args(operators.record_registration, "node_id", "operator", "hot_key", "expires_at"))
     on_chain("HotKeyDelegated", args(operators.record_delegation, "node_id", "hot_key", "expires_at"))
     on_chain("NodeRetired", args(operators.record_retirement, "node_id"))
@@ -117,6 +119,7 @@ def connect() -> None:
         (training_rows.stalled_contributions, training.check_contribution),
         (training_rows.stalled_rounds, training.aggregate_round),
         (training_rows.unrecorded_contributions, training.record_contribution),
+        (settlement_rows.due_epochs, settlement.begin_epoch),
         (settlement_rows.unbatched_rounds, settlement.build_batches),
         (settlement_rows.ripe_batches, ask_to_attest),
         (settlement_rows.stalled_batches, ask_to_attest),

@@ -14,7 +14,11 @@ STATE = Path(tempfile.mkdtemp(prefix="hypergpu-tests-"))
             "chainId": 31337,
             "market": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
             "token": "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512",
-            "terms": {"market": {"minStake": 1000000, "exitNotice": 3600, "challengeWindow": 600}},
+            "registry": "0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0",
+            "terms": {
+                "market": {"minStake": 1000000, "exitNotice": 3600, "challengeWindow": 600},
+                "registry": {"epochLength": 600},
+            },
             "tokenInfo": {"name": "HyperGPU Test USD", "symbol": "tUSD", "decimals": 6},
         }
     )

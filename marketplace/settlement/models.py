@@ -17,6 +17,8 @@ class AttestorSet(models.Model):
     epoch = models.BigIntegerField(primary_key=True)
     members: models.JSONField[list[str], list[str]] = models.JSONField()
     quorum = models.IntegerField()
+    # When the next epoch is due: after its length, or as soon as a member cannot serve any more.
+    over_at = models.DateTimeField()
 
     def member(self, address: str) -> int | None:
         """The number of `address` in the set; None for a stranger."""

@@ -110,6 +110,12 @@ def due_batches() -> Iterable[dict[str, Any]]:
     return [{"batch_id": pk} for pk in due.values_list("pk", flat=True)[:100]]
 
 
+def due_epochs() -> Iterable[dict[str, Any]]:
+    """The newest epoch, when it is over."""
+    newest = AttestorSet.objects.order_by("-epoch").first()
+    return [{"epoch": newest.pk}] if newest and newest.over_at < timezone.now() else []
+
+
 def unbatched_rounds() -> Iterable[dict[str, Any]]:
     """Aggregated rounds whose batches were never built, because the event that asks for them was lost with its worker."""
     return [{"round_id": pk} for pk in claim(Round.objects.filter(state=Round.State.AGGREGATED, batches=None))]

@@ -12,7 +12,7 @@ from marketplace.common.tasks import task
 from marketplace.settlement.attestor import Attestor
 from marketplace.settlement.models import Batch, Closure
 from marketplace.settlement.selectors import fixed, statement
-from marketplace.settlement.services import attestations, batches, closures
+from marketplace.settlement.services import attestations, batches, closures, epochs
 from marketplace.training import selectors
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import commitments_hash, pack_scores
@@ -46,6 +46,11 @@ def queue_batches(job_id: int) -> None:
 @task()
 def send_batch_again(batch_id: int) -> None:
     batches.send_again(batch_id=batch_id)
+
+
+@task()
+def begin_epoch(epoch: int) -> None:
+    epochs.begin_epoch(epoch=epoch)
 
 
 @task()

@@ -87,6 +87,12 @@ def test_a_quorum_pays_when_an_attestor_is_gone(market: Market) -> None:
     proven(market, snapshot)
 
 
+def test_the_attestors_take_turns(market: Market) -> None:
+    until(lambda: market.api.get("network")["epoch"] > 1, what="the second epoch", seconds=120)
+    job = market.post_job("after a new epoch", SPEC)
+    proven(market, finished(market, job["id"], seconds=120))
+
+
 def test_a_stranger_settles_when_the_coordinator_does_not(market: Market) -> None:
     job = market.post_job("settled by a stranger", SPEC)
 

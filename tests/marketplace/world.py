@@ -16,6 +16,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from pydantic import SecretStr
 
+from marketplace.chain.projections import LogEntry
 from marketplace.chain.services import domain
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
@@ -23,7 +24,7 @@ from marketplace.operators import services as operators
 from marketplace.operators.models import Bid, Node
 from marketplace.settlement import tasks
 from marketplace.settlement.models import AttestorSet, Batch
-from marketplace.settlement.services import attestations, finality
+from marketplace.settlement.services import attestations, epochs
 from tests.settings import ATTESTORS, test_key
 from trainer.protocol import eip712
 from trainer.protocol.canonical import sha256_hex
@@ -121,7 +122,9 @@ def fund(*, spec: dict[str, Any] | None = None, chain_id: int = 1, max_rate: int
 
 def begin_epoch(epoch: int = 1, names: Sequence[str] = ATTESTORS, *, quorum: int = 2) -> AttestorSet:
     """A set of attestors, as the indexer would record it."""
-    finality.record_epoch(epoch=epoch, members=[wallet(name).address for name in names], quorum=quorum)
+    said = {"epoch": epoch, "members": [wallet(name).address for name in names], "quorum": quorum}
+    now = int(time.time())
+    epochs.record_epoch(LogEntry(name="EpochBegun", args=said, block=1, block_hash="", tx_hash="", log_index=0, timestamp=now))
     return AttestorSet.objects.get(epoch=epoch)
 
 

@@ -8,17 +8,13 @@ from marketplace.chain.models import Intent
 from marketplace.chain.projections import LogEntry
 from marketplace.common.times import from_unix
 from marketplace.events.services import emit
-from marketplace.settlement.models import AttestorSet, Batch, Pause, Payment
+from marketplace.settlement.models import Batch, Pause, Payment
 from marketplace.settlement.selectors import payments
 from marketplace.settlement.serializers import payment_json
 from marketplace.settlement.services.batches import retry
 from marketplace.settlement.services.payments import move_payments, tell
 from marketplace.training.models import Round
 from marketplace.training.services.rounds import mark_settled
-
-
-def record_epoch(*, epoch: int, members: list[str], quorum: int) -> None:
-    AttestorSet.objects.get_or_create(epoch=epoch, defaults={"members": members, "quorum": quorum})
 
 
 def record_pause(*, new_jobs_until: int, settlement_until: int) -> None:
