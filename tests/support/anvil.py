@@ -35,6 +35,8 @@ from tests.settings import ATTESTORS, test_key
 
 CHAIN_ID = 31337
 COIN = 10**18
+HTTP = httpx.Client(timeout=10)
+"""One for all: making a client reads every certificate of the machine, which costs more than most calls."""
 MIN_STAKE = 1_000_000
 
 
@@ -47,7 +49,7 @@ class Anvil:
 
     def ask(self, method: str, *params: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
-        answer = httpx.post(self.url, json=body, timeout=10).json()
+        answer = HTTP.post(self.url, json=body).json()
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import httpx
+from tests.support.anvil import HTTP
 
 FAULTS = {
     "down": "closes the connection without a word",
@@ -32,13 +32,13 @@ class FaultyRpc:
     """`fault` is a key of FAULTS or empty; `seen` are the methods that were asked."""
 
     def __init__(self, upstream: str) -> None:
-        self.upstream = httpx.Client(base_url=upstream, timeout=10)
+        self.upstream = upstream
         self.fault, self.seen = "", list[str]()
         self.url, self.wake = "", threading.Event()
 
     def ask(self, method: str, *params: Any) -> dict[str, Any]:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
-        answer: dict[str, Any] = self.upstream.post("", json=body).json()
+        answer: dict[str, Any] = HTTP.post(self.upstream, json=body).json()
         return answer
 
     def height(self, tag: str) -> int:
@@ -49,7 +49,7 @@ class FaultyRpc:
         requests = body if isinstance(body, list) else [body]
         self.seen += [request["method"] for request in requests]
         if not self.fault:
-            return self.upstream.post("", json=body).json()
+            return HTTP.post(self.upstream, json=body).json()
         answers = [{"jsonrpc": "2.0", "id": request["id"], **kept(self.answer(request))} for request in requests]
         return answers if isinstance(body, list) else answers[0]
 
@@ -121,7 +121,6 @@ def faulty_rpc(upstream: str) -> Iterator[FaultyRpc]:
         node.wake.set()
         server.shutdown()
         server.server_close()
-        node.upstream.close()
 
 
 def kept(answer: dict[str, Any]) -> dict[str, Any]:
