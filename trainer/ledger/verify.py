@@ -11,6 +11,7 @@ from trainer.ledger.history import Entry, History
 from trainer.ledger.judging import Book, Judgement, judge
 from trainer.ledger.report import Finding, Report, Row
 from trainer.ledger.signers import Signers
+from trainer.protocol.credit import is_fair
 from trainer.protocol.eip712 import Domain
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.settlement import (
@@ -57,7 +58,8 @@ class Replay:
     ends: dict[int, int] = field(default_factory=dict)
     accepted: set[int] = field(default_factory=set)
     pending: list[Entry] = field(default_factory=list)
-    paid: set[tuple[int, int]] = field(default_factory=set)
+    due: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Of every round and node that was paid, what a dispute could still award: the price of full quality, less the pay."""
     rows: list[Row] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     sums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("credited", "awarded", "restored", "refunded"), 0))
@@ -104,17 +106,22 @@ class Replay:
             self.job, self.seats.get(node_id), node_id=node_id, round=args["round"], units=args["units"]
         )
 
+    def on_RecordDropped(self, entry: Entry, args: dict[str, Any]) -> None:
+        """The court is done with it: what follows may be an award for it."""
+        seat = self.seats[args["nodeId"]]
+        self.due[args["round"], args["nodeId"]] = seat.reserved
+        self.on_RecordLapsed(entry, args)
+
     def on_RecordLapsed(self, entry: Entry, args: dict[str, Any]) -> None:
         node_id = args["nodeId"]
         self.job, self.seats[node_id] = free_record(self.job, self.seats[node_id])
 
-    on_RecordDropped = on_RecordLapsed
-
     def on_ContributionSettled(self, entry: Entry, args: dict[str, Any]) -> None:
         self.pending.append(entry)
-        if (args["round"], args["nodeId"]) in self.paid:
+        place, seat = (args["round"], args["nodeId"]), self.seats.get(args["nodeId"])
+        if place in self.due:
             self.find(entry, "paid.twice", f"Node {args['nodeId']} was paid twice for round {args['round']}.")
-        self.paid.add((args["round"], args["nodeId"]))
+        self.due[place] = args["units"] * (seat.rate if seat else 0) - args["amount"]
 
     def on_RoundSettled(self, entry: Entry, args: dict[str, Any]) -> None:
         paid, self.pending = self.pending, []
@@ -188,10 +195,10 @@ class Replay:
     def add_rows(self, entry: Entry, paid: list[Entry], payments: dict[int, Payment] | None, found: list[Finding]) -> None:
         for event in paid:
             node_id = event.args["nodeId"]
+            seat = self.seats.get(node_id)
             computed = (payments or {}).get(node_id)
             told = Payment(node_id=node_id, **{name: event.args[name] for name in ("units", "quality", "amount")})
             payment = computed or told
-            seat = self.seats.get(node_id)
             problems = tuple(dict.fromkeys(f.code for f in found if f.node_id in (node_id, None)))
             self.rows.append(
                 Row(
@@ -211,6 +218,11 @@ class Replay:
         self.accepted.add(args["round"])
 
     def on_CreditAwarded(self, entry: Entry, args: dict[str, Any]) -> None:
+        place = args["round"], args["nodeId"]
+        self.due[place] = self.due.get(place, 0) - args["amount"]
+        if self.due[place] < 0:
+            text = f"The award is {-self.due[place]} more than the receipt at full quality lacks."
+            self.find(entry, "award.too_much", text)
         self.job = award(self.job, args["amount"])
         self.sums["awarded"] += args["amount"]
 
@@ -218,6 +230,8 @@ class Replay:
         taken = sum(args[name] for name in ("fromCredit", "fromStake", "fromUnbonding", "fromInsurance"))
         given = sum(args[name] for name in ("restitution", "toChallenger", "toInsurance"))
         self.expect(entry, "taken", taken, given)
+        if not is_fair(to_challenger=args["toChallenger"], to_insurance=args["toInsurance"]):
+            self.find(entry, "slash.split", "The challenger got more than a quarter of the penalty.")
         if not self.job.closed:
             self.job = restore(self.job, args["restitution"])
             self.sums["restored"] += args["restitution"]

@@ -144,6 +144,13 @@ class Split:
     to_insurance: int
 
 
+def is_fair(*, to_challenger: int, to_insurance: int) -> bool:
+    """Whether a penalty can have been split so: half of what costs leave goes to the insurance, and costs are at most a
+    quarter."""
+    halves = (2 * to_insurance, 2 * to_insurance + 1)
+    return any(to_challenger <= (to_challenger + half) // 4 for half in halves)
+
+
 def split_penalty(
     account: Account, operator: Operator, terms: Terms, *, insurance: int, restitution: int, penalty: int, costs: int
 ) -> Split:

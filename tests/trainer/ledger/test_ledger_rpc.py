@@ -144,9 +144,10 @@ def forwarder(market: LocalMarket) -> str:
 
 @pytest.fixture
 def seated(market):
-    job_id, settler = market.post_job(escrow=10_000), market.register(f"forwarded {market.now()}")
-    market.take_seat(job_id, settler, rate=2)
-    return job_id, settler
+    job_id = market.post_job(escrow=10_000)
+    worker = market.register(f"worker of job {job_id}")
+    market.take_seat(job_id, worker, rate=2)
+    return job_id, worker
 
 
 def test_given_a_batch_settled_through_another_contract_then_a_tracing_node_proves_it(market, seated) -> None:
