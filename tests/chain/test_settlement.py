@@ -13,15 +13,20 @@ from marketplace.chain import projections
 from marketplace.chain.models import ChainLog, Intent
 from marketplace.chain.services import domain, enqueue, market_view
 from marketplace.chain.wallet import send
+from marketplace.settlement.attestor import Attestor, Statement
 from tests.chain.conftest import Chain, all_in
+from tests.settings import ATTESTORS
+from tests.settings import test_key as key_of
 from tests.support.anvil import MIN_STAKE, mint
 from trainer.protocol import eip712
-from trainer.protocol.packing import SettledReceipt, pack_receipts, receipts_hash, reward
-from trainer.protocol.types import Bid, Delegation, JobClosure, Receipt, RoundAttestation
+from trainer.protocol.packing import PackedReceipt, commitments_hash, pack_receipts, pack_scores, receipts_hash, reward
+from trainer.protocol.types import Bid, Delegation, JobClosure, Receipt
 
 pytestmark = [pytest.mark.chain, pytest.mark.django_db]
 BASE, ARTIFACT, EVIDENCE = ("0x" + byte * 32 for byte in ("ba", "a7", "ed"))
-RATE, UNITS, QUALITY, ROUNDS, ESCROW = 7, 640, 9_500, 3, 100_000
+RATE, UNITS, ROUNDS, ESCROW = 7, 640, 3, 100_000
+SCORES, QUALITY = (9_600, 9_500, 10_000), 9_500
+"""Of two attestors that open, the lower score is the median."""
 
 
 @pytest.fixture
@@ -49,19 +54,46 @@ def post_job(chain: Chain) -> tuple[str, int]:
 
 
 def settlement(chain: Chain, *, job_id: int, round: int, node_id: int, hot: LocalAccount) -> list[Any]:
+    """What the product's attestors make of one receipt: all commit, two of three open."""
     receipt = Receipt(job_id=job_id, round=round, node_id=node_id, units=UNITS, base=BASE, artifact=ARTIFACT)
-    line = SettledReceipt(
-        node_id=node_id, units=UNITS, quality=QUALITY, artifact=ARTIFACT, signature=eip712.sign(domain(), receipt, hot.key)
-    )
-    packed = pack_receipts([line])
-    attestation = RoundAttestation(
-        job_id=job_id, round=round, batch=0, last=True, base=BASE, receipts=receipts_hash(packed), evidence=EVIDENCE
-    )
-    return [job_id, round, 0, True, BASE, "0x" + packed.hex(), EVIDENCE, attested(chain, attestation)]
+    signature = eip712.sign(domain(), receipt, hot.key)
+    packed = pack_receipts([PackedReceipt(node_id=node_id, units=UNITS, artifact=ARTIFACT, signature=signature)])
+    said = Statement(
+        job_id=job_id, round=round, batch=0, last=True, epoch=current(chain)["epoch"], base=BASE, receipts=receipts_hash(packed),
+        evidence=EVIDENCE,
+    )  # fmt: skip
+    team = attestors(chain)
+    listed = {member: one.commit(said, pack_scores([score])) for (member, one), score in zip(team.items(), SCORES, strict=True)}
+    attestations = [
+        {
+            "member": member, "salt": "0x" + one.salt(said).hex(), "scores": "0x" + pack_scores([score]).hex(),
+            "signature": one.sign(said, commitments_hash(listed)),
+        }
+        for (member, one), score in zip(team.items(), SCORES, strict=True)
+    ]  # fmt: skip
+    attestations[2] |= {"salt": listed[2], "scores": "0x", "signature": "0x"}
+    header = [said.job_id, said.round, said.batch, said.last, said.epoch, said.base, said.evidence]
+    return [header, "0x" + packed.hex(), attestations]
 
 
-def attested(chain: Chain, message: RoundAttestation | JobClosure) -> list[str]:
-    return [eip712.sign(domain(), message, key.get_secret_value()) for key in chain.env.attestor_keys]
+def current(chain: Chain) -> dict[str, Any]:
+    return dict(market_view("getAttestors", block="latest"))
+
+
+def attestors(chain: Chain) -> dict[int, Attestor]:
+    """By their number in the set."""
+    members = current(chain)["members"]
+    team = [Attestor(key_of(name), domain=domain(), home=chain.folder / "attestors") for name in ATTESTORS]
+    return dict(sorted((members.index(one.address), one) for one in team))
+
+
+def closing(chain: Chain, *, job_id: int, spent: int) -> list[Any]:
+    closure = JobClosure(job_id=job_id, rounds=ROUNDS, spent=spent, epoch=current(chain)["epoch"])
+    signed = [
+        {"member": member, "salt": "0x" + "00" * 32, "scores": "0x", "signature": one.sign_closure(closure)}
+        for member, one in attestors(chain).items()
+    ]
+    return [job_id, closure.rounds, closure.spent, closure.epoch, signed]
 
 
 def test_a_job_is_seated_settled_and_closed_in_order_and_paid_to_the_unit(automined: Chain) -> None:
@@ -75,11 +107,10 @@ def test_a_job_is_seated_settled_and_closed_in_order_and_paid_to_the_unit(automi
 
     bid = Bid(job_id=job_id, node_id=node_id, rate=RATE, capacity=UNITS, expires_at=2**33, nonce=0)
     owed = reward(units=UNITS, rate=RATE, quality=QUALITY)
-    closure = JobClosure(job_id=job_id, rounds=ROUNDS, spent=ROUNDS * owed)
     calls: list[tuple[str, list[Any]]] = [
         ("takeBids", [job_id, [bid.as_dict()], [eip712.sign(domain(), bid, operator)]]),
         *[("settleRound", settlement(chain, job_id=job_id, round=n, node_id=node_id, hot=hot)) for n in range(ROUNDS)],
-        ("closeJob", [job_id, ROUNDS, ROUNDS * owed, attested(chain, closure)]),
+        ("closeJob", closing(chain, job_id=job_id, spent=ROUNDS * owed)),
     ]
     group = f"job:{job_id}"
     intents = [enqueue(key=f"{group}:{n}", function=name, args=args, group=group) for n, (name, args) in enumerate(calls)]

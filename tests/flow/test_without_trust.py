@@ -58,6 +58,10 @@ def proven(market: Market, snapshot: dict[str, Any]) -> None:
     ledger = report.read_ledger(market.chain, snapshot)
     assert ledger.problems == []
     assert ledger.paid == ledger.spent > 0
+    for node in snapshot["nodes"]:
+        told = market.chain.market.functions.getNodeMetrics(node["id"]).call(block_identifier="finalized")
+        shown = [node[name] for name in ("rounds", "units", "quality_sum", "faults")] + [int(node["credit"]), int(node["earned"])]
+        assert shown == [*told[:5], told[6]], "the page shows what the chain has"
     verified = hypergpu(market, "verify", str(snapshot["job"]["chain_id"]))
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
