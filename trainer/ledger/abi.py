@@ -49,6 +49,8 @@ keyGoodUntil(uint32 nodeId, address hotKey) returns (uint64 time)
 getSeat(uint256 jobId, uint32 nodeId) returns (uint96 rate, uint48 capacity, uint48 recordedUnits, uint32 recordedRound, bool claimed)
 getEpoch(uint32 epoch) returns (address[] members, uint8 quorum, uint64 goodUntil)
 pausedUntil() returns (uint64 newJobs, uint64 settlement)
+registry() returns (address at)
+court() returns (address at)
 jobCount() returns (uint256 count)
 """  # noqa: E501
 ERRORS = """

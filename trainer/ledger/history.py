@@ -31,10 +31,13 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept:
-    """What views tell at the head: the job, and (digest, settledAt, accepted) of each of its rounds."""
+    """What views tell at the head: the job, (digest, settledAt, accepted) of each of its rounds, and whom the market lets
+    name attestors and decide disputes."""
 
     job: dict[str, Any]
     rounds: list[dict[str, Any]]
+    registry: str
+    court: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +87,10 @@ def read_kept(rpc: Rpc, market: str, job_id: int, head: Block) -> Kept:
         raise HyperGPUError("ledger.unknown_job", f"The market at {market} has no job {job_id} at block {head.number}.")
     job = views.one("getJob", job_id)
     started = job["round"] + (1 if job["batch"] else 0)
-    return Kept(job=job, rounds=views.many("getRound", [(job_id, round) for round in range(started)]))
+    return Kept(
+        job=job, rounds=views.many("getRound", [(job_id, round) for round in range(started)]),
+        registry=views.one("registry")["at"], court=views.one("court")["at"],
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class Report:
     chain_id: int
     market: str
     job_id: int
+    registry: str
+    court: str
     first: int
     head: Block
     rounds: int
@@ -72,7 +74,8 @@ class Report:
         money = {"escrow": str(self.escrow), "spent": str(self.spent), "reserved": str(self.reserved)}
         rows = [{**asdict(row), "rate": str(row.rate), "amount": str(row.amount), "ok": not row.problems} for row in self.rows]
         return {
-            "ok": self.ok, "chain_id": self.chain_id, "market": self.market, "job_id": self.job_id, "first_block": self.first,
+            "ok": self.ok, "chain_id": self.chain_id, "market": self.market, "job_id": self.job_id,
+            "registry": self.registry, "court": self.court, "first_block": self.first,
             "head": {"number": self.head.number, "hash": self.head.hash, "timestamp": self.head.timestamp},
             "rounds": self.rounds, "batches": self.batches, "closed": self.closed, **money,
             "sums": {name: str(amount) for name, amount in self.sums.items()}, "payments": rows,
@@ -95,6 +98,7 @@ def show(report: Report, console: Console) -> None:
     console.print(
         f"{len(report.rows)} payments in {report.rounds} rounds ({report.batches} batches), "
         f"blocks {report.first} to {report.head.number}.",
+        f"Attestors are named by {report.registry}, disputes decided by {report.court}.",
         f"spent {report.spent} = credited {sums['credited']} + awarded {sums['awarded']} - given back {sums['restored']}",
         f"escrow {report.escrow} = spent {report.spent} + {left}"
         + (f", of which {report.reserved} reserved" if report.reserved else ""),

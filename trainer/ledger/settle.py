@@ -59,11 +59,19 @@ def fetch_bundle(url: str, job: int, round: int) -> Bundle:
     except httpx.HTTPError as error:
         raise HyperGPUError("coordinator.unavailable", f"{url} does not answer: {error}") from error
     if response.status_code == httpx.codes.NOT_FOUND:
-        text = f"{url} has no attested batches of job {job}, round {round}: the round is open, not attested yet, or unknown."
+        text = f"{url} has no attested batches of job {job}, round {round}: {reason(response)}"
         raise HyperGPUError("settle.no_bundle", text)
     if response.is_error:
-        raise HyperGPUError("coordinator.unavailable", f"{url} answers {response.status_code}.")
+        raise HyperGPUError("coordinator.unavailable", f"{url} answers {response.status_code}: {reason(response)}")
     return parse_bundle(response.json())
+
+
+def reason(response: httpx.Response) -> str:
+    """The coordinator's own words, if it has any."""
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return "it gives no reason."
 
 
 def read_bundle(path: Path) -> Bundle:

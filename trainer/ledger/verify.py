@@ -264,9 +264,10 @@ class Replay:
             self.expect(where, "accepted", stored["accepted"], round in self.accepted)
 
     def report(self) -> Report:
-        history, job = self.history, self.job
+        history, kept, job = self.history, self.history.kept, self.job
         return Report(
-            chain_id=history.chain_id, market=history.market, job_id=history.job_id, first=history.first, head=history.head,
+            chain_id=history.chain_id, market=history.market, job_id=history.job_id, registry=kept.registry, court=kept.court,
+            first=history.first, head=history.head,
             rounds=len(self.ends), batches=self.batches, escrow=job.escrow, spent=job.spent, reserved=job.reserved,
             closed=job.closed, sums=self.sums, rows=tuple(self.rows), findings=tuple(self.findings),
         )  # fmt: skip

@@ -179,7 +179,7 @@ class Coordinator(BaseHTTPRequestHandler):
         found = self.path == "/api/v1/jobs/77/rounds/0/settlement"
         self.send_response(200 if found else 404)
         self.end_headers()
-        self.wfile.write(json.dumps(self.server.bundle if found else {}).encode())  # type: ignore[attr-defined]
+        self.wfile.write(json.dumps(self.server.bundle if found else {"message": "There is no such round."}).encode())  # type: ignore[attr-defined]
 
     def log_message(self, *arguments: Any) -> None: ...
 
@@ -200,7 +200,7 @@ def test_given_a_coordinator_then_its_job_number_is_enough(market, job, coordina
         result = CliRunner().invoke(app, ["settle", "77", "0", *at], env={KEY_VARIABLE: stranger})
     assert result.exit_code == 0 and f"Round 0 of job {job[0]} is settled" in result.stdout, result.output
     unknown = CliRunner().invoke(app, ["settle", "78", "0", *at], env={KEY_VARIABLE: stranger})
-    assert unknown.exit_code == 1 and "no attested batches of job 78" in unknown.stderr
+    assert unknown.exit_code == 1 and "no attested batches of job 78, round 0: There is no such round." in unknown.stderr
 
 
 def key_of(**changes: Any) -> Any:

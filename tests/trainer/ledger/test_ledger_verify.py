@@ -263,6 +263,7 @@ def test_given_a_true_chain_then_the_command_prints_a_table_and_exits_0(market: 
     as_json = hypergpu("verify", str(job), "--rpc", market.anvil.url, "--contract", market.address, "--json")
     report = json.loads(as_json.stdout)
     assert report["ok"] and report["spent"] == "7651"
+    assert (report["registry"], report["court"]) == (market.registry, market.court)
     assert [payment["amount"] for payment in report["payments"]] == [str(amount) for _, _, amount in PAID]
 
 
