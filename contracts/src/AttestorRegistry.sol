@@ -133,8 +133,8 @@ contract AttestorRegistry is IAttestorRegistry, PullPayments, EIP712, Ownable2St
         if (attestor.leavingAt == 0) revert AttestorIsServing(attestorId);
         _requireReached(attestor.leavingAt);
         if (attestor.lastEpoch != 0) {
-            if (attestor.lastEpoch == _epoch) revert StillInSet(attestorId, _epoch);
             (,, uint64 goodUntil) = market.getEpoch(attestor.lastEpoch);
+            if (goodUntil == 0) revert StillInSet(attestorId, attestor.lastEpoch);
             _requireReached(goodUntil + _terms.leaveTime);
         }
         uint128 amount = attestor.bond;

@@ -152,11 +152,21 @@ contract DisputeCourt is Committee {
 
         bool seated = _isSeated();
         bool upheld = seated && _isUpheld(dispute);
-        if (upheld) (docket.judged, docket.quality) = (true, dispute.finding);
         _settleBonds(caseId, dispute, seated);
         emit CaseExecuted(caseId, dispute.paid, dispute.finding, upheld);
         if (seated && dispute.kind == Kind.Omission) market.dropRecord(dispute.jobId, dispute.nodeId);
-        if (upheld) _correct(caseId, dispute);
+        if (upheld) (docket.judged, docket.quality) = (true, _correct(caseId, dispute));
+    }
+
+    /// @inheritdoc IDisputeCourt
+    function freeRecord(uint256 jobId, uint32 nodeId) external nonReentrant {
+        _requireSeated();
+        Seat memory seat = market.getSeat(jobId, nodeId);
+        if (!seat.claimed || _docket(jobId, seat.recordedRound - 1, nodeId).openCase != 0) {
+            revert NoOrphan(jobId, nodeId);
+        }
+        emit RecordFreed(jobId, nodeId);
+        market.dropRecord(jobId, nodeId);
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -245,25 +255,31 @@ contract DisputeCourt is Committee {
     }
 
     /// @dev Moves the difference between what was paid and what was found.
-    function _correct(uint256 caseId, Case storage dispute) private {
+    /// @return standing Quality that the receipt is paid at now: as found, unless the escrow was too small.
+    function _correct(uint256 caseId, Case storage dispute) private returns (uint16 standing) {
         (uint16 paid, uint16 finding) = (dispute.paid, dispute.finding);
         uint128 costs = dispute.bond;
-        if (finding > paid) {
-            market.award(caseId, dispute.jobId, dispute.round, dispute.nodeId, dispute.units, paid, finding);
-        } else {
-            costs -= _penalize(caseId, dispute);
+        uint256 full = uint256(dispute.units) * market.getSeat(dispute.jobId, dispute.nodeId).rate;
+        uint256 before = full * paid / QUALITY_ONE;
+        uint256 due = full * finding / QUALITY_ONE;
+        standing = finding;
+        if (due > before) {
+            uint256 awarded = _award(caseId, dispute);
+            // Fits: less than the finding.
+            if (awarded < due - before) standing = paid + uint16(awarded * QUALITY_ONE / full);
+        } else if (due < before) {
+            uint128 overpaid = (before - due).toUint128();
+            costs -= _penalizeNode(caseId, overpaid, overpaid, costs);
         }
         if (dispute.kind == Kind.Quality && _distance(paid, finding) > grossError) {
             _slashSigners(caseId, dispute, costs);
         }
     }
 
-    /// @return refund What the challenger's costs were repaid with.
-    function _penalize(uint256 caseId, Case storage dispute) private returns (uint128 refund) {
-        uint256 full = uint256(dispute.units) * market.getSeat(dispute.jobId, dispute.nodeId).rate;
-        uint128 overpaid =
-            (full * dispute.paid / QUALITY_ONE - full * dispute.finding / QUALITY_ONE).toUint128();
-        return _penalizeNode(caseId, overpaid, overpaid, dispute.bond);
+    function _award(uint256 caseId, Case storage dispute) private returns (uint128) {
+        return market.award(
+            caseId, dispute.jobId, dispute.round, dispute.nodeId, dispute.units, dispute.paid, dispute.finding
+        );
     }
 
     /// @param costs Of the challenger, that the node has not repaid.

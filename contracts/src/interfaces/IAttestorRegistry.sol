@@ -162,7 +162,8 @@ interface IAttestorRegistry is IPullPayments {
     function requestLeave(uint32 attestorId) external;
 
     /// @notice Pays the owner the bond, `leaveTime` after the attestor left and after the last signature that it
-    /// could give ceased to count. The owner only.
+    /// could give ceased to count. The owner only. As long as the market's current set has no successor, its members'
+    /// signatures count, and their bonds stay.
     function withdrawBond(uint32 attestorId) external;
 
     /*//////////////////////////////////////////////////////////////

@@ -208,6 +208,9 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
 
     event CaseRuled(uint256 indexed caseId, uint16 finding);
 
+    /// @notice Emitted when the record that a former court held was freed.
+    event RecordFreed(uint256 indexed jobId, uint32 indexed nodeId);
+
     /// @notice Emitted when a case is over. `upheld`: money moved in the market.
     event CaseExecuted(uint256 indexed caseId, uint16 paid, uint16 finding, bool upheld);
 
@@ -250,6 +253,9 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
 
     /// @notice The market has another court.
     error CourtReplaced();
+
+    /// @notice No record of a former court is held there.
+    error NoOrphan(uint256 jobId, uint32 nodeId);
 
     /// @notice The case is at another stage.
     error WrongStage(uint256 caseId, Stage stage);
@@ -303,7 +309,8 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
 
     /// @notice Says that a settled receipt's quality is wrong, either way. Takes the challenger's bond.
     /// @dev Within the market's `challengeWindow` after the round's settlement, unless the requester has accepted
-    /// it; one case about a receipt at a time. A later case starts from what an earlier one has found.
+    /// it; one case about a receipt at a time. A later case starts from what an earlier one has found, as far as there was
+    /// escrow to pay it.
     function challengeQuality(uint256 jobId, uint64 round, ReceiptProof calldata proof)
         external
         returns (uint256 caseId);
@@ -370,6 +377,10 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
     /// @notice Moves the money of a decided case. Anyone may; nothing that a party controls can stop it.
     /// @dev If the market has another court by now, nothing moves there, and all bonds go back.
     function execute(uint256 caseId) external;
+
+    /// @notice Frees a record that a court before this one held for a case: without it the job could never end.
+    /// Anyone may.
+    function freeRecord(uint256 jobId, uint32 nodeId) external;
 
     /*//////////////////////////////////////////////////////////////
                                 VIEWS

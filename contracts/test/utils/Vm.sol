@@ -19,11 +19,16 @@ interface Vm {
     function chainId(uint256 id) external;
     function etch(address target, bytes calldata code) external;
     function warp(uint256 timestamp) external;
+    function roll(uint256 number) external;
     function prank(address sender) external;
     function startPrank(address sender) external;
     function stopPrank() external;
     function getBlockTimestamp() external view returns (uint256);
+    function getBlockNumber() external view returns (uint256);
 
+    function expectPartialRevert(bytes4 selector) external;
+    function snapshotState() external returns (uint256 id);
+    function revertToState(uint256 id) external returns (bool);
     function expectRevert() external;
     function expectRevert(bytes calldata data) external;
     function expectEmit() external;
