@@ -155,6 +155,18 @@ describe('the job page', () => {
     expect(screen.getByText('Recorded on chain')).toBeInTheDocument();
   });
 
+  it('shows where a receipt was recorded, until its payment is sent', async () => {
+    const fake = serve({ ...running(), contributions: [contribution(0, 1)], payments: [] });
+    open('/jobs/1');
+    await row();
+    await live();
+    const recorded = contribution(0, 1, { recorded_tx: `0x${'ef'.repeat(32)}` });
+    act(() => void fake.emit('job.1', 'contribution.recorded', { contributions: [recorded] }));
+    await waitFor(async () => expect(await row()).toHaveTextContent('recorded 0xef'));
+    act(() => void fake.emit('job.1', 'payment.final', { payments: [payment(0, 1, paid)] }));
+    await waitFor(async () => expect(await row()).not.toHaveTextContent('recorded'));
+  });
+
   it('says that the attestors have not shown their scores yet', async () => {
     serve({ ...running(), payments: [payment(0, 1, { state: 'attesting', quality: null, amount: null })] });
     open('/jobs/1');

@@ -52,7 +52,7 @@ export function Ledger({ job, entities, round, pickRound }: Props) {
     {
       key: 'tx',
       label: 'Transaction',
-      cell: ({ payment }: Line) => (payment?.tx_hash ? <TransactionHash hash={payment.tx_hash} /> : '–'),
+      cell: (line: Line) => <Sent line={line} />,
     },
     {
       key: 'seconds',
@@ -153,6 +153,17 @@ function Quality({ line: { contribution, payment }, show }: { line: Line; show: 
     >
       {payment.quality === null ? 'being judged' : quality(payment.quality)}
     </button>
+  );
+}
+
+/** The transaction that pays; before there is one, the one that recorded the receipt as it arrived. */
+function Sent({ line: { contribution, payment } }: { line: Line }) {
+  if (payment?.tx_hash) return <TransactionHash hash={payment.tx_hash} />;
+  if (!contribution.recorded_tx) return '–';
+  return (
+    <span title="The signed receipt is on chain; its payment follows with the round.">
+      recorded <TransactionHash hash={contribution.recorded_tx} />
+    </span>
   );
 }
 
