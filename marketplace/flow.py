@@ -121,7 +121,7 @@ def connect() -> None:
         (training_rows.unrecorded_contributions, training.record_contribution),
         (settlement_rows.due_epochs, settlement.begin_epoch),
         (settlement_rows.unbatched_rounds, settlement.build_batches),
-        (settlement_rows.ripe_batches, ask_to_attest),
+        (settlement_rows.ripe_batches, settlement.press_batch),
         (settlement_rows.stalled_batches, ask_to_attest),
         (settlement_rows.due_batches, settlement.send_batch_again),
         (settlement_rows.unclosed_jobs, settlement.close_job),

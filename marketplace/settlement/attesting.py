@@ -13,6 +13,7 @@ from marketplace.training.results import JobWork, RoundWork, Submission
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import unpack_receipts
+from trainer.protocol.spec import JobSpec
 
 
 def scores(batch: Batch) -> list[int]:
@@ -45,7 +46,6 @@ def evidence_of(batch: Batch) -> dict[str, Any]:
 def judged(evidence: str, spec_json: str, files: tuple[Any, ...]) -> dict[int, int]:
     """Quality by node of a whole round: its batches share it."""
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
-    from trainer.protocol.spec import JobSpec  # noqa: PLC0415
 
     document = json.loads(blob(evidence))
     work = round_work(document, JobWork(spec=JobSpec.model_validate_json(spec_json), files=dict(files)))

@@ -37,6 +37,12 @@ def build_batches(round_id: int) -> None:
 
 
 @task()
+def press_batch(batch_id: int) -> None:
+    """Go on without the attestors that are late."""
+    attestations.press(batch_id=batch_id)
+
+
+@task()
 def queue_batches(job_id: int) -> None:
     """Something that settlements waited for has happened."""
     with transaction.atomic():
