@@ -19,3 +19,9 @@ def raise_alarm(code: str, subject: str, message: str) -> None:
 def end_alarm(code: str, subject: str) -> None:
     if Alarm.objects.filter(code=code, subject=subject[:120]).delete()[0]:
         log.info("alarm %s of %s is over", code, subject)
+
+
+def end_alarms(subject: str) -> None:
+    """Every alarm about it."""
+    for code in Alarm.objects.filter(subject=subject).values_list("code", flat=True):
+        end_alarm(code, subject)

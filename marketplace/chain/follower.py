@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.db import InterfaceError, OperationalError, connections
 from django.db.models import Max
 
+from marketplace.chain.alarms import end_alarms, raise_alarm
 from marketplace.chain.indexer import has_more, index_once
 from marketplace.chain.models import Intent
 from marketplace.chain.projections import FAILED
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 PASS_SECONDS = 0.25
 PEEK_SECONDS = 0.05
 WATCH_SECONDS = 10.0
+NOT_BY_ITSELF = {FAILED, "chain.history_changed", "chain.providers_differ", "chain.wrong_chain", "chain.no_key", "chain.bad_key"}
+"""Troubles that do not pass by waiting: somebody must come."""
 BACKOFF_SECONDS = (0.5, 15.0)
 
 
@@ -59,6 +63,7 @@ class Patient:
     def __init__(self, name: str, step: Callable[[], bool]) -> None:
         self.name, self.step = name, step
         self.trouble, self.delay, self.not_before = "", BACKOFF_SECONDS[0], 0.0
+        self.first = True
 
     def run(self) -> bool:
         """What the step answers; False while it waits."""
@@ -71,6 +76,9 @@ class Patient:
             return False
         if self.trouble:
             log.info("%s: %s is over", self.name, self.trouble)
+        if self.trouble or self.first:
+            end_alarms(self.name)
+        self.first = False
         self.trouble, self.delay = "", BACKOFF_SECONDS[0]
         return busy
 
@@ -78,6 +86,9 @@ class Patient:
         trouble = error.code if isinstance(error, HyperGPUError) else "database outage"
         if trouble != self.trouble:
             log.warning("%s waits: %s", self.name, error, exc_info=error.__cause__ if trouble == FAILED else None)
+        if trouble in NOT_BY_ITSELF:
+            with suppress(OperationalError, InterfaceError):  # a database that is away too is no reason to stop
+                raise_alarm(trouble, self.name, str(error))
         if not isinstance(error, HyperGPUError):
             connections.close_all()  # a connection that failed once is not trusted again
         self.trouble, self.not_before = trouble, time.monotonic() + self.delay

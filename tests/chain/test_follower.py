@@ -16,7 +16,7 @@ from django.db import OperationalError
 
 from marketplace.chain import follower
 from marketplace.chain.follower import Patient
-from marketplace.chain.models import Cursor
+from marketplace.chain.models import Alarm, Cursor
 from tests.chain.conftest import Chain
 from tests.chain.test_crashes import child_environment
 from tests.support.anvil import wait_until
@@ -63,6 +63,25 @@ def test_a_database_outage_is_waited_out_on_a_new_connection(patience: None, cap
     step = Patient("sending", in_turn(OperationalError("server closed the connection"), True))
     wait_until(step.run, what="the outage to end")
     assert caplog.records[0].getMessage() == "sending waits: server closed the connection"
+
+
+@pytest.mark.django_db
+def test_what_does_not_pass_by_itself_alarms_until_it_is_over(patience: None) -> None:
+    differ = HyperGPUError("chain.providers_differ", "Two providers differ about the events of blocks 1 to 9.")
+    step = Patient("reading", in_turn(True, away(), differ, differ, True))
+    assert step.run()
+    wait_until(lambda: step.run() or Alarm.objects.exists(), what="the alarm")
+    assert Alarm.objects.get().code == "chain.providers_differ" and Alarm.objects.get().subject == "reading"
+    wait_until(step.run, what="the end of it")
+    assert not Alarm.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_follower_that_starts_well_ends_what_it_alarmed_about_before_it_stopped(patience: None) -> None:
+    Alarm.objects.create(code="chain.history_changed", subject="reading", message="another chain")
+    Alarm.objects.create(code="chain.low_balance", subject="0x01", message="not its business")
+    assert Patient("reading", in_turn(True)).run()
+    assert Alarm.objects.get().code == "chain.low_balance"
 
 
 def test_a_fault_of_our_own_is_not_waited_out(patience: None) -> None:
