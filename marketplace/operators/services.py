@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +29,17 @@ def announce(node: Node, type: str = "node.changed") -> None:
     """Tell the pages the node as it is now; call inside the transaction of the change."""
     node.refresh_from_db()
     emit(type, topics=selectors.topics_of(node), changes={"nodes": [node_json(node)]})
+
+
+def announce_all(node_ids: Sequence[int]) -> None:
+    """As `announce`, in one event for each page, since there can be hundreds."""
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for node in Node.objects.filter(pk__in=node_ids).select_related("operator").order_by("id"):
+        row = node_json(node)
+        for topic in selectors.topics_of(node):
+            rows[topic].append(row)
+    for topic, nodes in rows.items():
+        emit("node.changed", topics=[topic], changes={"nodes": nodes})
 
 
 # What the chain says. Each runs in the indexer's transaction, once per log.
@@ -71,16 +83,10 @@ def record_earning(*, node_id: int, units: int, quality: int, amount: int) -> No
 
 
 def announce_earnings() -> None:
-    """A batch's receipts are read: tell its nodes, in one event for each page, since there can be hundreds."""
-    paid = Node.objects.filter(untold_earning=True)
-    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for node in paid.select_related("operator").order_by("id"):
-        row = node_json(node)
-        for topic in selectors.topics_of(node):
-            rows[topic].append(row)
-    paid.update(untold_earning=False)
-    for topic, nodes in rows.items():
-        emit("node.changed", topics=[topic], changes={"nodes": nodes})
+    """A batch's receipts are read: tell its nodes."""
+    paid = list(Node.objects.filter(untold_earning=True).values_list("pk", flat=True))
+    Node.objects.filter(pk__in=paid).update(untold_earning=False)
+    announce_all(paid)
 
 
 def record_award(*, node_id: int, amount: int) -> None:
@@ -175,10 +181,10 @@ def leave_job(*, node_id: int, job_id: int) -> None:
     Node.objects.filter(pk=node_id).update(jobs=[other for other in node.jobs if other != job_id])
 
 
-def assign_work(*, node_id: int, working_on: dict[str, int] | None) -> None:
-    """What the node is shown to be doing; call inside the transaction that changes it."""
-    if Node.objects.filter(pk=node_id).update(working_on=working_on):
-        announce(Node.objects.get(pk=node_id))
+def assign_work(*, node_ids: Sequence[int], working_on: dict[str, int] | None) -> None:
+    """What the nodes are shown to be doing; call inside the transaction that changes it."""
+    if Node.objects.filter(pk__in=node_ids).update(working_on=working_on):
+        announce_all(node_ids)
 
 
 # Bids.

@@ -151,13 +151,19 @@ class ContributionSerializer(serializers.ModelSerializer):
         return contribution.reason or None
 
 
+# Making the fields of a serializer costs far more than showing a row with them: one serves every row.
+ROUND = RoundSerializer()
+ASSIGNMENT = AssignmentSerializer()
+CONTRIBUTION = ContributionSerializer()
+
+
 def round_json(round_: Round) -> dict[str, Any]:
-    return dict(RoundSerializer(round_).data)
+    return dict(ROUND.to_representation(round_))
 
 
 def assignment_json(assignment: Assignment) -> dict[str, Any]:
-    return dict(AssignmentSerializer(assignment).data)
+    return dict(ASSIGNMENT.to_representation(assignment))
 
 
 def contribution_json(contribution: Contribution) -> dict[str, Any]:
-    return dict(ContributionSerializer(contribution).data)
+    return dict(CONTRIBUTION.to_representation(contribution))

@@ -98,8 +98,8 @@ def open_round(*, job_id: int) -> Round | None:
             Assignment.objects.create(round=round_, node_id=seat.node_id, shard=every_seat.index(seat.pk) % spec.rounds.nodes)
             for seat in seats
         ]
-        for assignment in assignments:
-            operators.assign_work(node_id=assignment.node_id, working_on={"job_id": job.pk, "round": round_.number})
+        nodes = [assignment.node_id for assignment in assignments]
+        operators.assign_work(node_ids=nodes, working_on={"job_id": job.pk, "round": round_.number})
         Job.objects.filter(pk=job.pk).update(reason="")
         job.refresh_from_db()
         emit(
@@ -206,8 +206,7 @@ def end_round(round_: Round, *, state: str, event: str, reason: str) -> bool:
     slots = Assignment.objects.filter(round=round_)
     expired = list(slots.exclude(state__in=Assignment.DONE).values_list("pk", flat=True))
     slots.filter(pk__in=expired).update(state=Assignment.State.EXPIRED, reason=reason)
-    for node_id in slots.values_list("node_id", flat=True):
-        operators.assign_work(node_id=node_id, working_on=None)
+    operators.assign_work(node_ids=list(slots.values_list("node_id", flat=True)), working_on=None)
     round_.refresh_from_db()
     emit(
         event,
