@@ -109,7 +109,7 @@ class Rpc:
 
     def turn(self) -> None:
         """Ask another provider from now on."""
-        self.nodes.append(self.nodes.pop(0))
+        self.nodes = [*self.nodes[1:], self.nodes[0]]  # one assignment: threads share this
 
     def others(self) -> list[Rpc]:
         """The providers that are not asked now, each on its own."""
