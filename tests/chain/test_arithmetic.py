@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 
 from tests.chain.arithmetic_acts import (
@@ -28,7 +28,18 @@ from tests.chain.arithmetic_acts import (
     Settle,
     Withdraw,
 )
-from tests.chain.arithmetic_model import ATTESTORS, CAPACITY, ESCROW, RATES, REQUESTER, SEATED, WINDOW, Model, World
+from tests.chain.arithmetic_model import (
+    ATTESTORS,
+    CAPACITY,
+    ESCROW,
+    INSTANT_SHARE,
+    RATES,
+    REQUESTER,
+    SEATED,
+    WINDOW,
+    Model,
+    World,
+)
 from tests.support.anvil import start_anvil
 from tests.support.market import LocalMarket, Reverted
 from trainer.protocol import credit
@@ -80,11 +91,22 @@ ACTS = st.tuples(
 """Rounds as they go well, with all that can be done to them in between; then perhaps the end, and what comes after."""
 
 
+FULL = Settle(((1, 100), (2, 60), (3, 50)), ((10_000,) * 3,) * 3, True)
+RELEASED_AND_MARKED = [
+    Fund(10_000), FULL, Accept(1), Release(1, 0), Mark(), Release(1, 1), Release(1, 0),
+    FULL, Accept(1), Release(1, 2), Withdraw(1, 300), Mark(), Pass(WINDOW - 1), Distribute((1, 2)),
+    FULL, Mark(), Pass(WINDOW), Release(2, 1), Mark(), Release(2, 0), Accept(1), Release(1, 0), Distribute((1, 2, 3)),
+    Pass(WINDOW), Mark(), FULL, Mark(), Accept(1), Release(1, 0), Pass(WINDOW), Mark(), FULL, Mark(), Release(2, 1), FULL,
+    Pass(WINDOW), Mark(), Penalize(3, 100, 1_000, 250), Penalize(3, 2_000, 0, 0), Pass(WINDOW), Distribute((1, 2, 3)),
+]  # fmt: skip
+"""Releases before, between and after marks, and what can be withdrawn then; a penalty that all of a stake does not cover."""
+
+
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """A job of 6,000 with three seats, two of one operator; a part of the other's stake is unbonding."""
     with start_anvil() as anvil:
-        market = LocalMarket.deploy(anvil)
+        market = LocalMarket.deploy(anvil, instant_share=INSTANT_SHARE)
         ATTESTORS[:] = market.attestors
         first = market.register("first", stake=3_000)
         both = [first, market.register("second", stake=0, wallet=first.wallet)]
@@ -106,9 +128,10 @@ def world() -> Iterator[World]:
 
 # No shrinking: every attempt costs seconds of a chain's time.
 @settings(
-    max_examples=25, derandomize=True, deadline=None, database=None, phases=[Phase.generate],
+    max_examples=25, derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
+@example(acts=RELEASED_AND_MARKED)
 @given(acts=ACTS)
 def test_reference_and_market_come_to_the_same_figures(world: World, acts: list[Act]) -> None:
     market, snapshot = world.market, world.market.ask("evm_snapshot")
