@@ -63,20 +63,26 @@ class Batch:
 
 
 def batches_of_calldata(calldata: bytes) -> list[Batch]:
-    """Every `settleRound` in a call of the market, also inside its `multicall`; none for any other call."""
-    selector, body = calldata[:4], calldata[4:]
-    try:
-        if selector == MULTICALL_SELECTOR:
-            return [batch for call in decode(["bytes[]"], body)[0] for batch in batches_of_calldata(call)]
-        if selector != SETTLE_ROUND_SELECTOR:
-            return []
-        header, receipts, parts = decode(SETTLE_ROUND, body)
-    except UNREADABLE:
-        return []
+    """Every `settleRound` in a call of the market, also inside its `multicall`, however deep; none for any other call."""
+    waiting, found = [calldata], []
+    while waiting:
+        selector, body = waiting[0][:4], waiting.pop(0)[4:]
+        try:
+            if selector == MULTICALL_SELECTOR:
+                waiting[:0] = decode(["bytes[]"], body)[0]
+            elif selector == SETTLE_ROUND_SELECTOR:
+                found.append(decoded_batch(body))
+        except UNREADABLE:
+            continue
+    return found
+
+
+def decoded_batch(body: bytes) -> Batch:
+    header, receipts, parts = decode(SETTLE_ROUND, body)
     names = ("job_id", "round", "batch", "last", "epoch")
     head = Header(**dict(zip(names, header[:5], strict=True)), base=hexed(header[5]), evidence=hexed(header[6]))
     attestations = (Attestation(member=m, salt=salt, scores=scores, signature=sig) for m, salt, scores, sig in parts)
-    return [Batch(header=head, receipts=receipts, attestations=tuple(attestations))]
+    return Batch(header=head, receipts=receipts, attestations=tuple(attestations))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

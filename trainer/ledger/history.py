@@ -163,9 +163,15 @@ def traced_calls(rpc: Rpc, market: str, tx: str) -> list[str]:
     return [] if isinstance(trace, Fault) or trace is None else list(calls_to(market.lower(), trace))
 
 
-def calls_to(market: str, call: Mapping[str, Any]) -> list[str]:
-    if call.get("error"):
-        return []
-    inner = [found for child in call.get("calls", ()) for found in calls_to(market, child)]
-    # The market's own multicall delegates to itself; its outer call holds all of them already.
-    return [call["input"]] if call.get("type") == "CALL" and (call.get("to") or "").lower() == market else inner
+def calls_to(market: str, trace: Mapping[str, Any]) -> list[str]:
+    """In their order. What the market calls in itself is left out: its outer call holds it already."""
+    waiting, found = [trace], []
+    while waiting:
+        call = waiting.pop(0)
+        if call.get("error"):
+            continue
+        if call.get("type") == "CALL" and (call.get("to") or "").lower() == market:
+            found.append(call["input"])
+        else:
+            waiting[:0] = call.get("calls", ())
+    return found

@@ -8,14 +8,18 @@ from typing import Any
 
 import httpx
 import pytest
+from eth_abi.abi import encode
 from ledger_tools import Between, read
 
+from marketplace.chain import abi
 from tests.support.market import LocalMarket, account, busy_job
 from trainer.ledger.abi import hexed
+from trainer.ledger.batches import MULTICALL_SELECTOR, Batch, Header, batches_of_calldata
 from trainer.ledger.rpc import TRIES, Rpc
 from trainer.protocol.errors import HyperGPUError
 
 pytestmark = pytest.mark.chain
+ZERO = "0x" + "00" * 32
 
 
 @pytest.fixture(autouse=True)
@@ -162,10 +166,23 @@ def test_given_a_batch_settled_through_another_contract_then_a_tracing_node_prov
     assert [row.problems for row in report.rows] == [("batch.unproven",)]
 
 
-def test_given_two_batches_in_one_multicall_then_both_are_proven(market, seated) -> None:
+def test_given_two_batches_in_a_multicall_of_multicalls_then_both_are_proven(market, seated) -> None:
     job_id, worker = seated
     batches = [market.batch(job_id, {worker: 100}, [[9_000]] * 3, round=round) for round in range(2)]
-    market.call("multicall", [hexed(batch.calldata()) for batch in batches], sender=account("anyone"))
+    calls = [hexed(batch.calldata()) for batch in batches]
+    for _ in range(8):
+        calls = [abi.encode_call("market", "multicall", [calls])]
+    market.call("multicall", calls, sender=account("anyone"))
     market.anvil.mine(3)
     report = read(node(market), market.address, job_id)
     assert report.ok and report.batches == 2 and report.spent == 360
+
+
+def test_given_a_call_nested_deeper_than_python_goes_then_it_is_read_all_the_same() -> None:
+    batch = Batch(
+        header=Header(job_id=1, round=0, batch=0, last=True, epoch=1, base=ZERO, evidence=ZERO), receipts=b"", attestations=()
+    )
+    calldata = batch.calldata()
+    for _ in range(1_200):
+        calldata = MULTICALL_SELECTOR + encode(["bytes[]"], [[calldata]])
+    assert batches_of_calldata(calldata) == [batch]
