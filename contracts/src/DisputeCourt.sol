@@ -49,25 +49,25 @@ contract DisputeCourt is Committee {
     //////////////////////////////////////////////////////////////*/
 
     /// @inheritdoc IDisputeCourt
-    function challengeQuality(uint256, uint64, ReceiptProof calldata)
+    function challengeQuality(uint256 jobId, uint64 round, ReceiptProof calldata proof)
         external
         nonReentrant
         returns (uint256 caseId)
     {
         Case storage dispute;
-        (caseId, dispute) = _open(Kind.Quality);
+        (caseId, dispute) = _open(Kind.Quality, EVIDENCE.settledReceipt(jobId, round, proof));
         _startDraw(caseId, dispute);
         _takeBond(caseId, dispute);
     }
 
     /// @inheritdoc IDisputeCourt
-    function challengeAvailability(uint256, uint64, ReceiptProof calldata)
+    function challengeAvailability(uint256 jobId, uint64 round, ReceiptProof calldata proof)
         external
         nonReentrant
         returns (uint256 caseId)
     {
         Case storage dispute;
-        (caseId, dispute) = _open(Kind.Availability);
+        (caseId, dispute) = _open(Kind.Availability, EVIDENCE.settledReceipt(jobId, round, proof));
         dispute.stage = Stage.Answering;
         dispute.deadline = uint64(block.timestamp) + _terms.answerTime / 2;
         _takeBond(caseId, dispute);
@@ -99,13 +99,13 @@ contract DisputeCourt is Committee {
     }
 
     /// @inheritdoc IDisputeCourt
-    function claimOmitted(SignedReceipt calldata, SettledBatch[] calldata, bytes[] calldata)
-        external
-        nonReentrant
-        returns (uint256 caseId)
-    {
+    function claimOmitted(
+        SignedReceipt calldata receipt,
+        SettledBatch[] calldata batches,
+        bytes[] calldata receipts
+    ) external nonReentrant returns (uint256 caseId) {
         Case storage dispute;
-        (caseId, dispute) = _open(Kind.Omission);
+        (caseId, dispute) = _open(Kind.Omission, EVIDENCE.omittedReceipt(receipt, batches, receipts));
         uint64 recorded = market.holdRecord(dispute.jobId, dispute.round, dispute.nodeId);
         if (recorded != dispute.units) revert UnitsMismatch(dispute.units, recorded);
         _startDraw(caseId, dispute);
@@ -183,9 +183,11 @@ contract DisputeCourt is Committee {
     //////////////////////////////////////////////////////////////*/
 
     /// @dev A case about the receipt that this call shows.
-    function _open(Kind kind) private returns (uint256 caseId, Case storage dispute) {
+    function _open(Kind kind, Evidence.Exhibit memory shown)
+        private
+        returns (uint256 caseId, Case storage dispute)
+    {
         _requireSeated();
-        Evidence.Exhibit memory shown = _examine();
         Docket storage docket = _docket(shown.jobId, shown.round, shown.nodeId);
         if (docket.openCase != 0) revert CaseIsOpen(docket.openCase);
         if (docket.judged) (shown.paid, shown.standing) = (docket.quality, docket.quality);

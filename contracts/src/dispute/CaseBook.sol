@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 import {IAttestorRegistry} from "../interfaces/IAttestorRegistry.sol";
@@ -13,8 +12,6 @@ import {PullPayments} from "./PullPayments.sol";
 /// @title What all parts of the court share
 /// @notice The terms, the cases and their bonds.
 abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
-    using Address for address;
-
     uint256 private constant MAX_COMMITTEE = 15;
     uint64 private constant MAX_DURATION = 365 days;
     uint16 internal constant QUALITY_ONE = 10_000;
@@ -73,12 +70,6 @@ abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
     /*//////////////////////////////////////////////////////////////
                                INTERNAL
     //////////////////////////////////////////////////////////////*/
-
-    /// @dev What this call proves; reverts, for the same reason, if that is nothing.
-    function _examine() internal view returns (Evidence.Exhibit memory) {
-        bytes memory answer = address(EVIDENCE).functionStaticCall(msg.data);
-        return abi.decode(answer, (Evidence.Exhibit));
-    }
 
     function _newCase(Kind kind, Evidence.Exhibit memory shown)
         internal

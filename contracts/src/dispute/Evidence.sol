@@ -16,8 +16,7 @@ import {RoundProofs} from "../libraries/RoundProofs.sol";
 /// @title Evidence
 /// @notice Reads what is shown to the court, and says what it proves. It keeps nothing, holds nothing and may do
 /// nothing; it is a contract of its own only because the court would be too large otherwise.
-/// @dev Its functions have the signatures of the court's, which passes its calls on as they came: see
-/// {IDisputeCourt} for what each takes. Each reverts unless the proof is whole.
+/// @dev See {IDisputeCourt} for what each function takes. Each reverts unless the proof is whole.
 contract Evidence is IComputeMarketTypes {
     /// @param fault Of two messages that exclude each other: what was signed twice, and by whom.
     /// @param attestorId Attestor at fault; 0 if it is a node.
@@ -62,7 +61,7 @@ contract Evidence is IComputeMarketTypes {
                     FAULTS THAT SIGNATURES PROVE
     //////////////////////////////////////////////////////////////*/
 
-    function proveReceiptFault(
+    function receiptFault(
         IDisputeCourt.SignedReceipt calldata one,
         IDisputeCourt.SignedReceipt calldata other
     ) external view returns (Exhibit memory shown) {
@@ -83,7 +82,7 @@ contract Evidence is IComputeMarketTypes {
         _nameParties(shown);
     }
 
-    function proveAttestationFault(
+    function attestationFault(
         IDisputeCourt.SignedAttestation calldata one,
         IDisputeCourt.SignedAttestation calldata other
     ) external view returns (Exhibit memory shown) {
@@ -109,23 +108,24 @@ contract Evidence is IComputeMarketTypes {
                               RECEIPTS
     //////////////////////////////////////////////////////////////*/
 
-    function challengeQuality(uint256 jobId, uint64 round, IDisputeCourt.ReceiptProof calldata proof)
+    function settledReceipt(uint256 jobId, uint64 round, IDisputeCourt.ReceiptProof calldata proof)
         external
         view
-        returns (Exhibit memory)
+        returns (Exhibit memory shown)
     {
-        return _settledReceipt(jobId, round, proof);
+        (shown.jobId, shown.round) = (jobId, round);
+        RoundRecord memory record = _openRound(jobId, round);
+        if (record.accepted) revert IDisputeCourt.RoundIsAccepted(jobId, round);
+        PackedReceipts.PackedReceipt memory receipt;
+        (receipt, shown.paid) = RoundProofs.settled(
+            record.digest, proof.batches, proof.index, proof.receipts, proof.qualities, proof.position
+        );
+        (shown.nodeId, shown.units, shown.artifact) = (receipt.nodeId, receipt.units, receipt.artifact);
+        shown.standing = shown.paid;
+        _describe(shown, proof.batches[proof.index]);
     }
 
-    function challengeAvailability(uint256 jobId, uint64 round, IDisputeCourt.ReceiptProof calldata proof)
-        external
-        view
-        returns (Exhibit memory)
-    {
-        return _settledReceipt(jobId, round, proof);
-    }
-
-    function claimOmitted(
+    function omittedReceipt(
         IDisputeCourt.SignedReceipt calldata receipt,
         SettledBatch[] calldata batches,
         bytes[] calldata receipts
@@ -184,23 +184,6 @@ contract Evidence is IComputeMarketTypes {
     /*//////////////////////////////////////////////////////////////
                                INTERNAL
     //////////////////////////////////////////////////////////////*/
-
-    function _settledReceipt(uint256 jobId, uint64 round, IDisputeCourt.ReceiptProof calldata proof)
-        private
-        view
-        returns (Exhibit memory shown)
-    {
-        (shown.jobId, shown.round) = (jobId, round);
-        RoundRecord memory record = _openRound(jobId, round);
-        if (record.accepted) revert IDisputeCourt.RoundIsAccepted(jobId, round);
-        PackedReceipts.PackedReceipt memory receipt;
-        (receipt, shown.paid) = RoundProofs.settled(
-            record.digest, proof.batches, proof.index, proof.receipts, proof.qualities, proof.position
-        );
-        (shown.nodeId, shown.units, shown.artifact) = (receipt.nodeId, receipt.units, receipt.artifact);
-        shown.standing = shown.paid;
-        _describe(shown, proof.batches[proof.index]);
-    }
 
     function _describe(Exhibit memory shown, SettledBatch calldata batch) private view {
         (shown.epoch, shown.attestors, shown.evidence) = (batch.epoch, batch.attestors, batch.evidence);

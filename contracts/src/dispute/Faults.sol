@@ -17,24 +17,24 @@ abstract contract Faults is CaseBook {
     mapping(bytes32 fault => bool) private _punished;
 
     /// @inheritdoc IDisputeCourt
-    function proveReceiptFault(SignedReceipt calldata, SignedReceipt calldata)
+    function proveReceiptFault(SignedReceipt calldata one, SignedReceipt calldata other)
         external
         nonReentrant
         returns (uint256 caseId)
     {
-        Evidence.Exhibit memory shown = _examine();
+        Evidence.Exhibit memory shown = EVIDENCE.receiptFault(one, other);
         caseId = _punishOnce(shown);
         emit ReceiptFaultProven(caseId, shown.nodeId, shown.jobId, shown.round);
         _penalizeNode(caseId, 0, market.terms().minStake, _terms.bond);
     }
 
     /// @inheritdoc IDisputeCourt
-    function proveAttestationFault(SignedAttestation calldata, SignedAttestation calldata)
+    function proveAttestationFault(SignedAttestation calldata one, SignedAttestation calldata other)
         external
         nonReentrant
         returns (uint256 caseId)
     {
-        Evidence.Exhibit memory shown = _examine();
+        Evidence.Exhibit memory shown = EVIDENCE.attestationFault(one, other);
         caseId = _punishOnce(shown);
         emit AttestorFaultProven(caseId, shown.attestorId, shown.jobId, shown.round);
         _slashShare(shown.attestorId, caseId, EQUIVOCATION_SHARE, shown.requester, _terms.bond);
