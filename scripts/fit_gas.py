@@ -2,6 +2,7 @@
 """Measures what marketplace/chain/gas.py knows of settleRound, on Ethereum's prices and on Monad's (re-priced traces).
 
     scripts/fit_gas.py          print the table, and how far it is off for each measured call
+    scripts/fit_gas.py --write  put it into gas.py as well
 
 Nodes are paid for the second time: what a first payment adds, the sender's dry run sees. Least squares of the relative error.
 """
@@ -31,21 +32,29 @@ from scripts.hypergpu_bench.tracing import trace  # noqa: E402
 
 SIZES = {3: (1, 2, 10, 40, 100, 150), 1: (1, 10, 60), 5: (1, 10, 60), 9: (1, 20)}
 """Receipts of a batch, by attestors that open."""
+TABLE = ROOT / "marketplace" / "chain" / "gas.py"
+BEGIN, END = "FITTED: dict[GasSchedule, Fitted] = {\n", "}  # fmt: skip\n"
 COLUMNS = ("call", "opening", "receipt", "score", "sort", "compare", "page")
 
 
 def main() -> int:
     recorded = measured_record()
     rows = [row for attestors in SIZES for row in measured(attestors)]
+    table: list[str] = []
     design = np.array([features for features, _, _ in rows], float)
     for schedule in ("ethereum", "monad"):
         used = np.array([gas[schedule] for _, _, gas in rows], float)
         calldata = np.array([calldata for _, calldata, _ in rows], float)
         fitted, *_ = np.linalg.lstsq(design / used[:, None], (used - calldata) / used, rcond=None)
         shown = ", ".join(f"{name}={value:_.0f}" for name, value in zip(COLUMNS, fitted, strict=True))
-        print(f'"{schedule}": Fitted({shown}, record={recorded[schedule]:_})')
+        table.append(f'    "{schedule}": Fitted(\n        {shown}, record={recorded[schedule]:_}\n    ),')
+        print(table[-1])
         for features, ratio in zip(design, (design @ fitted + calldata) / used, strict=True):
             print(f"    {features[2]:4.0f} receipts, {features[1]:2.0f} attestors: {100 * (ratio - 1):+.1f} %")
+    if "--write" in sys.argv[1:]:
+        text = TABLE.read_text("utf-8")
+        head, rest = text.split(BEGIN)
+        TABLE.write_text(head + BEGIN + "\n".join(table) + "\n" + rest[rest.index(END) :], "utf-8")
     return 0
 
 

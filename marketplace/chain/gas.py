@@ -42,7 +42,7 @@ FITTED: dict[GasSchedule, Fitted] = {
         call=79_494, opening=9_507, receipt=23_212, score=307, sort=620, compare=81, page=-1_011, record=53_078
     ),
     "monad": Fitted(
-        call=106_553, opening=10_529, receipt=17_382, score=381, sort=564, compare=80, page=5_846, record=84_078
+        call=106_553, opening=10_529, receipt=17_382, score=381, sort=564, compare=80, page=5_846, record=76_078
     ),
 }  # fmt: skip
 NODES_A_PAGE = 64
