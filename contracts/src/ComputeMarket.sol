@@ -31,13 +31,13 @@ contract ComputeMarket layout at 0x80 is Settlement {
     /// @dev Runs the call in the market's storage, and answers what it answers. Takes no native coin.
     fallback() external {
         address code = address(_code);
-        // Memory is free to use: nothing runs afterwards.
-        assembly {
-            calldatacopy(0, 0, calldatasize())
-            let success := delegatecall(gas(), code, 0, calldatasize(), 0, 0)
-            returndatacopy(0, 0, returndatasize())
-            if iszero(success) { revert(0, returndatasize()) }
-            return(0, returndatasize())
+        assembly ("memory-safe") {
+            let memoryEnd := mload(0x40)
+            calldatacopy(memoryEnd, 0, calldatasize())
+            let success := delegatecall(gas(), code, memoryEnd, calldatasize(), 0, 0)
+            returndatacopy(memoryEnd, 0, returndatasize())
+            if iszero(success) { revert(memoryEnd, returndatasize()) }
+            return(memoryEnd, returndatasize())
         }
     }
 }

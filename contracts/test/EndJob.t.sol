@@ -10,69 +10,68 @@ contract CloseJobTest is MarketTest {
     function setUp() public override {
         super.setUp();
         jobId = jobWithNodes(1);
-        settle(jobId, true, receipt(jobId, 0, 1, 1000, 10_000));
+        settle(jobId, true, receipt(jobId, 0, 1, 1000));
     }
 
     function test_TheRestIsRefunded() external {
         uint256 before = token.balanceOf(requester);
-        bytes[] memory signatures = attestClosure(jobId, 1, 5000);
+        Attestation[] memory signatures = attestClosure(jobId, 1, 5000);
         vm.expectEmit(address(market));
         emit JobClosed(jobId, 1, 5000, ESCROW - 5000);
         vm.prank(stranger);
-        market.closeJob(jobId, 1, 5000, signatures);
+        market.closeJob(jobId, 1, 5000, 1, signatures);
         vm.assertEq(token.balanceOf(requester) - before, ESCROW - 5000);
         vm.assertTrue(market.getJob(jobId).closed);
         vm.assertEq(creditOf(1), 5000);
     }
 
     function test_ItCountsOnce() external {
-        bytes[] memory signatures = attestClosure(jobId, 1, 5000);
-        market.closeJob(jobId, 1, 5000, signatures);
+        Attestation[] memory signatures = attestClosure(jobId, 1, 5000);
+        market.closeJob(jobId, 1, 5000, 1, signatures);
         vm.expectRevert(abi.encodeWithSelector(JobIsClosed.selector, jobId));
-        market.closeJob(jobId, 1, 5000, signatures);
+        market.closeJob(jobId, 1, 5000, 1, signatures);
     }
 
     function test_AnEarlierClosureIsWorthNothingAfterAnotherRound() external {
-        bytes[] memory signatures = attestClosure(jobId, 1, 5000);
+        Attestation[] memory signatures = attestClosure(jobId, 1, 5000);
         settle(jobId, true, "");
         vm.expectRevert(abi.encodeWithSelector(ClosureMismatch.selector, jobId, 2, 5000, 0));
-        market.closeJob(jobId, 1, 5000, signatures);
+        market.closeJob(jobId, 1, 5000, 1, signatures);
     }
 
     function test_AHalfSettledRoundKeepsTheJobOpen() external {
         settle(jobId, false, "");
-        bytes[] memory signatures = attestClosure(jobId, 1, 5000);
+        Attestation[] memory signatures = attestClosure(jobId, 1, 5000);
         vm.expectRevert(abi.encodeWithSelector(ClosureMismatch.selector, jobId, 1, 5000, 1));
-        market.closeJob(jobId, 1, 5000, signatures);
+        market.closeJob(jobId, 1, 5000, 1, signatures);
     }
 
     function test_AWrongSumIsRefused() external {
-        bytes[] memory signatures = attestClosure(jobId, 1, 4999);
+        Attestation[] memory signatures = attestClosure(jobId, 1, 4999);
         vm.expectRevert(abi.encodeWithSelector(ClosureMismatch.selector, jobId, 1, 5000, 0));
-        market.closeJob(jobId, 1, 4999, signatures);
+        market.closeJob(jobId, 1, 4999, 1, signatures);
     }
 
     function test_ItNeedsAQuorum_OfThisVeryJob() external {
         vm.expectRevert(abi.encodeWithSelector(QuorumNotReached.selector, 0, 2));
-        market.closeJob(jobId, 1, 5000, new bytes[](0));
-        bytes[] memory foreign = attestClosure(jobId + 1, 1, 5000);
+        market.closeJob(jobId, 1, 5000, 1, new Attestation[](0));
+        Attestation[] memory foreign = attestClosure(jobId + 1, 1, 5000);
         vm.expectRevert();
-        market.closeJob(jobId, 1, 5000, foreign);
+        market.closeJob(jobId, 1, 5000, 1, foreign);
     }
 
     function test_AnAttestationOfARoundClosesNothing() external {
-        bytes[] memory signatures = attest(jobId, 1, 0, true, "");
+        Attestation[] memory signatures = attest(nextBatch(jobId, true), "", 0);
         vm.expectRevert();
-        market.closeJob(jobId, 1, 5000, signatures);
+        market.closeJob(jobId, 1, 5000, 1, signatures);
     }
 
     function test_AJobThatSpentAllRefundsNothing() external {
-        vm.prank(requester);
-        uint256 small = market.createJob(SPEC, 50, RATE);
+        uint256 small = postJob(50, RATE);
         take(small, OPERATOR, bidOf(small, 1));
-        settle(small, true, receipt(small, 0, 1, 10, 10_000));
+        settle(small, true, receipt(small, 0, 1, 10));
         uint256 before = token.balanceOf(requester);
-        market.closeJob(small, 1, 50, attestClosure(small, 1, 50));
+        market.closeJob(small, 1, 50, 1, attestClosure(small, 1, 50));
         vm.assertEq(token.balanceOf(requester), before);
     }
 }
@@ -91,7 +90,7 @@ contract ExitJobTest is MarketTest {
         emit JobExitRequested(jobId, availableAt);
         vm.prank(requester);
         market.requestExit(jobId);
-        settle(jobId, true, receipt(jobId, 0, 1, 1000, 10_000)); // In flight when notice was given.
+        settle(jobId, true, receipt(jobId, 0, 1, 1000)); // In flight when notice was given.
 
         vm.warp(availableAt - 1);
         vm.expectRevert(abi.encodeWithSelector(TooEarly.selector, availableAt));
@@ -142,7 +141,7 @@ contract ExitJobTest is MarketTest {
     function test_DuringNoticeAttestorsMayCloseAtOnce() external {
         vm.prank(requester);
         market.requestExit(jobId);
-        market.closeJob(jobId, 0, 0, attestClosure(jobId, 0, 0));
+        market.closeJob(jobId, 0, 0, 1, attestClosure(jobId, 0, 0));
         vm.assertTrue(market.getJob(jobId).closed);
     }
 }

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {Market} from "./utils/Market.sol";
-import {IComputeMarketTypes} from "../src/interfaces/IComputeMarket.sol";
 import {FeeToken} from "./utils/FeeToken.sol";
 import {MarketTest} from "./utils/MarketTest.sol";
 import {vm} from "./utils/Vm.sol";
@@ -14,7 +13,7 @@ contract CreateJobTest is MarketTest {
         vm.prank(requester);
         vm.assertEq(market.createJob(SPEC, ESCROW, RATE), 1);
 
-        IComputeMarketTypes.Job memory job = market.getJob(1);
+        Job memory job = market.getJob(1);
         vm.assertEq(job.requester, requester);
         vm.assertEq(job.spec, SPEC);
         vm.assertEq(job.escrow, ESCROW);
@@ -38,9 +37,7 @@ contract CreateJobTest is MarketTest {
 
     function test_ATokenThatKeepsAFeeIsRefused() external {
         FeeToken taxed = new FeeToken();
-        bytes memory arguments =
-            abi.encode(taxed, MIN_STAKE, admin, attestors(), uint8(2), EXIT_NOTICE, UNBONDING);
-        Market other = Market(vm.deployCode("ComputeMarket.sol:ComputeMarket", arguments));
+        Market other = deployMarket(address(taxed));
         taxed.mint(requester, 1_000);
         vm.startPrank(requester);
         taxed.approve(address(other), 1_000);
@@ -100,15 +97,15 @@ contract TakeBidsTest is MarketTest {
     }
 
     function test_ASignedBidBecomesASeat() external {
-        (IComputeMarketTypes.Bid[] memory bids, bytes[] memory signatures) = signedBids(OPERATOR, bidOf(1, 1));
+        (Bid[] memory bids, bytes[] memory signatures) = signedBids(OPERATOR, bidOf(1, 1));
         vm.expectEmit(address(market));
         emit BidTaken(1, 1, RATE, CAPACITY);
         vm.prank(stranger);
         market.takeBids(1, bids, signatures);
-        IComputeMarketTypes.Seat memory seat = market.getSeat(1, 1);
+        Seat memory seat = market.getSeat(1, 1);
         vm.assertEq(seat.rate, RATE);
         vm.assertEq(seat.capacity, CAPACITY);
-        vm.assertEq(seat.paidRound, 0);
+        vm.assertEq(seat.recordedRound, 0);
     }
 
     function test_AStandingBidIsGoodForEachJob() external {
@@ -120,16 +117,16 @@ contract TakeBidsTest is MarketTest {
 
     function test_ManyBidsAreTakenTogether_OrNotAtAll() external {
         register(OPERATOR);
-        IComputeMarketTypes.Bid[] memory bids = new IComputeMarketTypes.Bid[](2);
+        Bid[] memory bids = new Bid[](2);
         bytes[] memory signatures = new bytes[](2);
         for (uint32 i = 0; i < 2; ++i) {
-            (IComputeMarketTypes.Bid[] memory one, bytes[] memory signature) =
+            (Bid[] memory one, bytes[] memory signature) =
                 signedBids(OPERATOR, bidOf(1, i + 1));
             (bids[i], signatures[i]) = (one[0], signature[0]);
         }
         bytes memory good = signatures[1];
         signatures[1] = signatures[0];
-        vm.expectRevert(abi.encodeWithSelector(InvalidOperatorSignature.selector, vm.addr(OPERATOR)));
+        vm.expectRevert(abi.encodeWithSelector(InvalidWalletSignature.selector, vm.addr(OPERATOR)));
         market.takeBids(1, bids, signatures);
         vm.assertEq(market.getSeat(1, 1).capacity, 0);
 
@@ -138,14 +135,14 @@ contract TakeBidsTest is MarketTest {
         vm.assertEq(market.getSeat(1, 2).capacity, CAPACITY);
     }
 
-    function expectRefused(uint256 key, IComputeMarketTypes.Bid memory bid, bytes memory reason) internal {
-        (IComputeMarketTypes.Bid[] memory bids, bytes[] memory signatures) = signedBids(key, bid);
+    function expectRefused(uint256 key, Bid memory bid, bytes memory reason) internal {
+        (Bid[] memory bids, bytes[] memory signatures) = signedBids(key, bid);
         vm.expectRevert(reason);
         market.takeBids(1, bids, signatures);
     }
 
     function test_ABidOfAnotherWalletIsRefused() external {
-        bytes memory reason = abi.encodeWithSelector(InvalidOperatorSignature.selector, vm.addr(OPERATOR));
+        bytes memory reason = abi.encodeWithSelector(InvalidWalletSignature.selector, vm.addr(OPERATOR));
         expectRefused(OPERATOR + 1, bidOf(1, 1), reason);
         expectRefused(HOT + 1, bidOf(1, 1), reason); // The hot key signs receipts, never prices.
     }
@@ -155,26 +152,26 @@ contract TakeBidsTest is MarketTest {
     }
 
     function test_AnExpiredBidIsRefused() external {
-        IComputeMarketTypes.Bid memory bid = bidOf(1, 1);
+        Bid memory bid = bidOf(1, 1);
         bid.expiresAt = uint64(block.timestamp);
         expectRefused(OPERATOR, bid, abi.encodeWithSelector(BidExpired.selector, 1, block.timestamp));
     }
 
     function test_ABidAboveTheMostIsRefused() external {
-        IComputeMarketTypes.Bid memory bid = bidOf(1, 1);
+        Bid memory bid = bidOf(1, 1);
         bid.rate = RATE + 1;
         expectRefused(OPERATOR, bid, abi.encodeWithSelector(RateAboveMax.selector, 1, RATE + 1, RATE));
     }
 
     function test_ABidOfNoWorkIsRefused() external {
-        IComputeMarketTypes.Bid memory bid = bidOf(1, 1);
+        Bid memory bid = bidOf(1, 1);
         bid.capacity = 0;
         expectRefused(OPERATOR, bid, abi.encodeWithSelector(ZeroCapacity.selector, 1));
     }
 
     function test_ASeatIsTakenOnce() external {
         take(1, OPERATOR, bidOf(1, 1));
-        IComputeMarketTypes.Bid memory cheaper = bidOf(1, 1);
+        Bid memory cheaper = bidOf(1, 1);
         cheaper.rate = 1;
         expectRefused(OPERATOR, cheaper, abi.encodeWithSelector(AlreadySeated.selector, 1, 1));
     }
@@ -195,7 +192,7 @@ contract TakeBidsTest is MarketTest {
         market.cancelBids(1, 3);
         vm.assertEq(market.bidNonce(1), 3);
         expectRefused(OPERATOR, bidOf(1, 1), abi.encodeWithSelector(BidCancelled.selector, 1, 0, 3));
-        IComputeMarketTypes.Bid memory bid = bidOf(1, 1);
+        Bid memory bid = bidOf(1, 1);
         bid.nonce = 3;
         take(1, OPERATOR, bid);
     }
@@ -218,7 +215,7 @@ contract TakeBidsTest is MarketTest {
     }
 
     function test_EachBidNeedsASignature() external {
-        (IComputeMarketTypes.Bid[] memory bids,) = signedBids(OPERATOR, bidOf(1, 1));
+        (Bid[] memory bids,) = signedBids(OPERATOR, bidOf(1, 1));
         vm.expectRevert(abi.encodeWithSelector(LengthMismatch.selector, 1, 0));
         market.takeBids(1, bids, new bytes[](0));
     }

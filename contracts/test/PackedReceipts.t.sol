@@ -15,7 +15,7 @@ contract PackedReceiptsTest {
 
     function pack(PackedReceipts.PackedReceipt memory receipt) internal pure returns (bytes memory) {
         return abi.encodePacked(
-            receipt.nodeId, receipt.units, receipt.quality, receipt.artifact, receipt.r, receipt.s, receipt.v
+            receipt.nodeId, receipt.units, receipt.artifact, receipt.r, receipt.s, receipt.v
         );
     }
 

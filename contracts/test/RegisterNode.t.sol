@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IComputeMarketTypes} from "../src/interfaces/IComputeMarket.sol";
 import {MarketTest} from "./utils/MarketTest.sol";
 import {vm} from "./utils/Vm.sol";
 
@@ -24,7 +23,7 @@ contract RegisterNodeTest is MarketTest {
         uint32 nodeId = market.registerNode(hotKey, FAR, MIN_STAKE, possession);
 
         vm.assertEq(nodeId, 1);
-        IComputeMarketTypes.Node memory node = market.getNode(1);
+        Node memory node = market.getNode(1);
         vm.assertEq(node.operator, operator);
         vm.assertEq(node.hotKey, hotKey);
         vm.assertEq(node.expiresAt, FAR);
@@ -168,7 +167,7 @@ contract DelegateHotKeyTest is MarketTest {
     function test_GivenASignatureOfAnotherWallet_ItReverts() external {
         bytes memory byStranger = signDelegation(0xBAD, operator, hotKey, FAR);
         bytes memory byKey = signDelegation(HOT + 1, operator, hotKey, FAR);
-        vm.expectRevert(abi.encodeWithSelector(InvalidOperatorSignature.selector, operator));
+        vm.expectRevert(abi.encodeWithSelector(InvalidWalletSignature.selector, operator));
         market.delegateHotKey(1, hotKey, FAR, byStranger, byKey);
     }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IComputeMarketTypes} from "../src/interfaces/IComputeMarket.sol";
 import {MarketTest} from "./utils/MarketTest.sol";
 import {vm} from "./utils/Vm.sol";
 
@@ -64,7 +63,7 @@ contract StakeTest is MarketTest {
         vm.warp(block.timestamp + UNBONDING - 1);
         market.requestUnstake(30);
         vm.stopPrank();
-        IComputeMarketTypes.Operator memory account = market.getOperator(operator);
+        Operator memory account = market.getOperator(operator);
         vm.assertEq(account.unbonding, 50);
         vm.assertEq(account.unstakeAvailableAt, vm.getBlockTimestamp() + UNBONDING);
     }

@@ -7,6 +7,17 @@ import {IComputeMarketTypes} from "../interfaces/IComputeMarketTypes.sol";
 /// @notice EIP-712 `hashStruct` of each message that the market reads. The other languages' mirrors are held to
 /// the same values by tests/vectors/protocol.json.
 library MessageHashes {
+    /// @notice A receipt as EIP-712 encodes it: in memory each field fills a word.
+    struct Receipt {
+        bytes32 typeHash;
+        uint256 jobId;
+        uint256 round;
+        uint256 nodeId;
+        uint256 units;
+        bytes32 base;
+        bytes32 artifact;
+    }
+
     bytes32 internal constant DELEGATION_TYPEHASH =
         keccak256("Delegation(address operator,address hotKey,uint64 expiresAt,uint64 nonce)");
     bytes32 internal constant RECEIPT_TYPEHASH = keccak256(
@@ -39,7 +50,14 @@ library MessageHashes {
         pure
         returns (bytes32)
     {
-        return keccak256(abi.encode(RECEIPT_TYPEHASH, jobId, round, nodeId, units, base, artifact));
+        return hash(Receipt(RECEIPT_TYPEHASH, jobId, round, nodeId, units, base, artifact));
+    }
+
+    /// @notice Of a message that a loop can fill again and again, so that memory does not grow with each receipt.
+    function hash(Receipt memory message) internal pure returns (bytes32 result) {
+        assembly ("memory-safe") {
+            result := keccak256(message, 0xe0)
+        }
     }
 
     /// @param receipts keccak256 of the packed receipts.

@@ -23,11 +23,26 @@ library PackedReceipts {
         returns (PackedReceipt memory receipt)
     {
         bytes calldata item = receipts[index * SIZE:(index + 1) * SIZE];
-        receipt.nodeId = uint32(bytes4(item[0:4]));
-        receipt.units = uint64(bytes8(item[4:12]));
-        receipt.artifact = bytes32(item[12:44]);
-        receipt.r = bytes32(item[44:76]);
-        receipt.s = bytes32(item[76:108]);
-        receipt.v = uint8(item[108]);
+        (uint256 nodeId, uint256 units, bytes32 artifact, bytes32 r, bytes32 s, uint256 v) = load(item, 0);
+        return PackedReceipt(uint32(nodeId), uint64(units), artifact, r, s, uint8(v));
+    }
+
+    /// @notice Receipt number `index`, for who knows that it is there: the length is not looked at.
+    function load(bytes calldata receipts, uint256 index)
+        internal
+        pure
+        returns (uint256 nodeId, uint256 units, bytes32 artifact, bytes32 r, bytes32 s, uint256 v)
+    {
+        // Calldata is read by words; what is behind a field is shifted out.
+        assembly ("memory-safe") {
+            let start := add(receipts.offset, mul(index, 109))
+            let head := calldataload(start)
+            nodeId := shr(224, head)
+            units := and(shr(160, head), 0xffffffffffffffff)
+            artifact := calldataload(add(start, 12))
+            r := calldataload(add(start, 44))
+            s := calldataload(add(start, 76))
+            v := byte(0, calldataload(add(start, 108)))
+        }
     }
 }

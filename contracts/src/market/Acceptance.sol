@@ -13,7 +13,7 @@ abstract contract Acceptance is CreditBook {
     /// @inheritdoc IComputeMarketAccounts
     function acceptRound(uint256 jobId, uint64 round, bytes calldata signature) external {
         address requester = _existingJob(jobId).requester;
-        RoundRecord storage record = _rounds[jobId][round];
+        RoundRecord storage record = _jobs[jobId].rounds[round];
         if (record.settledAt == 0) revert RoundNotSettled(jobId, round);
         if (record.accepted) revert AlreadyAccepted(jobId, round);
         if (msg.sender != requester) {
@@ -35,17 +35,17 @@ abstract contract Acceptance is CreditBook {
         bytes calldata qualities,
         uint256 position
     ) external {
-        RoundRecord storage record = _rounds[jobId][round];
+        RoundRecord storage record = _jobs[jobId].rounds[round];
         if (!record.accepted) revert NotAccepted(jobId, round);
         (PackedReceipts.PackedReceipt memory receipt, uint16 quality) =
             RoundProofs.settled(record.digest, batches, index, receipts, qualities, position);
         uint32 nodeId = receipt.nodeId;
         _useRelease(jobId, round, nodeId);
         // Fits: it was paid.
-        uint128 amount = uint128(_reward(_seat(jobId, nodeId), receipt.units, quality));
+        uint128 amount = uint128(_reward(_seat(jobId, nodeId).rate, receipt.units, quality));
         // The round's last batch was credited when it was settled; those before, since the round before was.
         uint64 since = record.settledAt;
-        if (index + 1 < batches.length) since = round == 0 ? 0 : _rounds[jobId][round - 1].settledAt;
+        if (index + 1 < batches.length) since = round == 0 ? 0 : _jobs[jobId].rounds[round - 1].settledAt;
         if (!_release(nodeId, amount, since)) revert AlreadyFree(jobId, round, nodeId);
         emit CreditReleased(nodeId, jobId, round, amount);
     }

@@ -10,45 +10,50 @@ import {MarketBase} from "./MarketBase.sol";
 /// @title Attestations
 /// @notice Whether enough of an epoch's attestors have vouched for something, and what they say of quality.
 abstract contract Attestations is MarketBase {
-    /// @dev Checks that a quorum has signed the batch and opened its scores.
+    /// @dev Checks that a quorum has signed the batch and opened its scores, one for each of `count` receipts.
+    /// @param receipts keccak256 of the packed receipts.
     /// @return openings What they have committed to: the first `opened` of the array.
     /// @return opened How many did.
     /// @return attestors Bit `i` is set if member `i` did.
     function _requireAttested(
         BatchHeader calldata header,
-        bytes calldata receipts,
+        bytes32 receipts,
         uint256 count,
         Attestation[] calldata attestations
     ) internal view returns (bytes[] memory openings, uint256 opened, uint16 attestors) {
         Epoch storage set = _goodEpoch(header.epoch);
+        uint256 size = set.size;
         openings = new bytes[](attestations.length);
         bytes memory commitments;
+        uint256 next = 0;
         for (uint256 i = 0; i < attestations.length; ++i) {
             Attestation calldata attestation = attestations[i];
-            address attestor = _memberAt(set, attestations, i);
-            bool opens = attestation.signature.length != 0;
-            uint256 expected = opens ? 2 * count : 0;
-            if (attestation.scores.length != expected) {
-                revert InvalidScoresLength(attestation.member, attestation.scores.length, expected);
-            }
+            uint8 member = attestation.member;
+            if (member < next || member >= size) revert InvalidMember(member, size);
+            next = uint256(member) + 1;
             bytes32 commitment = attestation.salt;
-            if (opens) {
-                bytes memory opening =
-                    PackedScores.opening(attestor, attestation.salt, attestation.scores);
+            bytes calldata scores = attestation.scores;
+            if (attestation.signature.length != 0) {
+                if (scores.length != 2 * count) {
+                    revert InvalidScoresLength(member, scores.length, 2 * count);
+                }
+                bytes memory opening = PackedScores.opening(set.members[member], commitment, scores);
                 openings[opened++] = opening;
-                attestors |= uint16(1 << attestation.member);
+                attestors |= uint16(1 << member);
                 commitment = keccak256(opening);
+            } else if (scores.length != 0) {
+                revert InvalidScoresLength(member, scores.length, 0);
             }
-            commitments = bytes.concat(commitments, bytes1(attestation.member), commitment);
+            commitments = bytes.concat(commitments, bytes1(member), commitment);
         }
         if (opened < set.quorum) revert QuorumNotReached(opened, set.quorum);
 
         // All sign one digest, which holds every commitment: nobody signs before all have committed.
-        bytes32 digest = _hashTypedDataV4(
-            MessageHashes.roundAttestation(header, keccak256(receipts), keccak256(commitments))
-        );
+        bytes32 digest =
+            _hashTypedDataV4(MessageHashes.roundAttestation(header, receipts, keccak256(commitments)));
         for (uint256 i = 0; i < attestations.length; ++i) {
-            if (attestations[i].signature.length != 0) _requireSignedBy(set, digest, attestations[i]);
+            Attestation calldata attestation = attestations[i];
+            if (attestation.signature.length != 0) _requireSignedBy(set, digest, attestation);
         }
     }
 
@@ -60,8 +65,11 @@ abstract contract Attestations is MarketBase {
         Epoch storage set = _goodEpoch(epoch);
         if (attestations.length < set.quorum) revert QuorumNotReached(attestations.length, set.quorum);
         bytes32 digest = _hashTypedDataV4(structHash);
+        uint256 next = 0;
         for (uint256 i = 0; i < attestations.length; ++i) {
-            _memberAt(set, attestations, i);
+            uint8 member = attestations[i].member;
+            if (member < next || member >= set.size) revert InvalidMember(member, set.size);
+            next = uint256(member) + 1;
             _requireSignedBy(set, digest, attestations[i]);
         }
     }
@@ -74,24 +82,12 @@ abstract contract Attestations is MarketBase {
         }
     }
 
-    /// @dev The address of the member that attestation `i` names, which is above the one before.
-    function _memberAt(Epoch storage set, Attestation[] calldata attestations, uint256 i)
-        private
-        view
-        returns (address)
-    {
-        uint8 member = attestations[i].member;
-        if (member >= set.size || (i != 0 && member <= attestations[i - 1].member)) {
-            revert InvalidMember(member, set.size);
-        }
-        return set.members[member];
-    }
-
     function _requireSignedBy(Epoch storage set, bytes32 digest, Attestation calldata attestation)
         private
         view
     {
+        uint8 member = attestation.member;
         (address signer,,) = ECDSA.tryRecoverCalldata(digest, attestation.signature);
-        if (signer != set.members[attestation.member]) revert InvalidAttestation(attestation.member, signer);
+        if (signer != set.members[member]) revert InvalidAttestation(member, signer);
     }
 }

@@ -98,14 +98,14 @@ abstract contract CreditBook is NodeRegistry {
 
     /// @dev Adds to a node's credit outside of a batch. The caller takes it from somewhere.
     function _credit(uint32 nodeId, uint128 amount) internal {
-        NodeState storage node = _nodes[nodeId];
+        NodeWork storage node = _nodes[nodeId].work;
         node.credit = (uint256(node.credit) + amount).toUint96();
         _holdings.credit += amount;
     }
 
     /// @dev Takes from a node's credit, to pay it out or to slash it.
     function _take(uint32 nodeId, uint128 amount) internal {
-        NodeState storage node = _nodes[nodeId];
+        NodeWork storage node = _nodes[nodeId].work;
         node.credit = (uint256(node.credit) - amount).toUint96();
         _holdings.credit -= amount;
         _accounts[nodeId].taken += amount;
@@ -152,7 +152,7 @@ abstract contract CreditBook is NodeRegistry {
     function _mark(uint32 nodeId) private {
         _mature(nodeId);
         Account storage account = _accounts[nodeId];
-        uint128 earned = _nodes[nodeId].credit + account.taken;
+        uint128 earned = _nodes[nodeId].work.credit + account.taken;
         if (account.markedAt == 0 && earned > account.matured) {
             account.marked = earned;
             account.markedAt = uint64(block.timestamp);
@@ -186,7 +186,7 @@ abstract contract CreditBook is NodeRegistry {
         (uint128 free, uint128 advance) = _standing(nodeId);
         uint256 room = _room(operator, operator.advance - _accounts[nodeId].advance + advance);
         // Fits: at most the credit.
-        return uint128(Math.min(_nodes[nodeId].credit, free + room));
+        return uint128(Math.min(_nodes[nodeId].work.credit, free + room));
     }
 
     /// @dev What the operator can still withdraw against its stake.
@@ -218,11 +218,11 @@ abstract contract CreditBook is NodeRegistry {
     }
 
     function _metrics(uint32 nodeId) private view returns (NodeMetrics memory metrics) {
-        NodeState storage node = _nodes[nodeId];
+        NodeWork storage node = _nodes[nodeId].work;
         metrics.rounds = node.rounds;
         metrics.units = node.units;
         metrics.qualitySum = node.qualitySum;
-        metrics.faults = node.faults;
+        metrics.faults = _nodes[nodeId].key.faults;
         metrics.credit = node.credit;
         metrics.earned = node.credit + _accounts[nodeId].taken;
     }

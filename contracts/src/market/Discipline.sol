@@ -25,7 +25,7 @@ abstract contract Discipline is CreditBook {
         uint128 most = _terms.minStake + fault.restitution;
         if (fault.penalty > most) revert PenaltyAboveMax(fault.penalty, most);
         if (fault.costs > fault.penalty / 4) revert PenaltyAboveMax(fault.costs, fault.penalty / 4);
-        if (_nodes[fault.nodeId].faults != type(uint32).max) _nodes[fault.nodeId].faults += 1;
+        if (_nodes[fault.nodeId].key.faults != type(uint32).max) _nodes[fault.nodeId].key.faults += 1;
 
         Taken memory taken = _collectFrom(fault.nodeId, account, fault.restitution + fault.penalty);
         uint128 got = taken.credit + taken.stake + taken.unbonding;
@@ -70,8 +70,8 @@ abstract contract Discipline is CreditBook {
         if (to > ONE) revert QualityAboveMax(nodeId, to);
         if (to <= from) revert NothingToAward(from, to);
         Seat storage seat = _seat(jobId, nodeId);
-        _requireCapacity(seat, nodeId, units);
-        uint256 owed = _reward(seat, units, to) - _reward(seat, units, from);
+        _requireCapacity(seat.capacity, nodeId, units);
+        uint256 owed = _reward(seat.rate, units, to) - _reward(seat.rate, units, from);
         uint128 available = job.closed ? 0 : job.escrow - job.spent - job.reserved;
         // Fits: at most the available.
         paid = uint128(Math.min(owed, available));
@@ -109,7 +109,7 @@ abstract contract Discipline is CreditBook {
     /// @dev Up to `due`: from the node's credit, then its operator's stake, then what is unbonding.
     function _collectFrom(uint32 nodeId, address account, uint128 due) private returns (Taken memory taken) {
         Operator storage operator = _operators[account];
-        taken.credit = uint128(Math.min(_nodes[nodeId].credit, due));
+        taken.credit = uint128(Math.min(_nodes[nodeId].work.credit, due));
         taken.stake = uint128(Math.min(operator.stake, due - taken.credit));
         taken.unbonding = uint128(Math.min(operator.unbonding, due - taken.credit - taken.stake));
         if (taken.credit != 0) _take(nodeId, taken.credit);

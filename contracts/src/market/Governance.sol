@@ -64,7 +64,7 @@ abstract contract Governance is MarketBase, IComputeMarketAccounts {
         ) {
             revert InvalidQuorum(members.length, quorum, MAX_ATTESTORS);
         }
-        _epochs[_epoch].endedAt = uint64(block.timestamp);
+        if (_epoch != 0) _epochs[_epoch].endedAt = uint64(block.timestamp);
         epoch = ++_epoch;
         Epoch storage set = _epochs[epoch];
         set.quorum = quorum;

@@ -139,7 +139,7 @@ abstract contract JobBook is Attestations, Multicall, IComputeMarketCore {
         if (block.timestamp < _pauses.newJobsUntil) revert IsPaused(_pauses.newJobsUntil);
         _requirePositive(escrow);
         jobId = ++_jobCount;
-        Job storage job = _jobs[jobId];
+        Job storage job = _jobs[jobId].job;
         job.requester = requester;
         job.spec = spec;
         job.escrow = escrow;

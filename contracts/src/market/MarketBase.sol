@@ -102,7 +102,7 @@ abstract contract MarketBase is
     }
 
     function _existingJob(uint256 jobId) internal view returns (Job storage job) {
-        job = _jobs[jobId];
+        job = _jobs[jobId].job;
         if (job.escrow == 0) revert UnknownJob(jobId);
     }
 
@@ -115,13 +115,13 @@ abstract contract MarketBase is
                            PAY AND RECORDS
     //////////////////////////////////////////////////////////////*/
 
-    function _requireCapacity(Seat storage seat, uint32 nodeId, uint64 units) internal view {
-        if (units > seat.capacity) revert UnitsAboveCapacity(nodeId, units, seat.capacity);
+    function _requireCapacity(uint48 capacity, uint32 nodeId, uint64 units) internal pure {
+        if (units > capacity) revert UnitsAboveCapacity(nodeId, units, capacity);
     }
 
     /// @dev Cannot overflow: 64 + 96 + 14 bits.
-    function _reward(Seat storage seat, uint64 units, uint256 quality) internal view returns (uint256) {
-        return uint256(units) * seat.rate * quality / ONE;
+    function _reward(uint96 rate, uint64 units, uint256 quality) internal pure returns (uint256) {
+        return uint256(units) * rate * quality / ONE;
     }
 
     /// @dev Reverts above 128 bits, which no escrow holds.

@@ -10,19 +10,30 @@ import {IComputeMarketTypes} from "../interfaces/IComputeMarketTypes.sol";
 /// (MIP-8), so what a settlement touches lies dense: 64 neighbouring nodes, or 128 seats of a job, share a page.
 abstract contract MarketStorage is IComputeMarketTypes {
     uint256 internal constant MAX_NODES = 1 << 24;
+    uint256 internal constant MAX_ROUNDS = 1 << 32;
     uint256 internal constant MAX_ATTESTORS = 16;
 
-    /// @notice What settlement touches of a node: it reads the first slot and writes the second.
-    /// @param credit Amount credited and not yet taken.
-    /// @param units Saturates, as do the other counters: a full counter must not block a payment.
-    struct NodeState {
+    /// @notice The first slot of a node, which settlement reads.
+    struct NodeKey {
         address hotKey;
         uint64 expiresAt;
         uint32 faults;
+    }
+
+    /// @notice The second slot of a node, which settlement writes.
+    /// @param credit Amount credited and not yet taken.
+    /// @param units Saturates, as do the other counters: a full counter must not block a payment.
+    struct NodeWork {
         uint96 credit;
         uint64 units;
         uint64 qualitySum;
         uint32 rounds;
+    }
+
+    /// @notice What settlement touches of a node.
+    struct NodeState {
+        NodeKey key;
+        NodeWork work;
     }
 
     /// @notice The part of a node that settlement does not touch.
@@ -55,6 +66,12 @@ abstract contract MarketStorage is IComputeMarketTypes {
         uint64 nonce;
     }
 
+    /// @notice A job, and behind it its rounds: the first hundred share its page.
+    struct JobState {
+        Job job;
+        RoundRecord[MAX_ROUNDS] rounds;
+    }
+
     /// @param endedAt When the next epoch began; 0 while this one is current.
     struct Epoch {
         uint64 endedAt;
@@ -83,8 +100,7 @@ abstract contract MarketStorage is IComputeMarketTypes {
 
     NodeState[MAX_NODES] internal _nodes;
     mapping(uint256 jobId => Seat[MAX_NODES]) internal _seats;
-    mapping(uint256 jobId => Job) internal _jobs;
-    mapping(uint256 jobId => mapping(uint64 round => RoundRecord)) internal _rounds;
+    mapping(uint256 jobId => JobState) internal _jobs;
     /// @dev Seconds of settlement pauses before the requester's notice.
     mapping(uint256 jobId => uint64) internal _pausedAtNotice;
     /// @dev Receipts whose credit acceptance has released, 256 nodes to a word.

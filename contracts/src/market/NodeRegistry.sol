@@ -29,8 +29,8 @@ abstract contract NodeRegistry is Governance {
         _nodesOf[msg.sender].push(nodeId);
         _nodeOfKey[hotKey] = nodeId;
         _profiles[nodeId].operator = msg.sender;
-        _nodes[nodeId].hotKey = hotKey;
-        _nodes[nodeId].expiresAt = expiresAt;
+        _nodes[nodeId].key.hotKey = hotKey;
+        _nodes[nodeId].key.expiresAt = expiresAt;
         emit NodeRegistered(nodeId, msg.sender, hotKey, expiresAt);
 
         Operator storage operator = _operators[msg.sender];
@@ -51,7 +51,7 @@ abstract contract NodeRegistry is Governance {
         bytes calldata possession
     ) external {
         NodeProfile storage profile = _profile(nodeId);
-        NodeState storage node = _nodes[nodeId];
+        NodeKey storage node = _nodes[nodeId].key;
         address current = node.hotKey;
         if (hotKey != current) {
             _requireFreeKey(hotKey);
@@ -77,7 +77,7 @@ abstract contract NodeRegistry is Governance {
         if (profile.retiredAt != 0) revert NodeIsRetired(nodeId);
         uint64 retiredAt = uint64(block.timestamp);
         profile.retiredAt = retiredAt;
-        NodeState storage node = _nodes[nodeId];
+        NodeKey storage node = _nodes[nodeId].key;
         node.expiresAt = _untilStakeIsFree(retiredAt, node.expiresAt);
         _operators[msg.sender].activeNodes -= 1;
         emit NodeRetired(nodeId);

@@ -1,34 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
 import {IComputeMarketCore} from "../interfaces/IComputeMarketCore.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {PackedReceipts} from "../libraries/PackedReceipts.sol";
 import {PackedScores} from "../libraries/PackedScores.sol";
 import {RoundProofs} from "../libraries/RoundProofs.sol";
+import {Slots} from "../libraries/Slots.sol";
 import {JobBook} from "./JobBook.sol";
 
 /// @title Settlement
 /// @notice Receipts become credit: recorded one by one as they arrive, and paid by the batch once attestors have
 /// judged them.
 abstract contract Settlement is JobBook {
-    using SafeCast for uint256;
-    using PackedReceipts for bytes;
-
-    /// @dev A batch on its way through.
+    /// @dev A batch on its way through. Wide types: it is memory, and narrow ones are masked at each use.
+    /// @param message The receipt at hand, as its node signed it.
+    /// @param available Escrow that is neither spent nor reserved for others.
+    /// @param released What was reserved for receipts that the batch pays; `records` is their number.
+    /// @param openings Of the attestors' scores, the first `opened` of the array.
     struct Batch {
-        uint256 jobId;
-        uint64 round;
-        bytes32 base;
-        uint32 lastNode;
-        uint64 graceStart;
-        uint128 available;
-        uint128 total;
-        uint128 released;
-        uint32 records;
+        MessageHashes.Receipt message;
+        bytes32 domain;
+        uint256 graceStart;
+        uint256 lastNode;
+        uint256 available;
+        uint256 released;
+        uint256 records;
         uint256 opened;
         bytes[] openings;
         bytes qualities;
@@ -37,6 +36,8 @@ abstract contract Settlement is JobBook {
     /// @dev How far ahead of settlement receipts can be recorded: rounds overlap, but a node must not be able to
     /// reserve escrow for a round that never comes.
     uint64 private constant ROUNDS_AHEAD = 64;
+    /// @dev Half the order of secp256k1.
+    uint256 private constant HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
 
     /*//////////////////////////////////////////////////////////////
                                RECORDS
@@ -52,12 +53,14 @@ abstract contract Settlement is JobBook {
         if (round < job.round || round > job.round + ROUNDS_AHEAD) {
             revert RoundOutOfReach(jobId, round, job.round, job.round + ROUNDS_AHEAD);
         }
-        PackedReceipts.PackedReceipt memory item = receipt.read(0);
+        PackedReceipts.PackedReceipt memory item = PackedReceipts.read(receipt, 0);
         if (round == job.round && item.nodeId <= job.lastNode) revert AlreadyPaid(jobId, round, item.nodeId);
         Seat storage seat = _seat(jobId, item.nodeId);
         if (seat.recordedRound != 0) revert RecordExists(jobId, seat.recordedRound - 1, item.nodeId);
-        _requireCapacity(seat, item.nodeId, item.units);
-        _requireReceiptSignature(jobId, round, base, item, _graceStart());
+        _requireCapacity(seat.capacity, item.nodeId, item.units);
+        MessageHashes.Receipt memory message = _message(jobId, round, base);
+        (message.nodeId, message.units, message.artifact) = (item.nodeId, item.units, item.artifact);
+        _requireSignedByNode(_domainSeparatorV4(), message, item.v, item.r, item.s, _graceStart());
 
         uint128 most = _reservation(item.units, seat.rate);
         uint128 available = job.escrow - job.spent - job.reserved;
@@ -77,7 +80,7 @@ abstract contract Settlement is JobBook {
         uint64 round = _recordedRound(jobId, seat, nodeId);
         if (seat.claimed) revert RecordIsHeld(jobId, round, nodeId);
         if (round < job.round) {
-            _requireReached(_rounds[jobId][round].settledAt + _terms.challengeWindow);
+            _requireReached(_jobs[jobId].rounds[round].settledAt + _terms.challengeWindow);
         } else {
             // Nobody settled the round. Once the requester's notice is over, that must not keep it.
             uint64 exitAt = _exitAvailableAt(jobId, job);
@@ -108,27 +111,28 @@ abstract contract Settlement is JobBook {
 
         Batch memory batch;
         uint16 attestors;
-        (batch.openings, batch.opened, attestors) = _requireAttested(header, receipts, count, attestations);
-        batch.jobId = header.jobId;
-        batch.round = header.round;
-        batch.base = header.base;
+        bytes32 hash = keccak256(receipts);
+        (batch.openings, batch.opened, attestors) = _requireAttested(header, hash, count, attestations);
+        batch.message = _message(header.jobId, header.round, header.base);
+        batch.domain = _domainSeparatorV4();
         batch.lastNode = job.lastNode;
         batch.graceStart = _graceStart();
         batch.available = job.escrow - job.spent - job.reserved;
         batch.qualities = new bytes(2 * count);
-        for (uint256 i = 0; i < count; ++i) {
-            _settleReceipt(batch, receipts.read(i), i);
-        }
+        uint256 before = batch.available;
+        _settleReceipts(batch, receipts, count);
+        // Fits, as do the others below: all of it was escrow.
+        uint128 total = uint128(before + batch.released - batch.available);
 
-        job.spent += batch.total;
+        job.spent += total;
         if (batch.records != 0) {
-            job.reserved -= batch.released;
-            job.records -= batch.records;
+            job.reserved -= uint128(batch.released);
+            job.records -= uint32(batch.records);
         }
-        _holdings.escrow -= batch.total;
-        _holdings.credit += batch.total;
-        _advance(job, header, batch.lastNode);
-        _keep(header, keccak256(receipts), keccak256(batch.qualities), attestors);
+        _holdings.escrow -= total;
+        _holdings.credit += total;
+        _advance(job, header, uint32(batch.lastNode));
+        _keep(header, hash, keccak256(batch.qualities), attestors);
         emit RoundSettled(
             header.jobId,
             header.round,
@@ -137,7 +141,7 @@ abstract contract Settlement is JobBook {
             header.base,
             // Fits: calldata holds fewer than 2^32 receipts.
             uint32(count),
-            batch.total,
+            total,
             header.evidence,
             header.epoch,
             attestors
@@ -148,55 +152,82 @@ abstract contract Settlement is JobBook {
                                INTERNAL
     //////////////////////////////////////////////////////////////*/
 
-    function _settleReceipt(Batch memory batch, PackedReceipts.PackedReceipt memory receipt, uint256 index)
-        private
-    {
-        uint32 nodeId = receipt.nodeId;
-        if (nodeId <= batch.lastNode) {
-            revert NodesOutOfOrder(batch.jobId, batch.round, batch.lastNode, nodeId);
+    /// @dev Of `batch`, what is left available, the last node, the released records and the qualities change.
+    function _settleReceipts(Batch memory batch, bytes calldata receipts, uint256 count) private {
+        MessageHashes.Receipt memory message = batch.message;
+        Seat[MAX_NODES] storage seats = _seats[message.jobId];
+        NodeState[MAX_NODES] storage nodes = _nodes;
+        for (uint256 i = 0; i < count; ++i) {
+            bytes32 r;
+            bytes32 s;
+            uint256 v;
+            (message.nodeId, message.units, message.artifact, r, s, v) = PackedReceipts.load(receipts, i);
+            uint256 nodeId = message.nodeId;
+            if (nodeId <= batch.lastNode) _revertOutOfOrder(batch);
+            batch.lastNode = nodeId;
+            if (nodeId >= MAX_NODES) revert UnknownNode(uint32(nodeId));
+            _requireSignedByNode(batch.domain, message, uint8(v), r, s, batch.graceStart);
+
+            uint256 seatSlot;
+            uint256 workSlot;
+            // Elements of fixed arrays: one slot for a seat, two for a node, the second of them its work.
+            assembly ("memory-safe") {
+                seatSlot := add(seats.slot, nodeId)
+                workSlot := add(nodes.slot, add(mul(nodeId, 2), 1))
+            }
+            uint256 quality = _qualityOf(batch, i);
+            uint256 amount = _payOut(batch, seatSlot, quality);
+            Slots.write(workSlot, Slots.add(Slots.read(workSlot), amount, message.units, quality));
+            emit ContributionSettled(
+                message.jobId,
+                uint64(message.round),
+                uint32(nodeId),
+                uint64(message.units),
+                uint16(quality),
+                uint128(amount),
+                message.artifact
+            );
         }
-        batch.lastNode = nodeId;
-        Seat storage seat = _seat(batch.jobId, nodeId);
-        _requireCapacity(seat, nodeId, receipt.units);
-        _requireReceiptSignature(batch.jobId, batch.round, batch.base, receipt, batch.graceStart);
-        if (seat.recordedRound == batch.round + 1) _payRecord(batch, seat);
+    }
 
-        (uint256 quality, uint256 highest) = PackedScores.median(batch.openings, batch.opened, index);
-        // Fits: two bytes.
-        if (highest > ONE) revert QualityAboveMax(nodeId, uint16(highest));
+    /// @dev The median for receipt `index`.
+    function _qualityOf(Batch memory batch, uint256 index) private pure returns (uint256 quality) {
+        uint256 highest;
+        (quality, highest) = PackedScores.median(batch.openings, batch.opened, index);
+        // Fits: a score has two bytes.
+        if (highest > ONE) revert QualityAboveMax(uint32(batch.message.nodeId), uint16(highest));
         PackedScores.write(batch.qualities, index, quality);
-        uint256 owed = _reward(seat, receipt.units, quality);
-        if (owed > batch.available) revert InsufficientEscrow(batch.jobId, owed, batch.available);
-        // Fits: at most the available.
-        uint128 amount = uint128(owed);
-        batch.available -= amount;
-        batch.total += amount;
+    }
 
-        _count(nodeId, amount, receipt.units, quality);
-        emit ContributionSettled(
-            batch.jobId, batch.round, nodeId, receipt.units, uint16(quality), amount, receipt.artifact
+    /// @dev Takes the pay of the receipt at hand from what is available, and ends its record if it has one.
+    function _payOut(Batch memory batch, uint256 seatSlot, uint256 quality) private returns (uint256 amount) {
+        MessageHashes.Receipt memory message = batch.message;
+        uint256 seat = Slots.read(seatSlot);
+        uint256 capacity = Slots.capacityOf(seat);
+        if (capacity == 0) revert NotSeated(message.jobId, uint32(message.nodeId));
+        if (message.units > capacity) {
+            revert UnitsAboveCapacity(uint32(message.nodeId), uint64(message.units), uint64(capacity));
+        }
+        // Nothing overflows: units have 48 bits by now, a rate 96, a quality 14, and escrow 128.
+        unchecked {
+            if (Slots.recordedRoundOf(seat) == message.round + 1) {
+                uint256 reserved = Slots.recordedUnitsOf(seat) * Slots.rateOf(seat);
+                batch.released += reserved;
+                batch.available += reserved;
+                batch.records += 1;
+                Slots.write(seatSlot, Slots.withoutRecord(seat));
+            }
+            amount = message.units * Slots.rateOf(seat) * quality / ONE;
+            if (amount > batch.available) revert InsufficientEscrow(message.jobId, amount, batch.available);
+            batch.available -= amount;
+        }
+    }
+
+    function _revertOutOfOrder(Batch memory batch) private pure {
+        MessageHashes.Receipt memory message = batch.message;
+        revert NodesOutOfOrder(
+            message.jobId, uint64(message.round), uint32(batch.lastNode), uint32(message.nodeId)
         );
-    }
-
-    /// @dev A full counter stays full rather than block a payment. A credit that would not fit 96 bits (8e22
-    /// dollars, with 6 decimals) reverts.
-    function _count(uint32 nodeId, uint128 amount, uint64 units, uint256 quality) private {
-        NodeState storage node = _nodes[nodeId];
-        node.credit = (uint256(node.credit) + amount).toUint96();
-        if (node.units <= type(uint64).max - units) node.units += units;
-        else node.units = type(uint64).max;
-        if (node.qualitySum <= type(uint64).max - quality) node.qualitySum += uint64(quality);
-        if (node.rounds != type(uint32).max) node.rounds += 1;
-    }
-
-    /// @dev The batch pays a receipt for which escrow was reserved.
-    function _payRecord(Batch memory batch, Seat storage seat) private {
-        uint128 reserved = _reservation(seat.recordedUnits, seat.rate);
-        batch.released += reserved;
-        batch.available += reserved;
-        batch.records += 1;
-        seat.recordedUnits = 0;
-        seat.recordedRound = 0;
     }
 
     function _advance(Job storage job, BatchHeader calldata header, uint32 lastNode) private {
@@ -214,7 +245,7 @@ abstract contract Settlement is JobBook {
     function _keep(BatchHeader calldata header, bytes32 receipts, bytes32 qualities, uint16 attestors)
         private
     {
-        RoundRecord storage record = _rounds[header.jobId][header.round];
+        RoundRecord storage record = _jobs[header.jobId].rounds[header.round];
         record.digest = RoundProofs.extend(
             record.digest,
             SettledBatch({
@@ -229,37 +260,42 @@ abstract contract Settlement is JobBook {
         if (header.last) record.settledAt = uint40(block.timestamp);
     }
 
-    function _requireReceiptSignature(
-        uint256 jobId,
-        uint64 round,
-        bytes32 base,
-        PackedReceipts.PackedReceipt memory receipt,
-        uint64 graceStart
-    ) private view {
-        bytes32 digest = _hashTypedDataV4(
-            MessageHashes.receipt(jobId, round, receipt.nodeId, receipt.units, base, receipt.artifact)
-        );
-        _requireSignedByNode(receipt.nodeId, digest, receipt.v, receipt.r, receipt.s, graceStart);
+    function _message(uint256 jobId, uint64 round, bytes32 base)
+        private
+        pure
+        returns (MessageHashes.Receipt memory message)
+    {
+        message.typeHash = MessageHashes.RECEIPT_TYPEHASH;
+        message.jobId = jobId;
+        message.round = round;
+        message.base = base;
     }
 
-    /// @dev Checks that the node's key signed the digest, or a key that was the node's after `graceStart`.
+    /// @dev Checks that the node's key signed the receipt, or one that was the node's after `graceStart`.
     function _requireSignedByNode(
-        uint32 nodeId,
-        bytes32 digest,
+        bytes32 domain,
+        MessageHashes.Receipt memory message,
         uint8 v,
         bytes32 r,
         bytes32 s,
-        uint64 graceStart
+        uint256 graceStart
     ) private view {
+        uint32 nodeId = uint32(message.nodeId);
+        bytes32 digest = MessageHashUtils.toTypedDataHash(domain, MessageHashes.hash(message));
         // Zero if the signature is not valid, which no node's hot key is. Refuses a high `s` (EIP-2).
-        (address signer,,) = ECDSA.tryRecover(digest, v, r, s);
+        address signer = uint256(s) > HALF_ORDER ? address(0) : ecrecover(digest, v, r, s);
         NodeState storage node = _nodes[nodeId];
-        uint64 endedAt = node.expiresAt;
-        if (signer != node.hotKey) {
+        uint256 keySlot;
+        assembly ("memory-safe") {
+            keySlot := node.slot
+        }
+        uint256 key = Slots.read(keySlot);
+        uint256 endedAt = Slots.expiresAtOf(key);
+        if (signer != Slots.hotKeyOf(key)) {
             endedAt = _keyEndedAt[nodeId][signer];
             if (endedAt == 0) revert InvalidReceiptSignature(nodeId, signer);
         }
-        if (endedAt <= graceStart) revert HotKeyExpired(nodeId, endedAt);
+        if (endedAt <= graceStart) revert HotKeyExpired(nodeId, uint64(endedAt));
     }
 
     function _requireSettlement() private view {

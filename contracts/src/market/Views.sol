@@ -27,7 +27,7 @@ abstract contract Views is MarketBase, IComputeMarketAccounts {
     /// @inheritdoc IComputeMarketAccounts
     function getNode(uint32 nodeId) external view returns (Node memory) {
         NodeProfile storage profile = _profile(nodeId);
-        NodeState storage node = _nodes[nodeId];
+        NodeKey storage node = _nodes[nodeId].key;
         return Node({
             operator: profile.operator,
             hotKey: node.hotKey,
@@ -42,7 +42,7 @@ abstract contract Views is MarketBase, IComputeMarketAccounts {
     /// @inheritdoc IComputeMarketAccounts
     function keyGoodUntil(uint32 nodeId, address hotKey) public view returns (uint64) {
         _profile(nodeId);
-        NodeState storage node = _nodes[nodeId];
+        NodeKey storage node = _nodes[nodeId].key;
         uint64 endedAt = hotKey == node.hotKey ? node.expiresAt : _keyEndedAt[nodeId][hotKey];
         return endedAt == 0 ? 0 : uint64(Math.min(uint256(endedAt) + SETTLEMENT_GRACE, type(uint64).max));
     }
@@ -96,7 +96,7 @@ abstract contract Views is MarketBase, IComputeMarketAccounts {
 
     /// @inheritdoc IComputeMarketAccounts
     function getRound(uint256 jobId, uint64 round) external view returns (RoundRecord memory) {
-        return _rounds[jobId][round];
+        return _jobs[jobId].rounds[round];
     }
 
     /// @inheritdoc IComputeMarketAccounts
@@ -107,9 +107,9 @@ abstract contract Views is MarketBase, IComputeMarketAccounts {
     {
         _existingJob(jobId);
         Seat storage seat = _seat(jobId, nodeId);
-        _requireCapacity(seat, nodeId, units);
+        _requireCapacity(seat.capacity, nodeId, units);
         if (quality > ONE) revert QualityAboveMax(nodeId, quality);
-        return _reward(seat, units, quality);
+        return _reward(seat.rate, units, quality);
     }
 
     /*//////////////////////////////////////////////////////////////

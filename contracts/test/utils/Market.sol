@@ -13,7 +13,7 @@ import {IComputeMarket} from "../../src/interfaces/IComputeMarket.sol";
 interface Market is IComputeMarket, IERC5267 {
     function owner() external view returns (address);
     function transferOwnership(address newOwner) external;
-    function acceptOwnership() external;
+    function multicall(bytes[] calldata data) external returns (bytes[] memory);
 }
 
 /// @notice TestUSD.

@@ -17,16 +17,6 @@ library Signing {
         bytes32 artifact;
     }
 
-    struct Batch {
-        uint256 jobId;
-        uint64 round;
-        uint32 batch;
-        bool last;
-        bytes32 base;
-        bytes32 receipts;
-        bytes32 evidence;
-    }
-
     bytes32 private constant DOMAIN =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
     bytes32 private constant DELEGATION =
@@ -38,9 +28,14 @@ library Signing {
         "Receipt(uint256 jobId,uint64 round,uint32 nodeId,uint64 units,bytes32 base,bytes32 artifact)"
     );
     bytes32 private constant ATTESTATION = keccak256(
-        "RoundAttestation(uint256 jobId,uint64 round,uint32 batch,bool last,bytes32 base,bytes32 receipts,bytes32 evidence)"
+        "RoundAttestation(uint256 jobId,uint64 round,uint32 batch,bool last,uint32 epoch,bytes32 base,bytes32 receipts,bytes32 evidence,bytes32 commitments)"
     );
-    bytes32 private constant CLOSURE = keccak256("JobClosure(uint256 jobId,uint64 rounds,uint128 spent)");
+    bytes32 private constant CLOSURE =
+        keccak256("JobClosure(uint256 jobId,uint64 rounds,uint128 spent,uint32 epoch)");
+    bytes32 private constant ACCEPTANCE = keccak256("Acceptance(uint256 jobId,uint64 round,bytes32 digest)");
+    bytes32 private constant WITHDRAWAL = keccak256(
+        "Withdrawal(uint32 nodeId,address to,uint128 amount,uint128 fee,uint64 nonce,uint64 deadline)"
+    );
     bytes32 private constant BID = keccak256(
         "Bid(uint256 jobId,uint32 nodeId,uint128 rate,uint64 capacity,uint64 expiresAt,uint64 nonce)"
     );
@@ -79,29 +74,57 @@ library Signing {
         return sign(key, digest(address(market), keccak256(abi.encode(BID, offer))));
     }
 
-    function packedReceipt(Market market, uint256 key, Work memory work, uint16 quality)
-        internal
-        view
-        returns (bytes memory)
-    {
+    function packedReceipt(Market market, uint256 key, Work memory work) internal view returns (bytes memory) {
         bytes memory signature = sign(key, digest(address(market), keccak256(abi.encode(RECEIPT, work))));
-        return abi.encodePacked(work.nodeId, work.units, quality, work.artifact, signature);
+        return abi.encodePacked(work.nodeId, work.units, work.artifact, signature);
     }
 
-    function attestation(Market market, uint256 key, Batch memory content)
+    function attestation(
+        Market market,
+        uint256 key,
+        IComputeMarketTypes.BatchHeader memory header,
+        bytes32 receipts,
+        bytes32 commitments
+    ) internal view returns (bytes memory) {
+        bytes32 structHash = keccak256(
+            abi.encode(
+                ATTESTATION,
+                header.jobId,
+                header.round,
+                header.batch,
+                header.last,
+                header.epoch,
+                header.base,
+                receipts,
+                header.evidence,
+                commitments
+            )
+        );
+        return sign(key, digest(address(market), structHash));
+    }
+
+    function closure(Market market, uint256 key, uint256 jobId, uint64 rounds, uint128 spent, uint32 epoch)
         internal
         view
         returns (bytes memory)
     {
-        return sign(key, digest(address(market), keccak256(abi.encode(ATTESTATION, content))));
+        return sign(key, digest(address(market), keccak256(abi.encode(CLOSURE, jobId, rounds, spent, epoch))));
     }
 
-    function closure(Market market, uint256 key, uint256 jobId, uint64 rounds, uint128 spent)
+    function acceptance(Market market, uint256 key, uint256 jobId, uint64 round, bytes32 roundDigest)
         internal
         view
         returns (bytes memory)
     {
-        return sign(key, digest(address(market), keccak256(abi.encode(CLOSURE, jobId, rounds, spent))));
+        return sign(key, digest(address(market), keccak256(abi.encode(ACCEPTANCE, jobId, round, roundDigest))));
+    }
+
+    function withdrawal(Market market, uint256 key, IComputeMarketTypes.Withdrawal memory message)
+        internal
+        view
+        returns (bytes memory)
+    {
+        return sign(key, digest(address(market), keccak256(abi.encode(WITHDRAWAL, message))));
     }
 
     /// @dev Never on chain; here because the vectors hold it too.
