@@ -123,8 +123,18 @@ interface IComputeMarketAccounts is IComputeMarketTypes, IComputeMarketEvents, I
     function beginEpoch(address[] calldata members, uint8 quorum) external returns (uint32 epoch);
 
     /// @notice Takes what a proven fault costs: from the node's credit, then from its operator's stake, then from
-    /// what is unbonding; what then lacks of the restitution, from the insurance pool. The court only.
+    /// what is unbonding; what then lacks of the restitution, from the insurance pool, of which one
+    /// case gets a tenth at most. The restitution is at most what the node's seat in the job could be paid for one
+    /// receipt. The court only.
     function penalize(Penalty calldata fault) external;
+
+    /// @notice Holds `amount` of a node's credit for a dispute: until `disputeTime` from now, or until it is freed,
+    /// that much less can be withdrawn, even if it is free or accepted otherwise. What is held for other disputes is
+    /// held as long. A court that is replaced holds nothing. The court only.
+    function holdCredit(uint32 nodeId, uint128 amount) external;
+
+    /// @notice Ends the hold of `amount`, no more than is held. The court only.
+    function freeCredit(uint32 nodeId, uint128 amount) external;
 
     /// @notice Pays a node what a dispute found it is owed: for units at quality `to` instead of `from`, within the
     /// escrow that is left. The court only.
@@ -146,11 +156,14 @@ interface IComputeMarketAccounts is IComputeMarketTypes, IComputeMarketEvents, I
     /// @notice Ends a held record and frees its reservation. The court only.
     function dropRecord(uint256 jobId, uint32 nodeId) external;
 
-    /// @notice Says once, after deployment, where registry and court are. The deployer only.
-    function connect(address registry, address court) external;
+    /// @notice Says once, after deployment, where registry and court are, and who coordinates. The deployer only.
+    function connect(address registry, address court, address coordinator) external;
 
     /// @notice Replaces registry or court. The timelock only.
     function setPeriphery(address registry, address court) external;
+
+    /// @notice Names who may seat nodes in every job. The timelock only.
+    function setCoordinator(address coordinator) external;
 
     /// @notice Changes the terms, within the bounds. The timelock only.
     function setTerms(Terms calldata terms) external;
@@ -241,6 +254,9 @@ interface IComputeMarketAccounts is IComputeMarketTypes, IComputeMarketEvents, I
     function registry() external view returns (address);
 
     function court() external view returns (address);
+
+    /// @notice Who, besides a job's requester, may consent to the seating of nodes.
+    function coordinator() external view returns (address);
 
     function guardian() external view returns (address);
 }

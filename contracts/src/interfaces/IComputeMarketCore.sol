@@ -37,10 +37,20 @@ interface IComputeMarketCore is IComputeMarketTypes, IComputeMarketEvents, IComp
     function fundJobWithAuthorization(uint256 jobId, uint128 amount, Authorization calldata authorization)
         external;
 
-    /// @notice Gives the bidding nodes their seats in a job. Anyone may bring signed bids; one that is not good
-    /// refuses all.
+    /// @notice Gives the bidding nodes their seats in a job. Anyone may bring signed bids with the consent to them;
+    /// one bid that is not good refuses all.
     /// @param signatures One for each bid, by the wallet of the node's operator (ECDSA or ERC-1271).
-    function takeBids(uint256 jobId, Bid[] calldata bids, bytes[] calldata signatures) external;
+    /// @param maxUnits Most units of one receipt, whatever a bid offers; not 0.
+    /// @param consent Signature of Seating(jobId, maxUnits, bids) by the market's coordinator or the job's requester
+    /// (ECDSA or ERC-1271), `bids` being keccak256 of the bids' EIP-712 struct hashes, one after the other. Empty if
+    /// the caller is one of the two.
+    function takeBids(
+        uint256 jobId,
+        Bid[] calldata bids,
+        bytes[] calldata signatures,
+        uint48 maxUnits,
+        bytes calldata consent
+    ) external;
 
     /// @notice Ends a job of which all is settled, and refunds the rest at once.
     /// @param rounds Settled rounds; must equal the job's.
@@ -80,9 +90,9 @@ interface IComputeMarketCore is IComputeMarketTypes, IComputeMarketEvents, IComp
     /// reserved in the escrow, and if the round's batches leave it out, it can be claimed. Anyone may send it; in
     /// per-receipt mode the coordinator does so for every contribution.
     /// @dev One record for each seat at a time. Refused for a round that the receipt's node was paid for.
-    /// @param round The job's current round, or one that may still be open, not yet settled.
+    /// @param round The job's current round, or one of the next eight.
     /// @param base Hash of the checkpoint that the round started from.
-    /// @param receipt One packed receipt, as in `settleRound`.
+    /// @param receipt One packed receipt, as in `settleRound`, of at least one unit.
     function submitContribution(uint256 jobId, uint64 round, bytes32 base, bytes calldata receipt) external;
 
     /// @notice Frees the reservation of a record whose round was settled without it, once the time to claim it,

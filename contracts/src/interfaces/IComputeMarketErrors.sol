@@ -15,7 +15,10 @@ interface IComputeMarketErrors {
     /// @notice The caller has not the role that this needs.
     error Unauthorized(address caller);
 
-    /// @notice Registry and court were named already.
+    /// @notice Neither the market's coordinator nor the job's requester agreed to seat these bids.
+    error InvalidConsent(uint256 jobId);
+
+    /// @notice Registry, court and coordinator were named already.
     error AlreadyConnected();
 
     /// @notice This is paused until then.
@@ -209,7 +212,7 @@ interface IComputeMarketErrors {
     /// @notice The market owes the account nothing.
     error NothingToCollect(address account);
 
-    /// @notice A penalty, or the costs in it, is above what the code allows.
+    /// @notice A penalty, the costs in it, or a restitution is above what the code allows.
     error PenaltyAboveMax(uint128 amount, uint128 max);
 
     /// @notice A dispute awards only more than was paid.

@@ -39,7 +39,7 @@ interface IComputeMarketEvents {
     /// @notice Emitted when a job gets more money; `escrow` is the new amount ever deposited.
     event JobFunded(uint256 indexed jobId, address indexed from, uint128 amount, uint128 escrow);
 
-    /// @notice Emitted when a node takes a seat in a job.
+    /// @notice Emitted when a node takes a seat in a job; `capacity` is the seat's.
     event BidTaken(uint256 indexed jobId, uint32 indexed nodeId, uint128 rate, uint64 capacity);
 
     /// @notice Emitted when all bids of a node with a nonce below `minNonce` are cancelled.
@@ -103,6 +103,13 @@ interface IComputeMarketEvents {
     /// @notice Emitted when credit of a node is paid out to `to`: once for the payee, once more for the fee.
     event CreditWithdrawn(uint32 indexed nodeId, address indexed to, uint128 amount);
 
+    /// @notice Emitted when a dispute about a node's pay is opened: `amount` more of its credit must stay. All that is
+    /// held for the node is held `until` then, unless it is freed before.
+    event CreditHeld(uint32 indexed nodeId, uint128 amount, uint64 until);
+
+    /// @notice Emitted when a dispute about a node's pay is over: `amount` less is held.
+    event CreditFreed(uint32 indexed nodeId, uint128 amount);
+
     /// @notice Emitted when a dispute pays a node what it found it is owed: `amount` was moved from the job's
     /// escrow to the node's credit.
     event CreditAwarded(
@@ -148,6 +155,9 @@ interface IComputeMarketEvents {
 
     /// @notice Emitted when attestor registry and court are named.
     event PeripheryChanged(address indexed registry, address indexed court);
+
+    /// @notice Emitted when another account may seat nodes in every job.
+    event CoordinatorChanged(address indexed previous, address indexed current);
 
     /// @notice Emitted when another account may pause.
     event GuardianChanged(address indexed previous, address indexed current);

@@ -8,7 +8,8 @@ pragma solidity ^0.8.24;
 interface IComputeMarketTypes {
     /// @notice What the market's timelock may change, within bounds that the code fixes.
     /// @param minStake Stake that each active node binds, base units.
-    /// @param exitNotice Seconds from a requester's notice to its exit; longer than `challengeWindow`.
+    /// @param exitNotice Seconds from a requester's notice to its exit; at least `challengeWindow + disputeTime`, so
+    /// that the escrow is there for every dispute about what was done before.
     /// @param unbondingTime Seconds from a request to unbond to its payment; at least
     /// `challengeWindow + disputeTime`, so that stake is within reach of every dispute about what it stood for.
     /// @param challengeWindow Seconds after a round's settlement in which it may be disputed.
@@ -106,7 +107,8 @@ interface IComputeMarketTypes {
 
     /// @notice A node's place in a job: the bid that was taken, and the receipt that is recorded and not yet paid.
     /// @param rate Base units per unit of work.
-    /// @param capacity Most units of one receipt; 0 if the node has no seat.
+    /// @param capacity Most units of one receipt: of the bid, or of the consent if that is less; 0 if the node has
+    /// no seat.
     /// @param recordedUnits Units of the recorded receipt.
     /// @param recordedRound Its round, plus one; 0 if none is recorded.
     /// @param claimed Whether a dispute holds the record, so that it cannot lapse.

@@ -31,6 +31,8 @@ library MessageHashes {
     bytes32 internal constant BID_TYPEHASH = keccak256(
         "Bid(uint256 jobId,uint32 nodeId,uint128 rate,uint64 capacity,uint64 expiresAt,uint64 nonce)"
     );
+    bytes32 internal constant SEATING_TYPEHASH =
+        keccak256("Seating(uint256 jobId,uint48 maxUnits,bytes32 bids)");
     bytes32 internal constant ACCEPTANCE_TYPEHASH =
         keccak256("Acceptance(uint256 jobId,uint64 round,bytes32 digest)");
     bytes32 internal constant WITHDRAWAL_TYPEHASH = keccak256(
@@ -93,6 +95,20 @@ library MessageHashes {
 
     function bid(IComputeMarketTypes.Bid calldata offer) internal pure returns (bytes32) {
         return keccak256(abi.encode(BID_TYPEHASH, offer));
+    }
+
+    /// @return The consent to seat these bids, in this order. `bids` in it is keccak256 of their struct hashes.
+    function seating(uint256 jobId, uint48 maxUnits, IComputeMarketTypes.Bid[] calldata bids)
+        internal
+        pure
+        returns (bytes32)
+    {
+        bytes32[] memory hashes = new bytes32[](bids.length);
+        for (uint256 i = 0; i < bids.length; ++i) {
+            hashes[i] = bid(bids[i]);
+        }
+        return
+            keccak256(abi.encode(SEATING_TYPEHASH, jobId, maxUnits, keccak256(abi.encodePacked(hashes))));
     }
 
     /// @param digest The round's, right-padded.

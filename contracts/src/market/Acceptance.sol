@@ -43,9 +43,10 @@ abstract contract Acceptance is CreditBook {
         _useRelease(jobId, round, nodeId);
         // Fits: it was paid.
         uint128 amount = uint128(_reward(_seat(jobId, nodeId).rate, receipt.units, quality));
-        // The round's last batch was credited when it was settled; those before, since the round before was.
+        // The round's last batch was credited when it was settled; those before, since the round before was. Of
+        // round 0 nobody knows since when: it is released only if no mark of the node has ever matured.
         uint64 since = record.settledAt;
-        if (index + 1 < batches.length) since = round == 0 ? 0 : _jobs[jobId].rounds[round - 1].settledAt;
+        if (index + 1 < batches.length) since = round == 0 ? 1 : _jobs[jobId].rounds[round - 1].settledAt;
         if (!_release(nodeId, amount, since)) revert AlreadyFree(jobId, round, nodeId);
         emit CreditReleased(nodeId, jobId, round, amount);
     }

@@ -76,6 +76,7 @@ abstract contract CreditBook is NodeRegistry {
         Operator storage operator = _operators[account];
         uint256 free;
         uint128 advance = operator.advance;
+        uint128 held;
         for (uint256 i = 0; i < _nodesOf[account].length; ++i) {
             uint32 nodeId = _nodesOf[account][i];
             NodeMetrics memory node = _metrics(nodeId);
@@ -88,8 +89,9 @@ abstract contract CreditBook is NodeRegistry {
             (uint128 nodeFree, uint128 nodeAdvance) = _standing(nodeId);
             free += Math.min(node.credit, nodeFree);
             advance = advance - _accounts[nodeId].advance + nodeAdvance;
+            held += uint128(Math.min(node.credit, _held(nodeId)));
         }
-        sum.withdrawable = uint128(Math.min(sum.credit, free + _room(operator, advance)));
+        sum.withdrawable = _excess(uint128(Math.min(sum.credit, free + _room(operator, advance))), held);
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -186,7 +188,13 @@ abstract contract CreditBook is NodeRegistry {
         (uint128 free, uint128 advance) = _standing(nodeId);
         uint256 room = _room(operator, operator.advance - _accounts[nodeId].advance + advance);
         // Fits: at most the credit.
-        return uint128(Math.min(_nodes[nodeId].work.credit, free + room));
+        return _excess(uint128(Math.min(_nodes[nodeId].work.credit, free + room)), _held(nodeId));
+    }
+
+    /// @dev What must stay while the court's disputes about it are open.
+    function _held(uint32 nodeId) private view returns (uint128) {
+        Hold storage hold = _holds[_court][nodeId];
+        return block.timestamp < hold.until ? hold.amount : 0;
     }
 
     /// @dev What the operator can still withdraw against its stake.

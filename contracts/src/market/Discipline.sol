@@ -10,6 +10,9 @@ import {CreditBook} from "./CreditBook.sol";
 /// @notice What the dispute court may do to money: take what a proven fault costs, pay what was owed, and keep a
 /// record while it is disputed. Bounded here, whatever the court says.
 abstract contract Discipline is CreditBook {
+    /// @dev The insurance pool pays at most its tenth part for one case, so that no case empties it.
+    uint128 private constant INSURANCE_PART = 10;
+
     /// @dev What a penalty took, and from where.
     struct Taken {
         uint128 credit;
@@ -22,6 +25,7 @@ abstract contract Discipline is CreditBook {
     function penalize(Penalty calldata fault) external onlyCourt {
         Job storage job = _existingJob(fault.jobId);
         address account = _profile(fault.nodeId).operator;
+        _requireWithinSeat(fault);
         uint128 most = _terms.minStake + fault.restitution;
         if (fault.penalty > most) revert PenaltyAboveMax(fault.penalty, most);
         if (fault.costs > fault.penalty / 4) revert PenaltyAboveMax(fault.costs, fault.penalty / 4);
@@ -32,7 +36,8 @@ abstract contract Discipline is CreditBook {
         // What lacks, lacks first of the penalty, with what is in it for challenger and insurance.
         uint128 restitution = uint128(Math.min(got, fault.restitution));
         uint128 penalty = got - restitution;
-        taken.insurance = uint128(Math.min(_holdings.insurance, fault.restitution - restitution));
+        taken.insurance =
+            uint128(Math.min(_holdings.insurance / INSURANCE_PART, fault.restitution - restitution));
         uint128 costs = uint128(Math.min(fault.costs, penalty / 4));
         uint128 toInsurance = (penalty - costs) / 2;
         restitution += taken.insurance + (penalty - costs - toInsurance);
@@ -53,6 +58,22 @@ abstract contract Discipline is CreditBook {
             costs,
             toInsurance
         );
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function holdCredit(uint32 nodeId, uint128 amount) external onlyCourt {
+        _profile(nodeId);
+        Hold storage hold = _holds[msg.sender][nodeId];
+        hold.amount += amount;
+        hold.until = uint64(block.timestamp) + _terms.disputeTime;
+        emit CreditHeld(nodeId, amount, hold.until);
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function freeCredit(uint32 nodeId, uint128 amount) external onlyCourt {
+        Hold storage hold = _holds[msg.sender][nodeId];
+        hold.amount -= amount;
+        emit CreditFreed(nodeId, amount);
     }
 
     /// @inheritdoc IComputeMarketAccounts
@@ -104,6 +125,14 @@ abstract contract Discipline is CreditBook {
         if (!seat.claimed) revert NoRecord(jobId, round, nodeId);
         _endRecord(_openJob(jobId), seat);
         emit RecordDropped(jobId, round, nodeId);
+    }
+
+    /// @dev No job gets more back than the node's seat in it could have been paid for one receipt.
+    function _requireWithinSeat(Penalty calldata fault) private view {
+        Seat storage seat = _seats[fault.jobId][fault.nodeId];
+        uint256 most = _reward(seat.rate, seat.capacity, ONE);
+        // Fits: it is below the restitution.
+        if (fault.restitution > most) revert PenaltyAboveMax(fault.restitution, uint128(most));
     }
 
     /// @dev Up to `due`: from the node's credit, then its operator's stake, then what is unbonding.

@@ -30,15 +30,21 @@ abstract contract Governance is MarketBase, IComputeMarketAccounts {
     //////////////////////////////////////////////////////////////*/
 
     /// @inheritdoc IComputeMarketAccounts
-    function connect(address registry_, address court_) external {
+    function connect(address registry_, address court_, address coordinator_) external {
         if (msg.sender != _deployer) revert Unauthorized(msg.sender);
         if (_registry != address(0)) revert AlreadyConnected();
         _setPeriphery(registry_, court_);
+        _setCoordinator(coordinator_);
     }
 
     /// @inheritdoc IComputeMarketAccounts
     function setPeriphery(address registry_, address court_) external onlyOwner {
         _setPeriphery(registry_, court_);
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
+    function setCoordinator(address coordinator_) external onlyOwner {
+        _setCoordinator(coordinator_);
     }
 
     /// @inheritdoc IComputeMarketAccounts
@@ -125,5 +131,11 @@ abstract contract Governance is MarketBase, IComputeMarketAccounts {
         _registry = registry_;
         _court = court_;
         emit PeripheryChanged(registry_, court_);
+    }
+
+    function _setCoordinator(address coordinator_) private {
+        _requireNonZero(coordinator_);
+        emit CoordinatorChanged(_coordinator, coordinator_);
+        _coordinator = coordinator_;
     }
 }

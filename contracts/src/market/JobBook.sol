@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {IComputeMarketCore} from "../interfaces/IComputeMarketCore.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
@@ -65,11 +66,20 @@ abstract contract JobBook is Attestations, Multicall, IComputeMarketCore {
     //////////////////////////////////////////////////////////////*/
 
     /// @inheritdoc IComputeMarketCore
-    function takeBids(uint256 jobId, Bid[] calldata bids, bytes[] calldata signatures) external {
+    function takeBids(
+        uint256 jobId,
+        Bid[] calldata bids,
+        bytes[] calldata signatures,
+        uint48 maxUnits,
+        bytes calldata consent
+    ) external {
         if (bids.length != signatures.length) revert LengthMismatch(bids.length, signatures.length);
-        uint96 maxRate = _stayingJob(jobId).maxRate;
+        _requirePositive(maxUnits);
+        Job storage job = _stayingJob(jobId);
+        _requireConsent(jobId, job.requester, bids, maxUnits, consent);
+        uint96 maxRate = job.maxRate;
         for (uint256 i = 0; i < bids.length; ++i) {
-            _takeBid(jobId, maxRate, bids[i], signatures[i]);
+            _takeBid(jobId, maxRate, maxUnits, bids[i], signatures[i]);
         }
     }
 
@@ -156,7 +166,28 @@ abstract contract JobBook is Attestations, Multicall, IComputeMarketCore {
         emit JobFunded(jobId, from, amount, job.escrow);
     }
 
-    function _takeBid(uint256 jobId, uint96 maxRate, Bid calldata bid, bytes calldata signature) private {
+    /// @dev A seat can reserve escrow, so no node takes one that nobody gave it.
+    function _requireConsent(
+        uint256 jobId,
+        address requester,
+        Bid[] calldata bids,
+        uint48 maxUnits,
+        bytes calldata consent
+    ) private view {
+        if (msg.sender == _coordinator || msg.sender == requester) return;
+        bytes32 digest = _hashTypedDataV4(MessageHashes.seating(jobId, maxUnits, bids));
+        if (!_hasSigned(_coordinator, digest, consent) && !_hasSigned(requester, digest, consent)) {
+            revert InvalidConsent(jobId);
+        }
+    }
+
+    function _takeBid(
+        uint256 jobId,
+        uint96 maxRate,
+        uint48 maxUnits,
+        Bid calldata bid,
+        bytes calldata signature
+    ) private {
         uint32 nodeId = bid.nodeId;
         NodeProfile storage profile = _profile(nodeId);
         if (profile.retiredAt != 0) revert NodeIsRetired(nodeId);
@@ -174,8 +205,8 @@ abstract contract JobBook is Attestations, Multicall, IComputeMarketCore {
 
         // Both fit: checked above.
         seat.rate = uint96(bid.rate);
-        seat.capacity = uint48(bid.capacity);
-        emit BidTaken(jobId, nodeId, bid.rate, bid.capacity);
+        seat.capacity = uint48(Math.min(bid.capacity, maxUnits));
+        emit BidTaken(jobId, nodeId, bid.rate, seat.capacity);
     }
 
     function _close(uint256 jobId, Job storage job) private {

@@ -178,17 +178,25 @@ abstract contract MarketBase is
                                  CHECKS
     //////////////////////////////////////////////////////////////*/
 
-    /// @dev An ordinary signature first: a wallet under EIP-7702 has code, and may yet sign with its key.
     function _requireWalletSignature(address wallet, bytes32 structHash, bytes calldata signature)
         internal
         view
     {
-        bytes32 digest = _hashTypedDataV4(structHash);
-        (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
-        if (signer == wallet) return;
-        if (!SignatureChecker.isValidERC1271SignatureNowCalldata(wallet, digest, signature)) {
+        if (!_hasSigned(wallet, _hashTypedDataV4(structHash), signature)) {
             revert InvalidWalletSignature(wallet);
         }
+    }
+
+    /// @dev An ordinary signature first: a wallet under EIP-7702 has code, and may yet sign with its key. The zero
+    /// address, which is what no signature recovers to, has signed nothing.
+    function _hasSigned(address wallet, bytes32 digest, bytes calldata signature)
+        internal
+        view
+        returns (bool)
+    {
+        (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
+        if (signer != address(0) && signer == wallet) return true;
+        return SignatureChecker.isValidERC1271SignatureNowCalldata(wallet, digest, signature);
     }
 
     function _requireNonZero(address account) internal pure {
@@ -207,8 +215,9 @@ abstract contract MarketBase is
         _requireWithin(terms_.minStake, 1, MAX_MIN_STAKE);
         _requireWithin(terms_.challengeWindow, MIN_DURATION, MAX_DURATION);
         _requireWithin(terms_.disputeTime, MIN_DURATION, MAX_DURATION);
-        _requireWithin(terms_.exitNotice, terms_.challengeWindow + 1, MAX_DURATION);
-        _requireWithin(terms_.unbondingTime, terms_.challengeWindow + terms_.disputeTime, MAX_DURATION);
+        uint64 longestDispute = terms_.challengeWindow + terms_.disputeTime;
+        _requireWithin(terms_.exitNotice, longestDispute, MAX_DURATION);
+        _requireWithin(terms_.unbondingTime, longestDispute, MAX_DURATION);
         _requireWithin(terms_.instantShare, 0, ONE);
         emit TermsChanged(_terms, terms_);
         _terms = terms_;

@@ -66,6 +66,14 @@ abstract contract MarketStorage is IComputeMarketTypes {
         uint64 nonce;
     }
 
+    /// @notice Credit that must stay while disputes about it are open.
+    /// @param amount Sum over the open disputes.
+    /// @param until From then on nothing is held, whatever `amount` says.
+    struct Hold {
+        uint128 amount;
+        uint64 until;
+    }
+
     /// @notice A job, and behind it its rounds: the first hundred share its page.
     struct JobState {
         Job job;
@@ -127,4 +135,7 @@ abstract contract MarketStorage is IComputeMarketTypes {
     address internal _registry;
     address internal _court;
     address internal _guardian;
+    address internal _coordinator;
+    /// @dev By court: what a replaced one held it can no longer take either.
+    mapping(address court => mapping(uint32 nodeId => Hold)) internal _holds;
 }

@@ -33,9 +33,9 @@ abstract contract Settlement is JobBook {
         bytes qualities;
     }
 
-    /// @dev How far ahead of settlement receipts can be recorded: rounds overlap, but a node must not be able to
-    /// reserve escrow for a round that never comes.
-    uint64 private constant ROUNDS_AHEAD = 64;
+    /// @dev How far ahead of settlement receipts can be recorded. Rounds that wait for their attestors overlap by a
+    /// few; a node must not be able to reserve escrow for a round that is long to come.
+    uint64 private constant ROUNDS_AHEAD = 8;
     /// @dev Half the order of secp256k1.
     uint256 private constant HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
 
@@ -54,6 +54,7 @@ abstract contract Settlement is JobBook {
             revert RoundOutOfReach(jobId, round, job.round, job.round + ROUNDS_AHEAD);
         }
         PackedReceipts.PackedReceipt memory item = PackedReceipts.read(receipt, 0);
+        _requirePositive(item.units);
         if (round == job.round && item.nodeId <= job.lastNode) revert AlreadyPaid(jobId, round, item.nodeId);
         Seat storage seat = _seat(jobId, item.nodeId);
         if (seat.recordedRound != 0) revert RecordExists(jobId, seat.recordedRound - 1, item.nodeId);

@@ -182,6 +182,11 @@ abstract contract Views is MarketBase, IComputeMarketAccounts {
     }
 
     /// @inheritdoc IComputeMarketAccounts
+    function coordinator() external view returns (address) {
+        return _coordinator;
+    }
+
+    /// @inheritdoc IComputeMarketAccounts
     function guardian() external view returns (address) {
         return _guardian;
     }

@@ -497,6 +497,17 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      }
+    ],
+    "name": "InvalidConsent",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "internalType": "uint8",
         "name": "member",
         "type": "uint8"
@@ -1438,6 +1449,25 @@ export const computeMarketAbi = [
     "inputs": [
       {
         "indexed": true,
+        "internalType": "address",
+        "name": "previous",
+        "type": "address"
+      },
+      {
+        "indexed": true,
+        "internalType": "address",
+        "name": "current",
+        "type": "address"
+      }
+    ],
+    "name": "CoordinatorChanged",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
         "internalType": "uint256",
         "name": "caseId",
         "type": "uint256"
@@ -1468,6 +1498,50 @@ export const computeMarketAbi = [
       }
     ],
     "name": "CreditAwarded",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      }
+    ],
+    "name": "CreditFreed",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      },
+      {
+        "indexed": false,
+        "internalType": "uint64",
+        "name": "until",
+        "type": "uint64"
+      }
+    ],
+    "name": "CreditHeld",
     "type": "event"
   },
   {
@@ -2774,6 +2848,16 @@ export const computeMarketAbi = [
         "internalType": "bytes[]",
         "name": "signatures",
         "type": "bytes[]"
+      },
+      {
+        "internalType": "uint48",
+        "name": "maxUnits",
+        "type": "uint48"
+      },
+      {
+        "internalType": "bytes",
+        "name": "consent",
+        "type": "bytes"
       }
     ],
     "name": "takeBids",
@@ -3057,11 +3141,29 @@ export const computeMarketAbi = [
         "internalType": "address",
         "name": "court_",
         "type": "address"
+      },
+      {
+        "internalType": "address",
+        "name": "coordinator_",
+        "type": "address"
       }
     ],
     "name": "connect",
     "outputs": [],
     "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [],
+    "name": "coordinator",
+    "outputs": [
+      {
+        "internalType": "address",
+        "name": "",
+        "type": "address"
+      }
+    ],
+    "stateMutability": "view",
     "type": "function"
   },
   {
@@ -3156,6 +3258,24 @@ export const computeMarketAbi = [
       }
     ],
     "name": "dropRecord",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      }
+    ],
+    "name": "freeCredit",
     "outputs": [],
     "stateMutability": "nonpayable",
     "type": "function"
@@ -3634,6 +3754,24 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "internalType": "uint128",
+        "name": "amount",
+        "type": "uint128"
+      }
+    ],
+    "name": "holdCredit",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
         "internalType": "uint256",
         "name": "jobId",
         "type": "uint256"
@@ -4024,6 +4162,19 @@ export const computeMarketAbi = [
       }
     ],
     "name": "retireNode",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "address",
+        "name": "coordinator_",
+        "type": "address"
+      }
+    ],
+    "name": "setCoordinator",
     "outputs": [],
     "stateMutability": "nonpayable",
     "type": "function"
