@@ -8,7 +8,7 @@ cut off is simply run again: what is there already is what would be deployed, an
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from eth_utils.crypto import keccak
 
 from marketplace.chain import abi
 from marketplace.chain.rpc import FINALIZED, LATEST, Fault, rpc
+from marketplace.chain.services import coordinator_address
 from marketplace.chain.signer import KeySigner
 from marketplace.chain.terms import Terms
 from marketplace.chain.values import camel_keys, checksummed
@@ -73,8 +74,8 @@ def deploy(*, terms: Terms, token: str = "", release: str = "1") -> tuple[dict[s
 
     The test token is deployed too unless `token` names one. The admin key of the settings pays, and is the timelock's
     proposer. Cut off anywhere, it goes on where it was. Returns when everything is final.
-    Raises HyperGPUError `chain.deployment_lost`, `chain.no_token`, `chain.no_code`, `chain.other_periphery`, and those of
-    `wallet.transact`.
+    Raises HyperGPUError `chain.deployment_lost`, `chain.no_token`, `chain.no_coordinator`, `chain.no_code`,
+    `chain.other_periphery`, and those of `wallet.transact`.
     """
     path = settings.HYPERGPU.deployment_path
     if path.exists():
@@ -83,6 +84,7 @@ def deploy(*, terms: Terms, token: str = "", release: str = "1") -> tuple[dict[s
         raise HyperGPUError(
             "chain.no_token", "Where money is real name the token that pays (--token); the test token mints to anyone."
         )
+    coordinator = checksummed(terms.coordinator or coordinator_address())
     signer = KeySigner(settings.HYPERGPU.admin_key, chain_id=settings.HYPERGPU.chain_id)
     for address in filter(None, (CREATE2_DEPLOYER, token)):
         require_code(address)
@@ -91,10 +93,10 @@ def deploy(*, terms: Terms, token: str = "", release: str = "1") -> tuple[dict[s
     for part in parts:
         put(part, signer, log)
     addresses = {part.contract: part.address for part in parts}
-    connect(addresses, signer, log)
+    connect(addresses, coordinator, signer, log)
     for address in addresses.values():
         require_code(address, tag=FINALIZED)
-    deployment = describe(parts, terms, signer.address, token=token or addresses["token"], log=log)
+    deployment = describe(parts, replace(terms, coordinator=coordinator), signer.address, token=token or addresses["token"], log=log)
     write(path, deployment)
     log.path.unlink()
     settings.HYPERGPU.__dict__.pop("deployment", None)  # it is read once, and may have been empty until now
@@ -144,13 +146,14 @@ def try_constructor(part: Part) -> None:
         raise HyperGPUError("chain.reverted", f"{abi.SOURCES[part.contract]} refuses its arguments: {reason}", reason=reason)
 
 
-def connect(addresses: dict[abi.Contract, str], signer: KeySigner, log: DeploymentLog) -> None:
-    """Tell the market once where registry and court are. It is the last transaction: final, it makes all final."""
-    wanted = [addresses["registry"], addresses["court"]]
-    known = [ask(addresses["market"], "market", name) for name in ("registry", "court")]
+def connect(addresses: dict[abi.Contract, str], coordinator: str, signer: KeySigner, log: DeploymentLog) -> None:
+    """Tell the market once where registry and court are, and who consents to seats. It is the last transaction: final, it
+    makes all final."""
+    wanted = [addresses["registry"], addresses["court"], coordinator]
+    known = [ask(addresses["market"], "market", name) for name in ("registry", "court", "coordinator")]
     if known == wanted:
         return
-    if known != [NOBODY, NOBODY]:
+    if known != [NOBODY] * 3:
         raise HyperGPUError("chain.other_periphery", f"The market at {addresses['market']} is connected to {known} already.")
     sent = transact(signer, to=addresses["market"], data=abi.encode_call("market", "connect", wanted))
     log.note("connect", sent.tx_hash, sent.block)
@@ -162,7 +165,8 @@ def describe(parts: list[Part], terms: Terms, deployer: str, *, token: str, log:
     return {
         "chainId": settings.HYPERGPU.chain_id, **{part.contract: part.address for part in parts}, "token": token,
         # Whoever put the market there before us, its events are not older than what this deployment began at.
-        "block": log.blocks.get("market", log.begun), "deployer": deployer, "transactions": log.transactions,
+        "block": log.blocks.get("market", log.begun), "deployer": deployer,
+        "coordinator": terms.coordinator, "transactions": log.transactions,
         "create2": {"deployer": CREATE2_DEPLOYER, "salts": {part.contract: part.salt for part in parts}},
         "constructor": arguments,
         "initCodeHash": {part.contract: "0x" + keccak(part.init_code).hex() for part in parts},

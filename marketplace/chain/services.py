@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from eth_account import Account
 
 from marketplace.chain import abi
 from marketplace.chain.models import Intent
@@ -34,6 +35,14 @@ def enqueue(*, key: str, function: str, args: list[Any], group: str = "", contra
 def domain() -> Domain:
     """Where signatures count: this chain, this market. Raises HyperGPUError `chain.not_deployed`."""
     return Domain(chain_id=settings.HYPERGPU.chain_id, contract=contract_address("market"))
+
+
+def coordinator_address() -> str:
+    """Of the key that signs work orders, as agents pin it, and consents to seats. Raises HyperGPUError `chain.no_coordinator`."""
+    key = settings.HYPERGPU.coordinator_key.get_secret_value()
+    if not key:
+        raise HyperGPUError("chain.no_coordinator", "No coordinator is known; set HYPERGPU_COORDINATOR_KEY.")
+    return str(Account.from_key(key).address)
 
 
 def contract_address(contract: abi.Contract) -> str:

@@ -48,8 +48,9 @@ class CourtTerms:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """Of a whole deployment. `guardian` may pause, `arbiter` decides appeals (empty: the deployer); `delay` is the
-    timelock's; `admitted` are the attestors' signing addresses that may join at once."""
+    """Of a whole deployment. `guardian` may pause, `arbiter` decides appeals (empty: the deployer); `coordinator`
+    consents to seats (empty: that of the settings); `delay` is the timelock's; `admitted` are the attestors' signing
+    addresses that may join at once."""
 
     market: MarketTerms
     registry: RegistryTerms
@@ -57,6 +58,7 @@ class Terms:
     delay: int
     guardian: str = ""
     arbiter: str = ""
+    coordinator: str = ""
     admitted: tuple[str, ...] = ()
 
 
@@ -66,8 +68,8 @@ def default_terms(profile: Profile, *, min_stake: int = 100 * UNIT, admitted: tu
     stage = dispute // 6  # answer, commit, reveal, appeal, ruling, and one to spare for the blocks between them
     return Terms(
         market=MarketTerms(
-            min_stake=min_stake, exit_notice=2 * window, unbonding_time=window + dispute, challenge_window=window,
-            dispute_time=dispute,
+            min_stake=min_stake, exit_notice=window + dispute, unbonding_time=window + dispute,
+            challenge_window=window, dispute_time=dispute,
         ),
         registry=RegistryTerms(min_bond=10 * min_stake, epoch_length=max(window, 60), leave_time=window + dispute),
         court=CourtTerms(

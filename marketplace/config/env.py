@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     sender_min_balance: float | None = Field(default=None, ge=0, description="Coins below which a sender account alarms.")
     deployment_file: Path | None = Field(default=None, description="JSON that deploy_contracts writes; default in state_dir.")
 
-    coordinator_key: SecretStr = Field(default=SecretStr(""), description="Signs work orders.")
+    coordinator_key: SecretStr = Field(default=SecretStr(""), description="Signs work orders, and the consent to seats.")
     attestor_key: SecretStr = Field(default=SecretStr(""), description="Of one attestor; set for that attestor's worker alone.")
     sender_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default=[], description="Comma-separated keys that pay gas; they have no authority over money."

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from marketplace.chain.models import Alarm, Cursor
-from marketplace.chain.services import finalized_block, market_view
+from marketplace.chain.services import coordinator_address, finalized_block, market_view
 from marketplace.common.times import iso
 from marketplace.events.models import Event
 from marketplace.events.selectors import events_after
@@ -29,7 +29,6 @@ from marketplace.jobs.views import read_posted
 from marketplace.operators.models import Bid, Node, Operator
 from marketplace.operators.selectors import usable_bids
 from marketplace.operators.serializers import BidSerializer, NodeSerializer, bid_json, node_json
-from marketplace.operators.services import coordinator_address
 from marketplace.settlement import selectors as settlement
 from marketplace.settlement.models import AttestorSet, Pause, Payment
 from marketplace.settlement.serializers import PaymentSerializer, payment_json

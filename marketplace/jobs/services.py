@@ -6,19 +6,21 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from marketplace.artifacts.models import Artifact
-from marketplace.chain.services import enqueue
+from marketplace.chain.services import domain, enqueue
 from marketplace.common.models import clamped
 from marketplace.events.services import emit
 from marketplace.jobs.models import Job, Seat
 from marketplace.jobs.serializers import job_json
+from trainer.protocol import eip712
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import reward
 from trainer.protocol.spec import JobSpec
-from trainer.protocol.types import QUALITY_ONE
+from trainer.protocol.types import QUALITY_ONE, Bid
 
 log = logging.getLogger(__name__)
 
@@ -158,19 +160,28 @@ def stale_reserve(job: Job, *, settled: int) -> int:
 
 
 def seat_nodes(*, job: Job, bids: Iterable[dict[str, Any]]) -> None:
-    """Take bids on chain for nodes without a seat. Each: the Bid message as a dict, plus its `signature` and `bid_id`."""
+    """Take bids on chain for nodes without a seat, as the coordinator. Each: the Bid message as a dict, plus its `signature`
+    and `bid_id`."""
+    most = job.parsed_spec.units_per_round
     for bid in bids:
         if Seat.objects.filter(job=job, node_id=bid["node_id"]).exists():
             continue
-        Seat.objects.create(job=job, node_id=bid["node_id"], rate=bid["rate"], capacity=bid["capacity"])
+        Seat.objects.create(job=job, node_id=bid["node_id"], rate=bid["rate"], capacity=min(bid["capacity"], most))
         # One call for each, so that one bid that cannot be taken does not keep the others from their seats.
-        message = [bid[name] for name in ("job_id", "node_id", "rate", "capacity", "expires_at", "nonce")]
+        message = Bid(**{name: bid[name] for name in ("job_id", "node_id", "rate", "capacity", "expires_at", "nonce")})
         enqueue(
             key=f"take:{job.chain_id}:{bid['node_id']}:{bid['bid_id']}",
             function="takeBids",
-            args=[job.chain_id, [message], [bid["signature"]]],
+            args=[job.chain_id, [message.as_dict()], [bid["signature"]], most, consent(job, [message])],
             group=f"job:{job.chain_id}",
         )
+
+
+def consent(job: Job, bids: list[Bid]) -> str:
+    """The coordinator's signature that these bids may take seats: nobody seats itself, and none may claim more units than
+    are ordered of a node."""
+    message = eip712.seating(job_id=job.chain_id, max_units=job.parsed_spec.units_per_round, bids=bids)
+    return eip712.sign(domain(), message, settings.HYPERGPU.coordinator_key.get_secret_value())
 
 
 def begin(*, job_id: int, checkpoint: str, metric: dict[str, float], upload_limit: int) -> bool:

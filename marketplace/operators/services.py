@@ -10,7 +10,6 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from eth_account import Account
 
 from marketplace.chain.services import domain
 from marketplace.common.models import clamped
@@ -221,11 +220,6 @@ def post_bid(*, message: SignedBid, signature: str) -> Bid:
         if created:
             emit("bid.posted", topics=selectors.topics_of(node), changes={"bids": [bid_json(bid)]})
     return bid
-
-
-def coordinator_address() -> str:
-    """The key that signs work orders, as agents pin it."""
-    return str(Account.from_key(settings.HYPERGPU.coordinator_key.get_secret_value()).address)
 
 
 def withdraw_bid(*, bid_id: int) -> None:

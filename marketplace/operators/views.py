@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from marketplace.chain.services import domain
+from marketplace.chain.services import coordinator_address, domain
 from marketplace.events.serializers import StreamSerializer
 from marketplace.events.services import position
 from marketplace.operators import services
@@ -96,7 +96,7 @@ class HelloView(APIView):
             {
                 "node_id": node.pk,
                 "operator": node.operator_id,
-                "coordinator": services.coordinator_address(),
+                "coordinator": coordinator_address(),
                 "domain": {"chain_id": where.chain_id, "contract": where.contract},
                 "server_time": int(timezone.now().timestamp()),
                 **services.heartbeat_settings(),

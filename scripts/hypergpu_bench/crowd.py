@@ -123,7 +123,8 @@ class Crowd:
             ]
             signatures = [sign(domain(), bid, node.operator.key) for bid, node in zip(bids, part, strict=True)]
             messages = [list(bid.as_dict().values()) for bid in bids]
-            calls.append((self.requester, abi.encode_call("market", "takeBids", [self.job.chain_id, messages, signatures])))
+            arguments = [self.job.chain_id, messages, signatures, capacity, "0x"]  # whose job it is needs nobody's consent
+            calls.append((self.requester, abi.encode_call("market", "takeBids", arguments)))
         self.send(calls, gas=BIDS_GAS)
         taken = Seat.objects.filter(job=self.job, taken=True)
         until(lambda: taken.count() == len(self.nodes), what="every seat in the database")

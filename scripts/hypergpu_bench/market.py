@@ -41,7 +41,7 @@ class Market:
         token = Contract(chain, product("TestUSD"))
         self.market = Contract(chain, product("ComputeMarket"), token.address, TERMS, TIMELOCK, TIMELOCK, chain.sender)
         self.domain = Domain(chain_id=CHAIN_ID, contract=self.market.address)
-        self.market.send("connect", REGISTRY, COURT)
+        self.market.send("connect", REGISTRY, COURT, chain.sender)
         self.market.send("beginEpoch", list(map(address, self.attestors)), attestors * 2 // 3 + 1, sender=REGISTRY)
         self.operator = key(self.random)
         chain.ask("anvil_setBalance", address(self.operator), hex(10**20))
@@ -60,7 +60,8 @@ class Market:
         for first in range(0, nodes, BIDS_A_CALL):
             bids = [self.bid(node) for node in seated[first : first + BIDS_A_CALL]]
             signatures = [self.signature(bid, self.operator) for bid in bids]
-            self.market.send("takeBids", self.jobs, [tuple(bid.as_dict().values()) for bid in bids], signatures)
+            offers = [tuple(bid.as_dict().values()) for bid in bids]
+            self.market.send("takeBids", self.jobs, offers, signatures, CAPACITY, b"")  # the sender is the coordinator
         return self.jobs, seated
 
     def node(self, stride: int) -> Node:

@@ -35,13 +35,22 @@ def hexed(value: bytes) -> str:
 
 
 @unhurried
-@given(job=st.integers(0, 2**256 - 1), offers=st.lists(bids, max_size=4), signatures=st.lists(st.binary(max_size=70), max_size=4))
-def test_structs_encode_as_web3_does_whether_lists_or_dicts(job: int, offers: list[Any], signatures: list[bytes]) -> None:
-    expected = REFERENCE.encode_abi("takeBids", [job, offers, signatures])
+@given(
+    job=st.integers(0, 2**256 - 1),
+    offers=st.lists(bids, max_size=4),
+    signatures=st.lists(st.binary(max_size=70), max_size=4),
+    most=st.integers(0, 2**48 - 1),
+    consent=st.binary(max_size=70),
+)
+def test_structs_encode_as_web3_does_whether_lists_or_dicts(
+    job: int, offers: list[Any], signatures: list[bytes], most: int, consent: bytes
+) -> None:
+    expected = REFERENCE.encode_abi("takeBids", [job, offers, signatures, most, consent])
     named = [dict(zip(BID_FIELDS, offer, strict=True)) for offer in offers]
     snaked = [{snake(name): value for name, value in offer.items()} for offer in named]
     for form in ([list(offer) for offer in offers], named, snaked):
-        assert abi.encode_call("market", "takeBids", [job, form, [hexed(s) for s in signatures]]) == expected
+        given_as_hex = [job, form, [hexed(s) for s in signatures], most, hexed(consent)]
+        assert abi.encode_call("market", "takeBids", given_as_hex) == expected
 
 
 @unhurried

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from marketplace.chain import abi, deploy, wallet
 from marketplace.chain.attestors import join_attestors
-from marketplace.chain.services import domain, finalized_block, market_view
+from marketplace.chain.services import coordinator_address, domain, finalized_block, market_view
 from marketplace.chain.wallet import send
 from marketplace.config.env import Settings
 from tests.chain.conftest import Chain
@@ -62,11 +62,23 @@ def test_deploying_writes_where_everything_is_and_does_nothing_the_second_time(e
     )
     assert deployment["block"] <= finalized_block()
     assert deployment["terms"]["market"]["minStake"] == market_view("terms")["min_stake"] == 5
-    assert [market_view("registry"), market_view("court")] == [deployment["registry"], deployment["court"]]
+    named = ("registry", "court", "coordinator")
+    assert [market_view(name) for name in named] == [deployment[name] for name in named]
+    assert deployment["coordinator"] == coordinator_address()
     admin = Account.from_key(env.admin_key.get_secret_value()).address
     count = quick.transactions_of(admin)
     assert deploy_contracts().startswith("already there, nothing done")
     assert (env.deployment_path.read_text(), quick.transactions_of(admin)) == (written, count)
+
+
+def test_another_machine_that_coordinates_is_named_to_the_market(env: Settings, quick: Anvil, tmp_path: Path) -> None:
+    elsewhere = Account.create().address
+    keyless = chain_settings(quick, tmp_path, coordinator_key=SecretStr(""))
+    with override_settings(HYPERGPU=keyless):
+        with pytest.raises(CommandError, match=r"chain\.no_coordinator"):
+            deploy_contracts("--release", "coordinated")
+        deploy_contracts("--release", "coordinated", "--coordinator", elsewhere.lower())
+        assert json.loads(keyless.deployment_path.read_text())["coordinator"] == market_view("coordinator") == elsewhere
 
 
 def test_addresses_follow_from_what_the_file_says(env: Settings) -> None:

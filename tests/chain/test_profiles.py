@@ -59,7 +59,8 @@ def test_default_terms_are_within_the_bounds_of_the_contracts(chain_id: int, sta
     """ComputeMarket, AttestorRegistry and DisputeCourt check the same when they are deployed."""
     terms = default_terms(profile_of(chain_id), min_stake=stake)
     market, registry, court = terms.market, terms.registry, terms.court
-    assert market.exit_notice > market.challenge_window >= 10
+    assert market.exit_notice >= market.challenge_window + market.dispute_time, "nobody leaves before its last dispute"
+    assert market.challenge_window >= 10
     assert market.unbonding_time >= market.challenge_window + market.dispute_time <= registry.leave_time
     stages = (court.answer_time, court.commit_time, court.reveal_time, court.appeal_time, court.ruling_time)
     assert min(stages) > 0 and sum(stages) <= market.dispute_time

@@ -106,9 +106,11 @@ def test_a_job_is_seated_settled_and_closed_in_order_and_paid_to_the_unit(automi
     projections.register("RoundSettled", lambda log: settled.append(log.args["round"]) if log.args["job_id"] == job_id else None)
 
     bid = Bid(job_id=job_id, node_id=node_id, rate=RATE, capacity=UNITS, expires_at=2**33, nonce=0)
+    seating = eip712.seating(job_id=job_id, max_units=UNITS, bids=[bid])
+    consent = eip712.sign(domain(), seating, chain.env.coordinator_key.get_secret_value())
     owed = reward(units=UNITS, rate=RATE, quality=QUALITY)
     calls: list[tuple[str, list[Any]]] = [
-        ("takeBids", [job_id, [bid.as_dict()], [eip712.sign(domain(), bid, operator)]]),
+        ("takeBids", [job_id, [bid.as_dict()], [eip712.sign(domain(), bid, operator)], UNITS, consent]),
         *[("settleRound", settlement(chain, job_id=job_id, round=n, node_id=node_id, hot=hot)) for n in range(ROUNDS)],
         ("closeJob", closing(chain, job_id=job_id, spent=ROUNDS * owed)),
     ]

@@ -12,7 +12,7 @@ import pytest
 from eth_utils.abi import abi_to_signature
 
 from scripts.clear_signing import FOLDER, TARGETS, bind, read
-from trainer.protocol.types import Acceptance, Bid, Delegation, Withdrawal
+from trainer.protocol.types import Acceptance, Bid, Delegation, Seating, Withdrawal
 
 ABI = FOLDER.parent / "abi"
 SCHEMA = json.loads(Path(__file__).with_name("erc7730.schema.json").read_text("utf-8"))
@@ -20,8 +20,8 @@ CONTRACTS = ("ComputeMarket", "AttestorRegistry", "DisputeCourt")
 NOT_FOR_WALLETS = {
     # Called by the other contracts, by the deployer once, or through the timelock, whose own call is what is signed.
     "ComputeMarket": {
-        "beginEpoch", "penalize", "award", "holdRecord", "dropRecord", "connect", "setPeriphery", "setTerms", "setGuardian",
-        "transferOwnership", "renounceOwnership",
+        "beginEpoch", "penalize", "award", "holdRecord", "dropRecord", "holdCredit", "freeCredit", "connect",
+        "setPeriphery", "setCoordinator", "setTerms", "setGuardian", "transferOwnership", "renounceOwnership",
     },
     "AttestorRegistry": {"admit", "slash", "payInsurance", "transferOwnership", "acceptOwnership", "renounceOwnership"},
     "DisputeCourt": set(),
@@ -107,7 +107,7 @@ def test_every_call_that_a_wallet_may_sign_is_described_as_it_is(contract: str):
 
 def test_every_message_that_a_wallet_signs_is_described_as_it_is():
     signed = [f"{m.__name__}({','.join(f'{kind} {name}' for name, kind in m.FIELDS.items())})"
-              for m in (Acceptance, Bid, Delegation, Withdrawal)]  # fmt: skip
+              for m in (Acceptance, Bid, Delegation, Seating, Withdrawal)]  # fmt: skip
     assert sorted(formats("eip712-ComputeMarket")) == signed
     assert list(formats("eip712-ReceiveWithAuthorization")) == [RECEIVE]
     for name in ("eip712-ComputeMarket", "eip712-ReceiveWithAuthorization"):

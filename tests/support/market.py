@@ -30,6 +30,7 @@ from trainer.protocol.types import Bid, Delegation, JobClosure, Receipt, RoundAt
 
 NEVER, GAS = 2**33, 15_000_000
 BASE, EVIDENCE = "0x" + "ba" * 32, "0x" + "ed" * 32
+COORDINATOR: LocalAccount = Account.from_key(keccak(text="coordinator"))
 TERMS = {
     "min_stake": 1_000, "exit_notice": 7_200, "unbonding_time": 7_200, "challenge_window": 3_600, "dispute_time": 3_600,
     "instant_share": 5_000,
@@ -76,7 +77,7 @@ class LocalMarket:
         market.token = market.create("token", [], sender=deployer)
         arguments = [market.token, TERMS | terms, account("timelock"), account("guardian"), deployer]
         market.address = market.create("market", arguments, sender=deployer)
-        market.call("connect", market.registry, market.court, sender=deployer)
+        market.call("connect", market.registry, market.court, COORDINATOR.address, sender=deployer)
         market.begin_epoch()
         return market
 
@@ -197,7 +198,8 @@ class LocalMarket:
     def take_seat(self, job_id: int, node: LocalNode, *, rate: int, capacity: int = 10_000) -> None:
         bid = Bid(job_id=job_id, node_id=node.id, rate=rate, capacity=capacity, expires_at=NEVER, nonce=0)
         signature = eip712.sign(self.domain, bid, node.wallet.key)
-        self.call("takeBids", job_id, [bid.as_dict()], [signature], sender=account("anyone"))
+        consent = eip712.sign(self.domain, eip712.seating(job_id=job_id, max_units=capacity, bids=[bid]), COORDINATOR.key)
+        self.call("takeBids", job_id, [bid.as_dict()], [signature], capacity, consent, sender=account("anyone"))
 
     def receipt(self, job_id: int, round: int, node: LocalNode, units: int) -> PackedReceipt:
         artifact = hexed(keccak(text=f"{job_id} {round} {node.id} {units}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from eth_keys.constants import SECPK1_N
 from eth_utils import keccak, to_checksum_address
 
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.types import Message, OrderEnvelope
+from trainer.protocol.types import Bid, Message, OrderEnvelope, Seating
 
 PRIMARY_TYPES: dict[type[Message], str] = {OrderEnvelope: "WorkOrder"}
 """Messages whose EIP-712 name is not their class name."""
@@ -74,6 +75,13 @@ def digest(domain: Domain, message: Message) -> bytes:
     """The 32 bytes that are signed: keccak256(0x1901 || domain separator || struct hash)."""
     payload = signable(domain, message)
     return keccak(b"\x19" + payload.version + payload.header + payload.body)
+
+
+def seating(*, job_id: int, max_units: int, bids: Sequence[Bid]) -> Seating:
+    """The consent that `takeBids` asks for: an array of structs is hashed as EIP-712 has it, in the order of the call."""
+    nowhere = Domain(chain_id=0, contract="0x" + "00" * 20)  # a struct's hash is the same in every domain
+    hashes = b"".join(signable(nowhere, bid).body for bid in bids)
+    return Seating(job_id=job_id, max_units=max_units, bids="0x" + keccak(hashes).hex())
 
 
 def sign(domain: Domain, message: Message, private_key: str | bytes) -> str:

@@ -150,6 +150,18 @@ class Bid(Message):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Seating(Message):
+    """The coordinator, or the job's requester, lets bids take seats, each for at most `max_units` units a round. `bids` is
+    keccak256 of the bids' concatenated struct hashes (`eip712.seating`)."""
+
+    job_id: int
+    max_units: int
+    bids: str
+
+    FIELDS: ClassVar[dict[str, str]] = {"jobId": "uint256", "maxUnits": "uint48", "bids": "bytes32"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AttestorKey(Message):
     """An attestor's worker lets `owner` bond for its key; signed in the registry's own domain (`eip712.REGISTRY`)."""
 

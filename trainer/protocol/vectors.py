@@ -12,7 +12,7 @@ from eth_account import Account
 from eth_utils import keccak
 
 from trainer.protocol.canonical import canonical_bytes, canonical_sha256
-from trainer.protocol.eip712 import REGISTRY, Domain, digest, primary_type, sign, signable
+from trainer.protocol.eip712 import REGISTRY, Domain, digest, primary_type, seating, sign, signable
 from trainer.protocol.orders import WorkOrder, envelope
 from trainer.protocol.packing import (
     PackedReceipt,
@@ -86,8 +86,17 @@ def messages() -> dict[str, tuple[Message, str]]:
             Withdrawal(node_id=12, to=hot, amount=5_000_000, fee=20_000, nonce=0, deadline=1_800_000_000),
             "wallet",
         ),
-        "bid": (Bid(job_id=0, node_id=12, rate=5, capacity=100_000, expires_at=1_800_000_000, nonce=0), "wallet"),
+        "bid": (bids()[0], "wallet"),
+        "seating": (seating(job_id=7, max_units=1280, bids=bids()), "coordinator"),
     }
+
+
+def bids() -> list[Bid]:
+    """Two offers that the seating takes together; the first stands for any job."""
+    return [
+        Bid(job_id=job_id, node_id=node_id, rate=5, capacity=100_000, expires_at=1_800_000_000, nonce=0)
+        for job_id, node_id in ((0, 12), (7, 13))
+    ]
 
 
 def batch() -> list[PackedReceipt]:
@@ -163,6 +172,7 @@ def vectors() -> dict[str, Any]:
             "domainSeparator": "0x" + signable(REGISTRY_DOMAIN, attestor_key()).header.hex(),
             "attestorKey": entry(REGISTRY_DOMAIN, attestor_key(), "attestor"),
         },
+        "seated": [dict(zip(Bid.FIELDS, bid.as_dict().values(), strict=True)) for bid in bids()],
         "batch": {
             "receipts": [
                 {"nodeId": r.node_id, "units": r.units, "artifact": r.artifact, "signature": r.signature} for r in batch()

@@ -65,6 +65,11 @@ export const TYPES = {
     { name: 'expiresAt', type: 'uint64' },
     { name: 'nonce', type: 'uint64' },
   ],
+  Seating: [
+    { name: 'jobId', type: 'uint256' },
+    { name: 'maxUnits', type: 'uint48' },
+    { name: 'bids', type: 'bytes32' },
+  ],
 } as const;
 
 /** Where a signature counts: one chain and one ComputeMarket. */

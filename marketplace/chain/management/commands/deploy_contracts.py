@@ -26,6 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--timelock-delay", type=int, help="seconds between the proposal of a change and its effect")
         parser.add_argument("--guardian", default="", help="who may pause, for a while (default: the deployer)")
         parser.add_argument("--arbiter", default="", help="who decides appeals (default: the deployer)")
+        parser.add_argument("--coordinator", default="", help="who consents to seats (default: the settings' coordinator key)")
         parser.add_argument("--release", default="1", help="another word gives other addresses")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -48,4 +49,4 @@ def chosen_terms(options: dict[str, Any]) -> Terms:
     }  # fmt: skip
     profile = replace(env.chain, **{name: value for name, value in named.items() if value is not None})
     terms = default_terms(profile, min_stake=options["min_stake"], admitted=admitted)
-    return replace(terms, guardian=options["guardian"], arbiter=options["arbiter"])
+    return replace(terms, guardian=options["guardian"], arbiter=options["arbiter"], coordinator=options["coordinator"])
