@@ -96,7 +96,9 @@ def deploy(*, terms: Terms, token: str = "", release: str = "1") -> tuple[dict[s
     connect(addresses, coordinator, signer, log)
     for address in addresses.values():
         require_code(address, tag=FINALIZED)
-    deployment = describe(parts, replace(terms, coordinator=coordinator), signer.address, token=token or addresses["token"], log=log)
+    deployment = describe(
+        parts, replace(terms, coordinator=coordinator), signer.address, token=token or addresses["token"], log=log
+    )
     write(path, deployment)
     log.path.unlink()
     settings.HYPERGPU.__dict__.pop("deployment", None)  # it is read once, and may have been empty until now

@@ -12,7 +12,9 @@ from trainer.ledger.abi import hexed
 from trainer.ledger.batches import Batch, Header
 from trainer.protocol import credit, settlement
 from trainer.protocol.packing import pack_receipts, pack_scores, reward, unpack_receipts, unpack_scores
-from trainer.protocol.settlement import EMPTY_DIGEST, Job, Line, Refusal, SettledBatch
+from trainer.protocol.settlement import EMPTY_DIGEST, Job, Line, Refusal, Seat, SettledBatch
+
+NO_SEAT = Seat(rate=0, capacity=0)
 
 
 class Act:
@@ -164,9 +166,10 @@ class Penalize(Act):
 
     def reckon(self, model: Model, world: World, now: int) -> None:
         account, operator = model.pair(self.node)
+        seat = model.seats.get(self.node, NO_SEAT)
         split = credit.split_penalty(
-            account, operator, CREDIT_TERMS, insurance=model.insurance, restitution=self.restitution, penalty=self.penalty,
-            costs=self.costs,
+            account, operator, CREDIT_TERMS, receipt=seat.capacity * seat.rate, insurance=model.insurance,
+            restitution=self.restitution, penalty=self.penalty, costs=self.costs,
         )  # fmt: skip
         if split.from_credit:
             model.put(self.node, credit.take(account, operator, CREDIT_TERMS, now, amount=split.from_credit))
@@ -184,6 +187,35 @@ class Penalize(Act):
     def send(self, world: World) -> None:
         fault = [1, world.job_id, self.node, self.restitution, self.penalty, ANYONE, self.costs]
         world.market.call("penalize", fault, sender=world.market.court)
+
+
+@dataclass(frozen=True)
+class Hold(Act):
+    """A dispute about so much of a node's pay begins."""
+
+    node: int
+    amount: int
+
+    def reckon(self, model: Model, world: World, now: int) -> None:
+        model.accounts[self.node] = credit.hold(model.accounts[self.node], CREDIT_TERMS, now, amount=self.amount)
+
+    def send(self, world: World) -> None:
+        world.market.call("holdCredit", self.node, self.amount, sender=world.market.court)
+
+
+@dataclass(frozen=True)
+class Free(Act):
+    """All disputes about a node's pay are over."""
+
+    node: int
+
+    def reckon(self, model: Model, world: World, now: int) -> None:
+        account = model.accounts[self.node]
+        model.accounts[self.node] = credit.free(account, amount=account.held)
+
+    def send(self, world: World) -> None:
+        held = world.before.accounts[self.node].held
+        world.market.call("freeCredit", self.node, held, sender=world.market.court)
 
 
 @dataclass(frozen=True)
@@ -252,7 +284,7 @@ class Release(Act):
         model.released.add((round, node))
         amount = reward(units=packed[position].units, rate=model.seats[node].rate, quality=quality[position])
         is_last = index + 1 == len(model.batches[round])
-        since = model.settled_at[round] if is_last else model.settled_at.get(round - 1, 0)
+        since = model.settled_at[round] if is_last else model.settled_at.get(round - 1, 1)
         model.put(node, credit.release(*model.pair(node), CREDIT_TERMS, now, amount=amount, since=since))
 
     def send(self, world: World) -> None:

@@ -12,10 +12,12 @@ from trainer.ledger.abi import hexed
 from trainer.protocol import credit
 from trainer.protocol.settlement import Job, Seat, SettledBatch
 
-WINDOW = TERMS["challenge_window"]
+WINDOW, DISPUTE = TERMS["challenge_window"], TERMS["dispute_time"]
 INSTANT_SHARE = 1_000
 """Of the stakes so little that there is credit beyond it."""
-CREDIT_TERMS = credit.Terms(min_stake=TERMS["min_stake"], challenge_window=WINDOW, instant_share=INSTANT_SHARE)
+CREDIT_TERMS = credit.Terms(
+    min_stake=TERMS["min_stake"], challenge_window=WINDOW, dispute_time=DISPUTE, instant_share=INSTANT_SHARE
+)  # fmt: skip
 ESCROW, RATES, CAPACITY, SEATED = 3_000, (3, 5, 7), 300, 3
 ATTESTORS: list[LocalAccount] = []
 ANYONE, REQUESTER = account("anyone"), account("requester")

@@ -17,7 +17,9 @@ from tests.chain.arithmetic_acts import (
     Award,
     Close,
     Distribute,
+    Free,
     Fund,
+    Hold,
     Lapse,
     Mark,
     NewEpoch,
@@ -31,6 +33,7 @@ from tests.chain.arithmetic_acts import (
 from tests.chain.arithmetic_model import (
     ATTESTORS,
     CAPACITY,
+    DISPUTE,
     ESCROW,
     INSTANT_SHARE,
     RATES,
@@ -59,7 +62,7 @@ ANY = st.builds(Settle, ANY_WORK.map(tuple), st.tuples(ANY_ROW, ANY_ROW, ANY_ROW
 BEFORE = st.one_of(
     st.builds(Fund, st.integers(0, 2_000)),
     st.builds(Record, SEATED_NODE, st.integers(0, CAPACITY), st.integers(0, 1)),
-    st.builds(Record, NODE, UNITS, st.sampled_from([-1, 0, 1, 64, 65])),
+    st.builds(Record, NODE, UNITS, st.sampled_from([-1, 0, 1, 8, 9])),
     st.builds(NewEpoch, st.integers(1, 3)),
     ANY,
 )
@@ -71,6 +74,7 @@ AFTER = st.one_of(
     st.builds(Penalize, NODE, st.integers(0, 1_500), st.integers(0, 1_000), st.integers(0, 250)),
     st.builds(Penalize, NODE, st.integers(0, 100), st.integers(0, 2_000), st.integers(0, 2_000)),
     st.just(Mark()),
+    st.builds(Hold, SEATED_NODE, st.integers(1, 1_000)),
 )
 MONEY = st.one_of(
     st.builds(Withdraw, NODE, st.integers(0, 600)),
@@ -79,6 +83,7 @@ MONEY = st.one_of(
     st.builds(Release, st.integers(1, 2), st.integers(0, 2)),
     st.builds(Release, st.just(1), st.integers(0, 1)),
     st.builds(Lapse, NODE),
+    st.builds(Free, SEATED_NODE),
 )
 TIME = st.builds(Pass, st.sampled_from([1, WINDOW // 2, WINDOW - 1, WINDOW]))
 ACTS = st.tuples(
@@ -100,6 +105,12 @@ RELEASED_AND_MARKED = [
     Pass(WINDOW), Mark(), Penalize(3, 100, 1_000, 250), Penalize(3, 2_000, 0, 0), Pass(WINDOW), Distribute((1, 2, 3)),
 ]  # fmt: skip
 """Releases before, between and after marks, and what can be withdrawn then; a penalty that all of a stake does not cover."""
+HELD = [
+    FULL, Mark(), Pass(WINDOW), Hold(1, 250), Withdraw(1, 300), Hold(1, 40), Hold(2, 5_000), Accept(1), Release(1, 1),
+    Distribute((1, 2, 3)), Free(1), Distribute((1, 2)), FULL, Mark(), Hold(1, 300), Pass(DISPUTE - 2), Withdraw(1, 300), Pass(1),
+    Withdraw(1, 300), Distribute((2,)),
+]  # fmt: skip
+"""Free credit stays while it is disputed, accepted or not, and no longer than a dispute lasts."""
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +143,7 @@ def world() -> Iterator[World]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @example(acts=RELEASED_AND_MARKED)
+@example(acts=HELD)
 @given(acts=ACTS)
 def test_reference_and_market_come_to_the_same_figures(world: World, acts: list[Act]) -> None:
     market, snapshot = world.market, world.market.ask("evm_snapshot")

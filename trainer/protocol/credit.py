@@ -15,10 +15,11 @@ from trainer.protocol.types import QUALITY_ONE
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """`instant_share` in basis points of what can be slashed, `challenge_window` in seconds."""
+    """`instant_share` in basis points of what can be slashed, `challenge_window` and `dispute_time` in seconds."""
 
     min_stake: int
     challenge_window: int
+    dispute_time: int
     instant_share: int
 
 
@@ -35,7 +36,7 @@ class Operator:
 class Account:
     """A node's credit. `taken`: withdrawn or slashed, ever. `matured`: earned until `matured_at`, free. `marked`: earned
     until `marked_at` (None if no mark waits), free once the mark is old enough. `released_*`: freed early because the
-    requester accepted the round, held in the waiting mark or in none."""
+    requester accepted the round, held in the waiting mark or in none. `held`: must stay until `held_until`, for disputes."""
 
     credit: int = 0
     taken: int = 0
@@ -46,6 +47,8 @@ class Account:
     marked_at: int | None = None
     released_marked: int = 0
     released_since: int = 0
+    held: int = 0
+    held_until: int = 0
 
     @property
     def earned(self) -> int:
@@ -67,11 +70,23 @@ def freed(account: Account, terms: Terms, now: int) -> int:
 
 
 def withdrawable(account: Account, operator: Operator, terms: Terms, now: int) -> int:
-    """What is free and not taken, and on top what the operator's slashable stake still vouches for."""
+    """What is free and not taken, and on top what the operator's slashable stake still vouches for; less what is held for
+    disputes, whatever is free."""
     free = freed(account, terms, now)
     advance = operator.advance - account.advance + max(account.taken - free, 0)
     limit = (operator.stake + operator.unbonding) * terms.instant_share // QUALITY_ONE
-    return min(account.credit, max(free - account.taken, 0) + max(limit - advance, 0))
+    most = min(account.credit, max(free - account.taken, 0) + max(limit - advance, 0))
+    return max(most - (account.held if now < account.held_until else 0), 0)
+
+
+def hold(account: Account, terms: Terms, now: int, *, amount: int) -> Account:
+    """A dispute about so much of what the node was paid begins. It ends by `free`, or with the longest dispute."""
+    return replace(account, held=account.held + amount, held_until=now + terms.dispute_time)
+
+
+def free(account: Account, *, amount: int) -> Account:
+    """A dispute is over: so much less is held."""
+    return replace(account, held=account.held - amount)
 
 
 def earn(account: Account, amount: int) -> Account:
@@ -151,12 +166,20 @@ def is_fair(*, to_challenger: int, to_insurance: int) -> bool:
     return any(to_challenger <= (to_challenger + half) // 4 for half in halves)
 
 
+INSURANCE_PART = 10
+"""The insurance pays at most this part of itself for one case, so that no case empties it."""
+
+
 def split_penalty(
-    account: Account, operator: Operator, terms: Terms, *, insurance: int, restitution: int, penalty: int, costs: int
-) -> Split:
+    account: Account, operator: Operator, terms: Terms, *, receipt: int, insurance: int, restitution: int, penalty: int,
+    costs: int,
+) -> Split:  # fmt: skip
     """Restitution and penalty come from the node's credit, then the operator's stake, then what is unbonding; what lacks of
-    the restitution alone comes from the insurance. Of the penalty the challenger gets its costs, at most a quarter, and of
+    the restitution alone comes from the insurance, as far as a tenth of it goes. No restitution is above `receipt`, the most
+    that the node's seat could be paid for one. Of the penalty the challenger gets its costs, at most a quarter, and of
     the rest the harmed job half (rounded up) and the insurance half."""
+    if restitution > receipt:
+        raise Refusal("PenaltyAboveMax", f"The job was never to pay more than {receipt} for one receipt.")
     if penalty > terms.min_stake + restitution or costs > penalty // 4:
         raise Refusal("PenaltyAboveMax", "The penalty, or the costs in it, are above what the market allows.")
     due = restitution + penalty
@@ -165,7 +188,7 @@ def split_penalty(
     from_unbonding = min(operator.unbonding, due - from_credit - from_stake)
     got = from_credit + from_stake + from_unbonding
     restored, collected = min(got, restitution), max(got - restitution, 0)
-    from_insurance = min(insurance, restitution - restored)
+    from_insurance = min(insurance // INSURANCE_PART, restitution - restored)
     to_challenger = min(costs, collected // 4)
     to_insurance = (collected - to_challenger) // 2
     return Split(

@@ -20,7 +20,7 @@ from trainer.protocol.types import QUALITY_ONE
 SETTLEMENT_GRACE = 86_400
 """Seconds for which replaced and expired hot keys, and the attestors of the epoch before, stay good."""
 
-ROUNDS_AHEAD = 64
+ROUNDS_AHEAD = 8
 """How far ahead of settlement receipts can be recorded."""
 
 EMPTY_DIGEST = bytes(26)
@@ -155,6 +155,8 @@ def record(job: Job, seat: Seat | None, *, node_id: int, round: int, units: int)
     require_open(job)
     if not job.round <= round <= job.round + ROUNDS_AHEAD:
         raise Refusal("RoundOutOfReach", f"Round {round} is not within {ROUNDS_AHEAD} of round {job.round}.")
+    if units == 0:
+        raise Refusal("ZeroAmount", "A receipt that is recorded is of at least one unit.")
     if round == job.round and node_id <= job.last_node:
         raise Refusal("AlreadyPaid", f"Round {round} has paid node {node_id}, or passed it over.")
     seat = require_seat(seat, node_id)
