@@ -87,12 +87,6 @@ interface IComputeMarketAccounts is IComputeMarketTypes, IComputeMarketEvents, I
         uint256 position
     ) external;
 
-    /// @notice What a receipt would be paid, by the rule that settlement uses.
-    function calculateRewards(uint256 jobId, uint32 nodeId, uint64 units, uint16 quality)
-        external
-        view
-        returns (uint256 amount);
-
     /*//////////////////////////////////////////////////////////////
                                 CREDIT
     //////////////////////////////////////////////////////////////*/
@@ -195,14 +189,6 @@ interface IComputeMarketAccounts is IComputeMarketTypes, IComputeMarketEvents, I
     /// @notice The sum over the operator's nodes.
     function getOperatorMetrics(address operator) external view returns (NodeMetrics memory);
 
-    function getJob(uint256 jobId) external view returns (Job memory);
-
-    /// @notice All zero if the node has no seat in the job.
-    function getSeat(uint256 jobId, uint32 nodeId) external view returns (Seat memory);
-
-    /// @notice All zero if nothing of the round is settled.
-    function getRound(uint256 jobId, uint64 round) external view returns (RoundRecord memory);
-
     /// @notice The current epoch, its attestors and how many of them must open.
     function getAttestors() external view returns (uint32 epoch, address[] memory members, uint8 quorum);
 
@@ -244,9 +230,6 @@ interface IComputeMarketAccounts is IComputeMarketTypes, IComputeMarketEvents, I
 
     /// @notice Nodes ever registered: the highest node id.
     function nodeCount() external view returns (uint32);
-
-    /// @notice Jobs ever posted: the highest job id.
-    function jobCount() external view returns (uint256);
 
     /// @notice Token of stakes, escrow and pay.
     function token() external view returns (IERC20);

@@ -113,4 +113,25 @@ interface IComputeMarketCore is IComputeMarketTypes, IComputeMarketEvents, IComp
         bytes calldata receipts,
         Attestation[] calldata attestations
     ) external;
+
+    /*//////////////////////////////////////////////////////////////
+                                 VIEWS
+    //////////////////////////////////////////////////////////////*/
+
+    function getJob(uint256 jobId) external view returns (Job memory);
+
+    /// @notice Jobs ever posted: the highest job id.
+    function jobCount() external view returns (uint256);
+
+    /// @notice All zero if the node has no seat in the job.
+    function getSeat(uint256 jobId, uint32 nodeId) external view returns (Seat memory);
+
+    /// @notice All zero if nothing of the round is settled.
+    function getRound(uint256 jobId, uint64 round) external view returns (RoundRecord memory);
+
+    /// @notice What a receipt would be paid, by the rule that settlement uses.
+    function calculateRewards(uint256 jobId, uint32 nodeId, uint64 units, uint16 quality)
+        external
+        view
+        returns (uint256 amount);
 }

@@ -8,10 +8,11 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {IComputeMarketCore} from "../interfaces/IComputeMarketCore.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {Attestations} from "./Attestations.sol";
+import {JobViews} from "./JobViews.sol";
 
 /// @title Jobs
 /// @notice Escrow, the bids that were taken, and the two ways a job ends.
-abstract contract JobBook is Attestations, Multicall, IComputeMarketCore {
+abstract contract JobBook is Attestations, JobViews, Multicall {
     /*//////////////////////////////////////////////////////////////
                                MONEY IN
     //////////////////////////////////////////////////////////////*/

@@ -74,45 +74,6 @@ abstract contract Views is MarketBase, IComputeMarketAccounts {
     }
 
     /*//////////////////////////////////////////////////////////////
-                            JOBS AND ROUNDS
-    //////////////////////////////////////////////////////////////*/
-
-    /// @inheritdoc IComputeMarketAccounts
-    function getJob(uint256 jobId) external view returns (Job memory job) {
-        Job storage stored = _existingJob(jobId);
-        job = stored;
-        job.exitAvailableAt = _exitAvailableAt(jobId, stored);
-    }
-
-    /// @inheritdoc IComputeMarketAccounts
-    function jobCount() external view returns (uint256) {
-        return _jobCount;
-    }
-
-    /// @inheritdoc IComputeMarketAccounts
-    function getSeat(uint256 jobId, uint32 nodeId) external view returns (Seat memory seat) {
-        if (nodeId < MAX_NODES) seat = _seats[jobId][nodeId];
-    }
-
-    /// @inheritdoc IComputeMarketAccounts
-    function getRound(uint256 jobId, uint64 round) external view returns (RoundRecord memory) {
-        return _jobs[jobId].rounds[round];
-    }
-
-    /// @inheritdoc IComputeMarketAccounts
-    function calculateRewards(uint256 jobId, uint32 nodeId, uint64 units, uint16 quality)
-        external
-        view
-        returns (uint256 amount)
-    {
-        _existingJob(jobId);
-        Seat storage seat = _seat(jobId, nodeId);
-        _requireCapacity(seat.capacity, nodeId, units);
-        if (quality > ONE) revert QualityAboveMax(nodeId, quality);
-        return _reward(seat.rate, units, quality);
-    }
-
-    /*//////////////////////////////////////////////////////////////
                                ATTESTORS
     //////////////////////////////////////////////////////////////*/
 

@@ -2319,6 +2319,40 @@ export const computeMarketAbi = [
         "type": "uint256"
       },
       {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      },
+      {
+        "internalType": "uint64",
+        "name": "units",
+        "type": "uint64"
+      },
+      {
+        "internalType": "uint16",
+        "name": "quality",
+        "type": "uint16"
+      }
+    ],
+    "name": "calculateRewards",
+    "outputs": [
+      {
+        "internalType": "uint256",
+        "name": "amount",
+        "type": "uint256"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
         "internalType": "uint64",
         "name": "rounds",
         "type": "uint64"
@@ -2585,6 +2619,192 @@ export const computeMarketAbi = [
     "name": "fundJobWithAuthorization",
     "outputs": [],
     "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      }
+    ],
+    "name": "getJob",
+    "outputs": [
+      {
+        "components": [
+          {
+            "internalType": "address",
+            "name": "requester",
+            "type": "address"
+          },
+          {
+            "internalType": "bytes32",
+            "name": "spec",
+            "type": "bytes32"
+          },
+          {
+            "internalType": "uint128",
+            "name": "escrow",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint128",
+            "name": "spent",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint128",
+            "name": "reserved",
+            "type": "uint128"
+          },
+          {
+            "internalType": "uint32",
+            "name": "records",
+            "type": "uint32"
+          },
+          {
+            "internalType": "uint96",
+            "name": "maxRate",
+            "type": "uint96"
+          },
+          {
+            "internalType": "uint64",
+            "name": "round",
+            "type": "uint64"
+          },
+          {
+            "internalType": "uint32",
+            "name": "batch",
+            "type": "uint32"
+          },
+          {
+            "internalType": "uint32",
+            "name": "lastNode",
+            "type": "uint32"
+          },
+          {
+            "internalType": "uint64",
+            "name": "exitAvailableAt",
+            "type": "uint64"
+          },
+          {
+            "internalType": "bool",
+            "name": "closed",
+            "type": "bool"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Job",
+        "name": "job",
+        "type": "tuple"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      }
+    ],
+    "name": "getRound",
+    "outputs": [
+      {
+        "components": [
+          {
+            "internalType": "bytes26",
+            "name": "digest",
+            "type": "bytes26"
+          },
+          {
+            "internalType": "uint40",
+            "name": "settledAt",
+            "type": "uint40"
+          },
+          {
+            "internalType": "bool",
+            "name": "accepted",
+            "type": "bool"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.RoundRecord",
+        "name": "",
+        "type": "tuple"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
+        "internalType": "uint32",
+        "name": "nodeId",
+        "type": "uint32"
+      }
+    ],
+    "name": "getSeat",
+    "outputs": [
+      {
+        "components": [
+          {
+            "internalType": "uint96",
+            "name": "rate",
+            "type": "uint96"
+          },
+          {
+            "internalType": "uint48",
+            "name": "capacity",
+            "type": "uint48"
+          },
+          {
+            "internalType": "uint48",
+            "name": "recordedUnits",
+            "type": "uint48"
+          },
+          {
+            "internalType": "uint32",
+            "name": "recordedRound",
+            "type": "uint32"
+          },
+          {
+            "internalType": "bool",
+            "name": "claimed",
+            "type": "bool"
+          }
+        ],
+        "internalType": "struct IComputeMarketTypes.Seat",
+        "name": "seat",
+        "type": "tuple"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [],
+    "name": "jobCount",
+    "outputs": [
+      {
+        "internalType": "uint256",
+        "name": "",
+        "type": "uint256"
+      }
+    ],
+    "stateMutability": "view",
     "type": "function"
   },
   {
@@ -3081,40 +3301,6 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
-        "internalType": "uint256",
-        "name": "jobId",
-        "type": "uint256"
-      },
-      {
-        "internalType": "uint32",
-        "name": "nodeId",
-        "type": "uint32"
-      },
-      {
-        "internalType": "uint64",
-        "name": "units",
-        "type": "uint64"
-      },
-      {
-        "internalType": "uint16",
-        "name": "quality",
-        "type": "uint16"
-      }
-    ],
-    "name": "calculateRewards",
-    "outputs": [
-      {
-        "internalType": "uint256",
-        "name": "amount",
-        "type": "uint256"
-      }
-    ],
-    "stateMutability": "view",
-    "type": "function"
-  },
-  {
-    "inputs": [
-      {
         "internalType": "uint32",
         "name": "nodeId",
         "type": "uint32"
@@ -3327,87 +3513,6 @@ export const computeMarketAbi = [
         "internalType": "uint64",
         "name": "goodUntil",
         "type": "uint64"
-      }
-    ],
-    "stateMutability": "view",
-    "type": "function"
-  },
-  {
-    "inputs": [
-      {
-        "internalType": "uint256",
-        "name": "jobId",
-        "type": "uint256"
-      }
-    ],
-    "name": "getJob",
-    "outputs": [
-      {
-        "components": [
-          {
-            "internalType": "address",
-            "name": "requester",
-            "type": "address"
-          },
-          {
-            "internalType": "bytes32",
-            "name": "spec",
-            "type": "bytes32"
-          },
-          {
-            "internalType": "uint128",
-            "name": "escrow",
-            "type": "uint128"
-          },
-          {
-            "internalType": "uint128",
-            "name": "spent",
-            "type": "uint128"
-          },
-          {
-            "internalType": "uint128",
-            "name": "reserved",
-            "type": "uint128"
-          },
-          {
-            "internalType": "uint32",
-            "name": "records",
-            "type": "uint32"
-          },
-          {
-            "internalType": "uint96",
-            "name": "maxRate",
-            "type": "uint96"
-          },
-          {
-            "internalType": "uint64",
-            "name": "round",
-            "type": "uint64"
-          },
-          {
-            "internalType": "uint32",
-            "name": "batch",
-            "type": "uint32"
-          },
-          {
-            "internalType": "uint32",
-            "name": "lastNode",
-            "type": "uint32"
-          },
-          {
-            "internalType": "uint64",
-            "name": "exitAvailableAt",
-            "type": "uint64"
-          },
-          {
-            "internalType": "bool",
-            "name": "closed",
-            "type": "bool"
-          }
-        ],
-        "internalType": "struct IComputeMarketTypes.Job",
-        "name": "job",
-        "type": "tuple"
       }
     ],
     "stateMutability": "view",
@@ -3647,98 +3752,6 @@ export const computeMarketAbi = [
     "type": "function"
   },
   {
-    "inputs": [
-      {
-        "internalType": "uint256",
-        "name": "jobId",
-        "type": "uint256"
-      },
-      {
-        "internalType": "uint64",
-        "name": "round",
-        "type": "uint64"
-      }
-    ],
-    "name": "getRound",
-    "outputs": [
-      {
-        "components": [
-          {
-            "internalType": "bytes26",
-            "name": "digest",
-            "type": "bytes26"
-          },
-          {
-            "internalType": "uint40",
-            "name": "settledAt",
-            "type": "uint40"
-          },
-          {
-            "internalType": "bool",
-            "name": "accepted",
-            "type": "bool"
-          }
-        ],
-        "internalType": "struct IComputeMarketTypes.RoundRecord",
-        "name": "",
-        "type": "tuple"
-      }
-    ],
-    "stateMutability": "view",
-    "type": "function"
-  },
-  {
-    "inputs": [
-      {
-        "internalType": "uint256",
-        "name": "jobId",
-        "type": "uint256"
-      },
-      {
-        "internalType": "uint32",
-        "name": "nodeId",
-        "type": "uint32"
-      }
-    ],
-    "name": "getSeat",
-    "outputs": [
-      {
-        "components": [
-          {
-            "internalType": "uint96",
-            "name": "rate",
-            "type": "uint96"
-          },
-          {
-            "internalType": "uint48",
-            "name": "capacity",
-            "type": "uint48"
-          },
-          {
-            "internalType": "uint48",
-            "name": "recordedUnits",
-            "type": "uint48"
-          },
-          {
-            "internalType": "uint32",
-            "name": "recordedRound",
-            "type": "uint32"
-          },
-          {
-            "internalType": "bool",
-            "name": "claimed",
-            "type": "bool"
-          }
-        ],
-        "internalType": "struct IComputeMarketTypes.Seat",
-        "name": "seat",
-        "type": "tuple"
-      }
-    ],
-    "stateMutability": "view",
-    "type": "function"
-  },
-  {
     "inputs": [],
     "name": "guardian",
     "outputs": [
@@ -3826,19 +3839,6 @@ export const computeMarketAbi = [
         "internalType": "uint128",
         "name": "insurance",
         "type": "uint128"
-      }
-    ],
-    "stateMutability": "view",
-    "type": "function"
-  },
-  {
-    "inputs": [],
-    "name": "jobCount",
-    "outputs": [
-      {
-        "internalType": "uint256",
-        "name": "",
-        "type": "uint256"
       }
     ],
     "stateMutability": "view",
