@@ -136,12 +136,12 @@ def pay(job: Job, seat: Seat | None, line: Line) -> tuple[Job, Seat, Payment]:
     node_id, units = line.node_id, line.units
     if node_id <= job.last_node:
         raise Refusal("NodesOutOfOrder", f"Node {node_id} comes after node {job.last_node} in round {job.round}.")
+    if max(line.scores) > QUALITY_ONE:
+        raise Refusal("QualityAboveMax", f"Node {node_id} is scored {max(line.scores)}.")
     seat = require_seat(seat, node_id)
     require_capacity(seat, node_id, units)
     if seat.recorded_round == job.round:
         job, seat = free_record(job, seat)
-    if max(line.scores) > QUALITY_ONE:
-        raise Refusal("QualityAboveMax", f"Node {node_id} is scored {max(line.scores)}.")
     quality = median_quality(line.scores)
     amount = reward(units=units, rate=seat.rate, quality=quality)
     if amount > job.available:
