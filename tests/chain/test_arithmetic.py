@@ -128,7 +128,7 @@ def world() -> Iterator[World]:
         for node, rate in zip(nodes.values(), RATES, strict=False):
             market.take_seat(job_id, node, rate=rate, capacity=CAPACITY)
         market.money(REQUESTER, 10**9)
-        operators = {
+        operators: dict[str, credit.Operator] = {
             first.wallet.address: credit.Operator(stake=3_000),
             nodes[3].wallet.address: credit.Operator(stake=1_200, unbonding=300),
             nodes[4].wallet.address: credit.Operator(stake=1_000),

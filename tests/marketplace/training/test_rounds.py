@@ -8,7 +8,9 @@ import pytest
 from django.utils import timezone
 
 from marketplace.artifacts import store
+from marketplace.chain.abi import decode_arguments
 from marketplace.chain.models import Intent
+from marketplace.chain.services import coordinator_address, domain
 from marketplace.events.models import Event
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
@@ -18,6 +20,8 @@ from marketplace.training.models import Assignment, Checkpoint, Contribution, Ro
 from marketplace.training.services import leases, rounds
 from tests.marketplace.training.work import commit, contribute, hand_in, lease, train, upload
 from tests.marketplace.world import TestNode, fund, register
+from trainer.protocol import eip712
+from trainer.protocol.types import Bid as SignedBid
 
 pytestmark = pytest.mark.django_db
 
@@ -233,6 +237,15 @@ def test_a_receipt_after_the_close_is_refused(open_round: Round, nodes: list[Tes
     answer = hand_in(nodes[0], leased, data)
     assert (answer.status_code, answer.json()["code"]) == (409, "lease.expired")
     assert not Contribution.objects.exists()
+
+
+def test_a_bid_is_taken_with_the_coordinators_consent_to_no_more_than_is_ordered(open_round: Round, job: Job) -> None:
+    intent = Intent.objects.get(kind="takeBids", key__startswith="take:1:2:")
+    job_id, [taken], _, most, consent = decode_arguments("market", "takeBids", intent.data)
+    assert most == job.parsed_spec.units_per_round
+    bid = SignedBid(**dict(zip(SignedBid.__slots__, taken, strict=True)))
+    message = eip712.seating(job_id=job_id, max_units=most, bids=[bid])
+    assert eip712.recover(domain(), message, "0x" + consent.hex()) == coordinator_address()
 
 
 def test_a_bid_that_the_chain_refuses_frees_its_seat(open_round: Round, job: Job) -> None:
