@@ -147,7 +147,7 @@ contract CourtCasesTest is CourtTest {
         vm.assertEq(dispute.units, UNITS);
         vm.assertTrue(market.getSeat(jobId, 3).claimed);
         later(WINDOW);
-        expectRefused(RecordIsHeld.selector);
+        expectRefused(TooEarly.selector);
         market.lapseRecord(jobId, 3);
         checkBooks();
     }

@@ -100,8 +100,8 @@ contract TakeBidsTest is MarketTest {
         (Bid[] memory bids, bytes[] memory signatures) = signedBids(OPERATOR, bidOf(1, 1));
         vm.expectEmit(address(market));
         emit BidTaken(1, 1, RATE, CAPACITY);
-        vm.prank(stranger);
-        market.takeBids(1, bids, signatures);
+        vm.prank(coordinator);
+        market.takeBids(1, bids, signatures, MAX_UNITS, "");
         Seat memory seat = market.getSeat(1, 1);
         vm.assertEq(seat.rate, RATE);
         vm.assertEq(seat.capacity, CAPACITY);
@@ -127,18 +127,21 @@ contract TakeBidsTest is MarketTest {
         bytes memory good = signatures[1];
         signatures[1] = signatures[0];
         vm.expectRevert(abi.encodeWithSelector(InvalidWalletSignature.selector, vm.addr(OPERATOR)));
-        market.takeBids(1, bids, signatures);
+        vm.prank(coordinator);
+        market.takeBids(1, bids, signatures, MAX_UNITS, "");
         vm.assertEq(market.getSeat(1, 1).capacity, 0);
 
         signatures[1] = good;
-        market.takeBids(1, bids, signatures);
+        vm.prank(coordinator);
+        market.takeBids(1, bids, signatures, MAX_UNITS, "");
         vm.assertEq(market.getSeat(1, 2).capacity, CAPACITY);
     }
 
     function expectRefused(uint256 key, Bid memory bid, bytes memory reason) internal {
         (Bid[] memory bids, bytes[] memory signatures) = signedBids(key, bid);
         vm.expectRevert(reason);
-        market.takeBids(1, bids, signatures);
+        vm.prank(coordinator);
+        market.takeBids(1, bids, signatures, MAX_UNITS, "");
     }
 
     function test_ABidOfAnotherWalletIsRefused() external {
@@ -217,6 +220,7 @@ contract TakeBidsTest is MarketTest {
     function test_EachBidNeedsASignature() external {
         (Bid[] memory bids,) = signedBids(OPERATOR, bidOf(1, 1));
         vm.expectRevert(abi.encodeWithSelector(LengthMismatch.selector, 1, 0));
-        market.takeBids(1, bids, new bytes[](0));
+        vm.prank(coordinator);
+        market.takeBids(1, bids, new bytes[](0), MAX_UNITS, "");
     }
 }

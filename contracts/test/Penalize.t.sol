@@ -6,7 +6,11 @@ import {vm} from "./utils/Vm.sol";
 
 /// @notice See Penalize.tree.
 contract PenalizeTest is CreditTest {
-    function fault(uint128 restitution, uint128 penalty, uint128 costs) internal view returns (Penalty memory) {
+    function fault(uint128 restitution, uint128 penalty, uint128 costs)
+        internal
+        view
+        returns (Penalty memory)
+    {
         return Penalty({
             caseId: 4,
             jobId: jobId,
@@ -70,18 +74,18 @@ contract PenalizeTest is CreditTest {
         penalize(fault(180e6, 100e6, 25e6));
     }
 
-    function test_WhatLacksOfTheRestitution_TheInsurancePays_AsFarAsItGoes() external {
+    function test_WhatLacksOfTheRestitution_TheInsurancePays_UpToATenthOfItself() external {
         earn(1, 100);
         penalize(fault(0, 100e6, 0)); // 50 to the insurance.
         vm.assertEq(insurance(), 50e6);
         vm.expectEmit(address(market));
-        emit NodeSlashed(1, 4, jobId, 0, 200e6, 0, 30e6, 230e6, stranger, 0, 0);
+        emit NodeSlashed(1, 4, jobId, 0, 200e6, 0, 4e6, 204e6, stranger, 0, 0);
+        penalize(fault(204e6, 40e6, 10e6));
+        vm.assertEq(insurance(), 46e6);
+        vm.expectEmit(address(market)); // No more than a tenth of itself.
+        emit NodeSlashed(1, 4, jobId, 0, 0, 0, 4.6e6, 4.6e6, stranger, 0, 0);
         penalize(fault(230e6, 40e6, 10e6));
-        vm.assertEq(insurance(), 20e6);
-        vm.expectEmit(address(market));
-        emit NodeSlashed(1, 4, jobId, 0, 0, 0, 20e6, 20e6, stranger, 0, 0);
-        penalize(fault(230e6, 40e6, 10e6));
-        vm.assertEq(insurance(), 0);
+        vm.assertEq(insurance(), 41.4e6);
         vm.assertEq(market.getNodeMetrics(1).faults, 3);
     }
 
@@ -111,6 +115,22 @@ contract PenalizeTest is CreditTest {
         vm.expectRevert(abi.encodeWithSelector(PenaltyAboveMax.selector, most / 4 + 1, most / 4));
         market.penalize(fault(30e6, most, most / 4 + 1));
         market.penalize(fault(30e6, most, most / 4));
+        vm.stopPrank();
+    }
+
+    function test_NoJobGetsBackMoreThanTheSeatCouldBePaid() external {
+        uint128 most = uint128(CAPACITY) * 1e6;
+        uint256 other = postJob();
+        vm.startPrank(court);
+        vm.expectRevert(abi.encodeWithSelector(PenaltyAboveMax.selector, most + 1, most));
+        market.penalize(fault(most + 1, 0, 0));
+        market.penalize(fault(most, 0, 0));
+        Penalty memory elsewhere = fault(1, 0, 0);
+        elsewhere.jobId = other;
+        vm.expectRevert(abi.encodeWithSelector(PenaltyAboveMax.selector, 1, 0));
+        market.penalize(elsewhere);
+        elsewhere.restitution = 0; // A fault that cost the job nothing needs no seat.
+        market.penalize(elsewhere);
         vm.stopPrank();
     }
 

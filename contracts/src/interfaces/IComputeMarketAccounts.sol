@@ -147,7 +147,7 @@ interface IComputeMarketAccounts is IComputeMarketTypes, IComputeMarketEvents, I
     /// @return units Units of the recorded receipt.
     function holdRecord(uint256 jobId, uint64 round, uint32 nodeId) external returns (uint64 units);
 
-    /// @notice Ends a held record and frees its reservation. The court only.
+    /// @notice Ends a held record and frees its reservation; does nothing if it has lapsed. The court only.
     function dropRecord(uint256 jobId, uint32 nodeId) external;
 
     /// @notice Says once, after deployment, where registry and court are, and who coordinates. The deployer only.

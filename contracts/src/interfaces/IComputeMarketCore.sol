@@ -96,7 +96,8 @@ interface IComputeMarketCore is IComputeMarketTypes, IComputeMarketEvents, IComp
     function submitContribution(uint256 jobId, uint64 round, bytes32 base, bytes calldata receipt) external;
 
     /// @notice Frees the reservation of a record whose round was settled without it, once the time to claim it,
-    /// `challengeWindow` after the settlement, is over. Anyone may.
+    /// `challengeWindow` after the settlement, is over; of a record that a dispute holds, `disputeTime` later. Anyone
+    /// may.
     function lapseRecord(uint256 jobId, uint32 nodeId) external;
 
     /// @notice Pays a batch of receipts of a round, whole or not at all. Anyone may send it.

@@ -29,11 +29,7 @@ interface IComputeMarketEvents {
 
     /// @notice Emitted when a job is posted, with its first deposit.
     event JobCreated(
-        uint256 indexed jobId,
-        address indexed requester,
-        bytes32 indexed spec,
-        uint128 escrow,
-        uint96 maxRate
+        uint256 indexed jobId, address indexed requester, bytes32 indexed spec, uint128 escrow, uint96 maxRate
     );
 
     /// @notice Emitted when a job gets more money; `escrow` is the new amount ever deposited.
@@ -113,11 +109,7 @@ interface IComputeMarketEvents {
     /// @notice Emitted when a dispute pays a node what it found it is owed: `amount` was moved from the job's
     /// escrow to the node's credit.
     event CreditAwarded(
-        uint256 indexed caseId,
-        uint256 indexed jobId,
-        uint32 indexed nodeId,
-        uint64 round,
-        uint128 amount
+        uint256 indexed caseId, uint256 indexed jobId, uint32 indexed nodeId, uint64 round, uint128 amount
     );
 
     /// @notice Emitted when a proven fault is paid for. What is taken (from the node's credit, its operator's

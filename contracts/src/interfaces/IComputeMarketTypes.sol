@@ -111,7 +111,7 @@ interface IComputeMarketTypes {
     /// no seat.
     /// @param recordedUnits Units of the recorded receipt.
     /// @param recordedRound Its round, plus one; 0 if none is recorded.
-    /// @param claimed Whether a dispute holds the record, so that it cannot lapse.
+    /// @param claimed Whether a dispute holds the record, so that it lapses `disputeTime` later.
     struct Seat {
         uint96 rate;
         uint48 capacity;

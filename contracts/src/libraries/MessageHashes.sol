@@ -107,8 +107,7 @@ library MessageHashes {
         for (uint256 i = 0; i < bids.length; ++i) {
             hashes[i] = bid(bids[i]);
         }
-        return
-            keccak256(abi.encode(SEATING_TYPEHASH, jobId, maxUnits, keccak256(abi.encodePacked(hashes))));
+        return keccak256(abi.encode(SEATING_TYPEHASH, jobId, maxUnits, keccak256(abi.encodePacked(hashes))));
     }
 
     /// @param digest The round's, right-padded.

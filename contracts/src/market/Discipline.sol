@@ -121,8 +121,9 @@ abstract contract Discipline is CreditBook {
     /// @inheritdoc IComputeMarketAccounts
     function dropRecord(uint256 jobId, uint32 nodeId) external onlyCourt {
         Seat storage seat = _seat(jobId, nodeId);
+        // It has lapsed: that must not keep a late case from ending.
+        if (!seat.claimed) return;
         uint64 round = _recordedRound(jobId, seat, nodeId);
-        if (!seat.claimed) revert NoRecord(jobId, round, nodeId);
         _endRecord(_openJob(jobId), seat);
         emit RecordDropped(jobId, round, nodeId);
     }

@@ -74,7 +74,9 @@ abstract contract JobBook is Attestations, JobViews, Multicall {
         uint48 maxUnits,
         bytes calldata consent
     ) external {
-        if (bids.length != signatures.length) revert LengthMismatch(bids.length, signatures.length);
+        if (bids.length != signatures.length) {
+            revert LengthMismatch(bids.length, signatures.length);
+        }
         _requirePositive(maxUnits);
         Job storage job = _stayingJob(jobId);
         _requireConsent(jobId, job.requester, bids, maxUnits, consent);

@@ -79,9 +79,10 @@ abstract contract Settlement is JobBook {
         Job storage job = _openJob(jobId);
         Seat storage seat = _seat(jobId, nodeId);
         uint64 round = _recordedRound(jobId, seat, nodeId);
-        if (seat.claimed) revert RecordIsHeld(jobId, round, nodeId);
         if (round < job.round) {
-            _requireReached(_jobs[jobId].rounds[round].settledAt + _terms.challengeWindow);
+            // A court that is slow, or was replaced, keeps no record for ever.
+            uint64 dispute = seat.claimed ? _terms.disputeTime : 0;
+            _requireReached(_jobs[jobId].rounds[round].settledAt + _terms.challengeWindow + dispute);
         } else {
             // Nobody settled the round. Once the requester's notice is over, that must not keep it.
             uint64 exitAt = _exitAvailableAt(jobId, job);

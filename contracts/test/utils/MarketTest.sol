@@ -15,13 +15,15 @@ import {vm} from "./Vm.sol";
 /// @dev People are private keys: operators OPERATOR, OPERATOR + 1 ..., each node's hot key HOT + node id.
 abstract contract MarketTest is IComputeMarketTypes, IComputeMarketErrors, IComputeMarketEvents {
     uint256 internal constant REQUESTER = 0x4E;
+    uint256 internal constant COORDINATOR = 0xC00;
     uint256 internal constant OPERATOR = 0x1000;
     uint256 internal constant HOT = 0x2000;
     uint128 internal constant MIN_STAKE = 100e6;
     uint128 internal constant ESCROW = 1_000e6;
     uint96 internal constant RATE = 5;
     uint64 internal constant CAPACITY = 1_000_000;
-    uint64 internal constant EXIT_NOTICE = 1 hours;
+    uint48 internal constant MAX_UNITS = type(uint48).max;
+    uint64 internal constant EXIT_NOTICE = 25 hours;
     uint64 internal constant UNBONDING = 7 days;
     uint64 internal constant WINDOW = 30 minutes;
     uint64 internal constant DISPUTE = 1 days;
@@ -36,6 +38,7 @@ abstract contract MarketTest is IComputeMarketTypes, IComputeMarketErrors, IComp
     address internal immutable guardian = address(0x6A);
     address internal immutable registry = address(0x4E6);
     address internal immutable court = address(0xC0);
+    address internal immutable coordinator = vm.addr(COORDINATOR);
     address internal immutable requester = vm.addr(REQUESTER);
     address internal immutable stranger = address(0x57);
 
@@ -58,7 +61,7 @@ abstract contract MarketTest is IComputeMarketTypes, IComputeMarketErrors, IComp
     function deployMarket(address token_) internal returns (Market deployed) {
         bytes memory arguments = abi.encode(token_, standardTerms(), timelock, guardian, address(this));
         deployed = Market(vm.deployCode("ComputeMarket.sol:ComputeMarket", arguments));
-        deployed.connect(registry, court);
+        deployed.connect(registry, court, coordinator);
         vm.prank(registry);
         deployed.beginEpoch(attestors(), 2);
     }
@@ -111,7 +114,8 @@ abstract contract MarketTest is IComputeMarketTypes, IComputeMarketErrors, IComp
 
     function take(uint256 jobId, uint256 operatorKey, Bid memory bid) internal {
         (Bid[] memory bids, bytes[] memory signatures) = signedBids(operatorKey, bid);
-        market.takeBids(jobId, bids, signatures);
+        vm.prank(coordinator);
+        market.takeBids(jobId, bids, signatures, MAX_UNITS, "");
     }
 
     /// @dev A job with `count` seated nodes, ids 1 ..., all of the operator OPERATOR.

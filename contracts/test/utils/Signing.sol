@@ -36,6 +36,7 @@ library Signing {
     bytes32 private constant WITHDRAWAL = keccak256(
         "Withdrawal(uint32 nodeId,address to,uint128 amount,uint128 fee,uint64 nonce,uint64 deadline)"
     );
+    bytes32 private constant SEATING = keccak256("Seating(uint256 jobId,uint48 maxUnits,bytes32 bids)");
     bytes32 private constant BID = keccak256(
         "Bid(uint256 jobId,uint32 nodeId,uint128 rate,uint64 capacity,uint64 expiresAt,uint64 nonce)"
     );
@@ -74,7 +75,26 @@ library Signing {
         return sign(key, digest(address(market), keccak256(abi.encode(BID, offer))));
     }
 
-    function packedReceipt(Market market, uint256 key, Work memory work) internal view returns (bytes memory) {
+    function seating(
+        Market market,
+        uint256 key,
+        uint256 jobId,
+        uint48 maxUnits,
+        IComputeMarketTypes.Bid[] memory bids
+    ) internal view returns (bytes memory) {
+        bytes memory hashes;
+        for (uint256 i = 0; i < bids.length; ++i) {
+            hashes = abi.encodePacked(hashes, keccak256(abi.encode(BID, bids[i])));
+        }
+        bytes32 structHash = keccak256(abi.encode(SEATING, jobId, maxUnits, keccak256(hashes)));
+        return sign(key, digest(address(market), structHash));
+    }
+
+    function packedReceipt(Market market, uint256 key, Work memory work)
+        internal
+        view
+        returns (bytes memory)
+    {
         bytes memory signature = sign(key, digest(address(market), keccak256(abi.encode(RECEIPT, work))));
         return abi.encodePacked(work.nodeId, work.units, work.artifact, signature);
     }
@@ -116,7 +136,9 @@ library Signing {
         view
         returns (bytes memory)
     {
-        return sign(key, digest(address(market), keccak256(abi.encode(ACCEPTANCE, jobId, round, roundDigest))));
+        return sign(
+            key, digest(address(market), keccak256(abi.encode(ACCEPTANCE, jobId, round, roundDigest)))
+        );
     }
 
     function withdrawal(Market market, uint256 key, IComputeMarketTypes.Withdrawal memory message)
