@@ -39,10 +39,10 @@ class Fitted:
 
 FITTED: dict[GasSchedule, Fitted] = {
     "ethereum": Fitted(
-        call=79_494, opening=9_507, receipt=23_212, score=307, sort=620, compare=81, page=-1_011, record=53_078
+        call=80_689, opening=8_415, receipt=17_331, score=96, sort=430, compare=76, page=-3_486, record=51_673
     ),
     "monad": Fitted(
-        call=106_553, opening=10_529, receipt=17_382, score=381, sort=564, compare=80, page=5_846, record=76_078
+        call=95_849, opening=9_436, receipt=11_492, score=164, sort=377, compare=75, page=4_569, record=74_673
     ),
 }  # fmt: skip
 NODES_A_PAGE = 64

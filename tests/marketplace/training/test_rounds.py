@@ -11,6 +11,7 @@ from marketplace.artifacts import store
 from marketplace.chain.abi import decode_arguments
 from marketplace.chain.models import Intent
 from marketplace.chain.services import coordinator_address, domain
+from marketplace.chain.values import snake
 from marketplace.events.models import Event
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
@@ -243,7 +244,7 @@ def test_a_bid_is_taken_with_the_coordinators_consent_to_no_more_than_is_ordered
     intent = Intent.objects.get(kind="takeBids", key__startswith="take:1:2:")
     job_id, [taken], _, most, consent = decode_arguments("market", "takeBids", intent.data)
     assert most == job.parsed_spec.units_per_round
-    bid = SignedBid(**dict(zip(SignedBid.__slots__, taken, strict=True)))
+    bid = SignedBid(**{snake(name): value for name, value in zip(SignedBid.FIELDS, taken, strict=True)})
     message = eip712.seating(job_id=job_id, max_units=most, bids=[bid])
     assert eip712.recover(domain(), message, "0x" + consent.hex()) == coordinator_address()
 
