@@ -41,7 +41,8 @@ class Profile:
     real_money: bool = False
     challenge_window: int = DAY
     dispute_time: int = 7 * DAY
-    delay: int = 2 * DAY
+    delay: int = 9 * DAY
+    """Longer than the default unbonding time of 8 days: who dislikes a proposed court or registry can leave before it acts."""
 
 
 MONAD_MAINNET = 143
