@@ -21,6 +21,8 @@ contract AttestorRegistry is IAttestorRegistry, PullPayments, EIP712, Ownable2St
 
     bytes32 private constant ATTESTOR_KEY_TYPEHASH = keccak256("AttestorKey(address owner,address signer)");
     uint256 private constant MAX_SET = 16;
+    /// @dev Fewer could agree among themselves, or stop everything alone.
+    uint256 private constant MIN_SET = 3;
     /// @dev Bounds the loops over all that serve.
     uint256 private constant MAX_SERVING = 128;
     uint64 private constant MAX_DURATION = 365 days;
@@ -155,7 +157,8 @@ contract AttestorRegistry is IAttestorRegistry, PullPayments, EIP712, Ownable2St
             revert EpochNotOver(_epoch, endsAt);
         }
         uint32[] memory ids = eligible();
-        if (ids.length == 0) revert NobodyEligible();
+        uint256 least = Math.min(_terms.setSize, MIN_SET);
+        if (ids.length < least) revert TooFewEligible(ids.length, least);
         if (ids.length > _terms.setSize) {
             bytes32 seed = _drawSeed();
             if (seed == 0) return 0;
@@ -191,6 +194,13 @@ contract AttestorRegistry is IAttestorRegistry, PullPayments, EIP712, Ownable2St
         if (costs != 0) _owe(challenger, costs);
         if (restitution != 0) _owe(injured, restitution);
         emit AttestorSlashed(attestorId, caseId, taken, injured, challenger, costs);
+    }
+
+    /// @inheritdoc IAttestorRegistry
+    function addInsurance(uint128 amount) external nonReentrant {
+        insurance += amount;
+        emit InsuranceAdded(msg.sender, amount);
+        _pull(amount);
     }
 
     /// @inheritdoc IAttestorRegistry

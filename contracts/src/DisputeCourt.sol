@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
@@ -16,21 +18,21 @@ import {IDisputeCourt} from "./interfaces/IDisputeCourt.sol";
 /// opened and, once they are decided, executed.
 contract DisputeCourt is Committee {
     using SafeCast for uint256;
+    using SafeERC20 for IERC20;
 
     bytes32 private constant ARTIFACT_POINTER_TYPEHASH =
         keccak256("ArtifactPointer(uint256 caseId,bytes32 artifact,string pointer)");
-    /// @dev Of the bond of each attestor that opened a batch with a gross error; basis points.
-    uint256 private constant GROSS_ERROR_SHARE = 500;
 
     /// @dev What the court knows about a receipt.
+    /// @param judged Whether a case has moved money; it is paid at `quality` since.
+    /// @param gone Whether its artifact was found not to be had: nothing makes it worth more.
+    /// @param caseOf The one case of each kind.
     struct Docket {
-        uint128 openCase;
         bool judged;
+        bool gone;
         uint16 quality;
+        mapping(Kind => uint256) caseOf;
     }
-
-    /// @inheritdoc IDisputeCourt
-    uint16 public constant grossError = 2_500;
 
     mapping(bytes32 receipt => Docket) private _dockets;
 
@@ -57,6 +59,7 @@ contract DisputeCourt is Committee {
         Case storage dispute;
         (caseId, dispute) = _open(Kind.Quality, EVIDENCE.settledReceipt(jobId, round, proof));
         _startDraw(caseId, dispute);
+        _holdPay(dispute);
         _takeBond(caseId, dispute);
     }
 
@@ -70,6 +73,7 @@ contract DisputeCourt is Committee {
         (caseId, dispute) = _open(Kind.Availability, EVIDENCE.settledReceipt(jobId, round, proof));
         dispute.stage = Stage.Answering;
         dispute.deadline = uint64(block.timestamp) + _terms.answerTime / 2;
+        _holdPay(dispute);
         _takeBond(caseId, dispute);
     }
 
@@ -91,11 +95,16 @@ contract DisputeCourt is Committee {
     }
 
     /// @inheritdoc IDisputeCourt
-    function contest(uint256 caseId) external {
+    function contest(uint256 caseId) external nonReentrant {
         Case storage dispute = _caseIn(caseId, Stage.Shown);
-        if (msg.sender != dispute.challenger) revert Unauthorized(msg.sender);
+        address former = dispute.challenger;
         dispute.found = false;
+        dispute.challenger = msg.sender;
+        emit CaseContested(caseId, msg.sender);
         _startDraw(caseId, dispute);
+        if (msg.sender == former) return;
+        _releaseBond(former, dispute.bond);
+        _pullBond(dispute.bond);
     }
 
     /// @inheritdoc IDisputeCourt
@@ -147,22 +156,21 @@ contract DisputeCourt is Committee {
         }
         _requireOver(dispute.deadline);
         dispute.stage = Stage.Executed;
-        Docket storage docket = _docket(dispute.jobId, dispute.round, dispute.nodeId);
-        docket.openCase = 0;
-
         bool seated = _isSeated();
         bool upheld = seated && _isUpheld(dispute);
-        _settleBonds(caseId, dispute, seated);
         emit CaseExecuted(caseId, dispute.paid, dispute.finding, upheld);
-        if (seated && dispute.kind == Kind.Omission) market.dropRecord(dispute.jobId, dispute.nodeId);
-        if (upheld) (docket.judged, docket.quality) = (true, _correct(caseId, dispute));
+        _settleBonds(caseId, dispute, seated);
+        if (!seated) return;
+        if (dispute.held != 0) market.freeCredit(dispute.nodeId, dispute.held);
+        if (dispute.kind == Kind.Omission) _dropRecord(dispute.jobId, dispute.round, dispute.nodeId);
+        if (upheld) _correct(caseId, dispute);
     }
 
     /// @inheritdoc IDisputeCourt
     function freeRecord(uint256 jobId, uint32 nodeId) external nonReentrant {
         _requireSeated();
         Seat memory seat = market.getSeat(jobId, nodeId);
-        if (!seat.claimed || _docket(jobId, seat.recordedRound - 1, nodeId).openCase != 0) {
+        if (!seat.claimed || _isOpen(caseOf(jobId, seat.recordedRound - 1, nodeId, Kind.Omission))) {
             revert NoOrphan(jobId, nodeId);
         }
         emit RecordFreed(jobId, nodeId);
@@ -174,8 +182,8 @@ contract DisputeCourt is Committee {
     //////////////////////////////////////////////////////////////*/
 
     /// @inheritdoc IDisputeCourt
-    function openCaseOf(uint256 jobId, uint64 round, uint32 nodeId) external view returns (uint256) {
-        return _docket(jobId, round, nodeId).openCase;
+    function caseOf(uint256 jobId, uint64 round, uint32 nodeId, Kind kind) public view returns (uint256) {
+        return _docket(jobId, round, nodeId).caseOf[kind];
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -189,10 +197,17 @@ contract DisputeCourt is Committee {
     {
         _requireSeated();
         Docket storage docket = _docket(shown.jobId, shown.round, shown.nodeId);
-        if (docket.openCase != 0) revert CaseIsOpen(docket.openCase);
-        if (docket.judged) (shown.paid, shown.standing) = (docket.quality, docket.quality);
+        if (docket.caseOf[kind] != 0) revert AlreadyDisputed(docket.caseOf[kind]);
+        if (docket.judged) shown.paid = docket.quality;
         (caseId, dispute) = _newCase(kind, shown);
-        docket.openCase = uint128(caseId);
+        docket.caseOf[kind] = caseId;
+    }
+
+    /// @dev What is disputed must still be there when the case ends.
+    function _holdPay(Case storage dispute) private {
+        uint128 amount = (_fullPay(dispute) * dispute.paid / QUALITY_ONE).toUint128();
+        dispute.held = amount;
+        if (amount != 0) market.holdCredit(dispute.nodeId, amount);
     }
 
     function _takeBond(uint256 caseId, Case storage dispute) private {
@@ -211,6 +226,10 @@ contract DisputeCourt is Committee {
         _pullBond(bond);
     }
 
+    function _isOpen(uint256 caseId) private view returns (bool) {
+        return caseId != 0 && _cases[caseId].stage != Stage.Executed;
+    }
+
     function _docket(uint256 jobId, uint64 round, uint32 nodeId) private view returns (Docket storage) {
         return _dockets[keccak256(abi.encode(jobId, round, nodeId))];
     }
@@ -219,85 +238,80 @@ contract DisputeCourt is Committee {
                               EXECUTION
     //////////////////////////////////////////////////////////////*/
 
-    /// @dev An omitted receipt is worth something or nothing; a paid one was paid rightly, within the tolerance.
+    /// @dev An omitted receipt is worth something or nothing; a paid one was paid rightly, within the tolerance. That
+    /// an artifact can be had makes it worth no more.
     function _isUpheld(Case storage dispute) private view returns (bool) {
         if (dispute.kind == Kind.Omission) return dispute.finding != 0;
+        if (dispute.kind == Kind.Availability && dispute.finding > dispute.paid) return false;
         return _differ(dispute.finding, dispute.paid);
     }
 
-    /// @dev Books the bonds only. With no finding, or a court that was replaced, all go back.
+    /// @dev With no finding, or a court that was replaced, all bonds go back. What is lost never goes to a party,
+    /// which could be the loser's friend: it would lose nothing.
     function _settleBonds(uint256 caseId, Case storage dispute, bool seated) private {
-        address other = _otherSide(dispute);
+        uint128 lost = 0;
         if (!seated || !dispute.found || _isUpheld(dispute)) {
             _releaseBond(dispute.challenger, dispute.bond);
         } else {
-            _forfeit(caseId, dispute, other);
+            lost = dispute.bond - _payCommittee(caseId, dispute.bond / 2);
         }
-        address appellant = dispute.appellant;
-        if (appellant == address(0)) return;
-        bool lost = seated && dispute.ruled && !_differ(dispute.finding, dispute.decided);
-        if (!lost) _releaseBond(appellant, dispute.bond);
-        else _releaseBond(appellant == dispute.challenger ? other : dispute.challenger, dispute.bond);
+        if (dispute.appellant != address(0)) {
+            bool moved = _differ(dispute.finding, dispute.decided);
+            if (seated && dispute.ruled && !moved) lost += dispute.bond;
+            else _releaseBond(dispute.appellant, dispute.bond);
+        }
+        if (lost == 0) return;
+        bonds -= lost;
+        token.forceApprove(address(registry), lost);
+        registry.addInsurance(lost);
     }
 
-    /// @dev Half of a lost bond to the committee members that revealed, the rest to the other side.
-    function _forfeit(uint256 caseId, Case storage dispute, address other) private {
+    /// @dev Shares out `amount` among the members that revealed.
+    /// @return paid Less than `amount` by what does not divide; 0 if nobody did.
+    function _payCommittee(uint256 caseId, uint128 amount) private returns (uint128 paid) {
         Ballot storage ballot = _ballots[caseId];
-        uint128 rest = dispute.bond;
-        if (ballot.revealed != 0) {
-            uint128 fee = dispute.bond / 2 / ballot.revealed;
-            for (uint256 i = 0; i < ballot.members.length; ++i) {
-                uint32 attestorId = ballot.members[i];
-                if (!ballot.votes[attestorId].revealed) continue;
-                _releaseBond(registry.getAttestor(attestorId).owner, fee);
-                rest -= fee;
-            }
+        if (ballot.revealed == 0) return 0;
+        uint128 fee = amount / ballot.revealed;
+        for (uint256 i = 0; i < ballot.members.length; ++i) {
+            uint32 attestorId = ballot.members[i];
+            if (!ballot.votes[attestorId].revealed) continue;
+            _releaseBond(registry.getAttestor(attestorId).owner, fee);
+            paid += fee;
         }
-        _releaseBond(other, rest);
     }
 
-    /// @dev Moves the difference between what was paid and what was found.
-    /// @return standing Quality that the receipt is paid at now: as found, unless the escrow was too small.
-    function _correct(uint256 caseId, Case storage dispute) private returns (uint16 standing) {
+    /// @dev Moves the difference between what the receipt is paid now, after its other case, and what was found.
+    function _correct(uint256 caseId, Case storage dispute) private {
+        Docket storage docket = _docket(dispute.jobId, dispute.round, dispute.nodeId);
         (uint16 paid, uint16 finding) = (dispute.paid, dispute.finding);
-        uint128 costs = dispute.bond;
-        uint256 full = uint256(dispute.units) * market.getSeat(dispute.jobId, dispute.nodeId).rate;
+        if (docket.judged) paid = docket.quality;
+        bool isAvailability = dispute.kind == Kind.Availability;
+        if ((docket.gone || isAvailability) && finding > paid) finding = paid;
+        if (isAvailability) docket.gone = true;
+        (docket.judged, docket.quality) = (true, finding);
+
+        uint256 full = _fullPay(dispute);
         uint256 before = full * paid / QUALITY_ONE;
         uint256 due = full * finding / QUALITY_ONE;
-        standing = finding;
         if (due > before) {
-            uint256 awarded = _award(caseId, dispute);
-            // Fits: less than the finding.
-            if (awarded < due - before) standing = paid + uint16(awarded * QUALITY_ONE / full);
+            uint256 awarded = market.award(
+                caseId, dispute.jobId, dispute.round, dispute.nodeId, dispute.units, paid, finding
+            );
+            // The escrow may have been too small.
+            if (awarded < due - before) docket.quality = paid + (awarded * QUALITY_ONE / full).toUint16();
         } else if (due < before) {
             uint128 overpaid = (before - due).toUint128();
-            costs -= _penalizeNode(caseId, overpaid, overpaid, costs);
-        }
-        if (dispute.kind == Kind.Quality && _distance(paid, finding) > grossError) {
-            _slashSigners(caseId, dispute, costs);
+            _penalizeNode(caseId, overpaid, overpaid);
         }
     }
 
-    function _award(uint256 caseId, Case storage dispute) private returns (uint128) {
-        return market.award(
-            caseId, dispute.jobId, dispute.round, dispute.nodeId, dispute.units, dispute.paid, dispute.finding
-        );
+    /// @dev By the end of a case that nobody executed in time the seat may have another record, or none.
+    function _dropRecord(uint256 jobId, uint64 round, uint32 nodeId) private {
+        if (market.getSeat(jobId, nodeId).recordedRound == round + 1) market.dropRecord(jobId, nodeId);
     }
 
-    /// @param costs Of the challenger, that the node has not repaid.
-    function _slashSigners(uint256 caseId, Case storage dispute, uint128 costs) private {
-        address injured = dispute.finding < dispute.paid ? dispute.requester : dispute.operator;
-        uint32[] memory signers = EVIDENCE.membersOf(dispute.epoch, dispute.attestors);
-        for (uint256 i = 0; i < signers.length; ++i) {
-            if (signers[i] == 0) continue;
-            costs -= _slashShare(signers[i], caseId, GROSS_ERROR_SHARE, injured, costs);
-        }
-    }
-
-    /// @dev Who is wronged by a challenge that fails: the node's operator; the requester, if the challenge was made
-    /// for the node.
-    function _otherSide(Case storage dispute) private view returns (address) {
-        bool forNode = dispute.kind == Kind.Omission || dispute.challenger == dispute.operator;
-        return forNode ? dispute.requester : dispute.operator;
+    /// @dev Pay of the receipt at full quality, base units.
+    function _fullPay(Case storage dispute) private view returns (uint256) {
+        return uint256(dispute.units) * market.getSeat(dispute.jobId, dispute.nodeId).rate;
     }
 }

@@ -71,7 +71,9 @@ contract CourtCasesTest is CourtTest {
         vm.assertEq(dispute.artifact, artifactOf(2));
         vm.assertEq(dispute.evidence, EVIDENCE);
         vm.assertEq(dispute.drawBlock, vm.getBlockNumber() + 2);
-        vm.assertEq(theCourt.openCaseOf(jobId, 0, 2), caseId);
+        vm.assertEq(theCourt.caseOf(jobId, 0, 2, IDisputeCourt.Kind.Quality), caseId);
+        vm.assertEq(theCourt.caseOf(jobId, 0, 2, IDisputeCourt.Kind.Availability), 0);
+        vm.assertEq(dispute.held, FULL * 9 / 10);
         vm.assertEq(theCourt.bonds(), BOND);
         checkBooks();
     }
@@ -115,23 +117,40 @@ contract CourtCasesTest is CourtTest {
         theCourt.challengeQuality(jobId, 0, proof);
     }
 
-    function test_Challenge_OneAtATime_AndTheNextFromWhatWasFound() external {
+    function test_Challenge_OncePerKindForEver() external {
         IDisputeCourt.ReceiptProof memory proof = settleRoundAt(9_000, 0);
         uint256 caseId = challengeQuality(challenger, proof);
-        vm.startPrank(operator);
-        expectRefused(IDisputeCourt.CaseIsOpen.selector);
+        vm.prank(operator);
+        expectRefused(IDisputeCourt.AlreadyDisputed.selector);
         theCourt.challengeQuality(jobId, 0, proof);
-        expectRefused(IDisputeCourt.CaseIsOpen.selector);
-        theCourt.challengeAvailability(jobId, 0, proof);
-        vm.stopPrank();
         find(caseId, 6_000, 6_000, 6_000);
         finish(caseId);
-        vm.assertEq(theCourt.openCaseOf(jobId, 0, 1), 0);
         // The window is as long as it was: go back into it.
         vm.warp(market.getRound(jobId, 0).settledAt + WINDOW - 1);
-        uint256 second = challengeQuality(operator, proof);
-        vm.assertEq(theCourt.getCase(second).paid, 6_000);
+        vm.startPrank(operator);
+        expectRefused(IDisputeCourt.AlreadyDisputed.selector);
+        theCourt.challengeQuality(jobId, 0, proof);
+        uint256 second = theCourt.challengeAvailability(jobId, 0, proof);
+        vm.stopPrank();
+        vm.assertEq(theCourt.getCase(second).paid, 6_000, "from what was found");
         vm.assertEq(theCourt.getCase(second).finding, 6_000);
+    }
+
+    /// @dev The first batches of a round are paid before its last: they can be disputed from then on.
+    function test_Challenge_OfARoundThatIsNotOver() external {
+        bytes memory receipts = receipt(jobId, 0, 1, UNITS);
+        settle(jobId, false, receipts, 9_000);
+        vm.assertEq(market.getRound(jobId, 0).settledAt, 0);
+        later(WINDOW + 1);
+        IDisputeCourt.ReceiptProof memory proof = proofOf(receipts, 9_000, 0);
+        vm.startPrank(challenger);
+        uint256 caseId = theCourt.challengeQuality(jobId, 0, proof);
+        expectRefused(IDisputeCourt.WindowOver.selector);
+        theCourt.challengeQuality(jobId, 1, proof);
+        vm.stopPrank();
+        find(caseId, 10_000, 10_000, 10_000);
+        finish(caseId);
+        vm.assertEq(creditOf(1), FULL, "paid what it is worth, though the round may never end");
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -143,7 +162,7 @@ contract CourtCasesTest is CourtTest {
         IDisputeCourt.Case memory dispute = theCourt.getCase(caseId);
         vm.assertTrue(dispute.kind == IDisputeCourt.Kind.Omission);
         vm.assertEq(dispute.paid, 0);
-        vm.assertEq(dispute.finding, 5_000);
+        vm.assertEq(dispute.finding, 0);
         vm.assertEq(dispute.units, UNITS);
         vm.assertTrue(market.getSeat(jobId, 3).claimed);
         later(WINDOW);
@@ -159,23 +178,6 @@ contract CourtCasesTest is CourtTest {
         market.acceptRound(jobId, 0, "");
         vm.prank(operator);
         theCourt.claimOmitted(claim, batches, receipts);
-    }
-
-    function test_Claim_OnAnotherCheckpoint_HasNoDefault() external {
-        (, SettledBatch[] memory batches,) = leaveOut();
-        vm.assertEq(batches[0].base, BASE);
-        // A round whose batch names another checkpoint than the record was made from.
-        uint64 round = market.getJob(jobId).round;
-        market.submitContribution(jobId, round, BASE, receipt(jobId, round, 2, UNITS));
-        BatchHeader memory header = nextBatch(jobId, true);
-        header.base = keccak256("another checkpoint");
-        market.settleRound(header, "", attest(header, "", 0));
-        batches[0] = batchOf("", "");
-        batches[0].base = header.base;
-        IDisputeCourt.SignedReceipt memory claim = signedReceipt(round, 2, UNITS, artifactOf(2));
-        vm.prank(operator);
-        uint256 caseId = theCourt.claimOmitted(claim, batches, new bytes[](1));
-        vm.assertEq(theCourt.getCase(caseId).finding, 0);
     }
 
     function test_Claim_OnlyOfWhatWasRecordedAndLeftOut() external {
@@ -199,7 +201,7 @@ contract CourtCasesTest is CourtTest {
         expectRefused(IDisputeCourt.NotSignedByNode.selector);
         theCourt.claimOmitted(more, batches, receipts);
         theCourt.claimOmitted(claim, batches, receipts);
-        expectRefused(IDisputeCourt.CaseIsOpen.selector);
+        expectRefused(IDisputeCourt.AlreadyDisputed.selector);
         theCourt.claimOmitted(claim, batches, receipts);
     }
 
@@ -242,16 +244,17 @@ contract CourtCasesTest is CourtTest {
         theCourt.decide(caseId);
     }
 
-    function test_Contest_ByTheChallenger_InTime() external {
+    function test_Contest_InTime() external {
         uint256 caseId = openAvailability(9_000);
         vm.prank(challenger);
         expectRefused(IDisputeCourt.WrongStage.selector);
         theCourt.contest(caseId);
         show(caseId);
-        expectRefused(IDisputeCourt.Unauthorized.selector);
-        theCourt.contest(caseId);
+        uint256 before = token.balanceOf(challenger);
         vm.prank(challenger);
         theCourt.contest(caseId);
+        vm.assertEq(token.balanceOf(challenger), before, "its bond is there already");
+        vm.assertEq(theCourt.bonds(), BOND);
         expectStage(caseId, IDisputeCourt.Stage.Drawing);
         vm.assertFalse(theCourt.getCase(caseId).found);
         uint256 late = openAvailability(9_000);
@@ -260,6 +263,28 @@ contract CourtCasesTest is CourtTest {
         vm.prank(challenger);
         expectRefused(IDisputeCourt.TooLate.selector);
         theCourt.contest(late);
+    }
+
+    function test_Contest_ByAnother_TakesTheChallengersPlace() external {
+        uint256 caseId = openAvailability(9_000);
+        show(caseId);
+        uint256 before = token.balanceOf(requester);
+        vm.prank(requester);
+        theCourt.contest(caseId);
+        vm.assertEq(before - token.balanceOf(requester), BOND);
+        vm.assertEq(theCourt.owedTo(challenger), BOND, "back to the first");
+        vm.assertEq(theCourt.getCase(caseId).challenger, requester);
+        vm.assertEq(theCourt.bonds(), BOND);
+        checkBooks();
+    }
+
+    /// @dev A key that was replaced twice is still the node's.
+    function test_ShowArtifact_ByAnyKeyThatTheNodeHad() external {
+        uint256 caseId = openAvailability(9_000);
+        rotate(1, 0x7777);
+        rotate(1, 0x8888);
+        show(caseId);
+        expectStage(caseId, IDisputeCourt.Stage.Shown);
     }
 
     /*//////////////////////////////////////////////////////////////

@@ -33,7 +33,8 @@ contract CourtExecuteTest is CourtTest {
         finish(caseId);
         uint128 fee = BOND / 2 / 3;
         checkCommitteePaid(members, fee);
-        vm.assertEq(owed(operator), BOND - 3 * fee);
+        vm.assertEq(theRegistry.insurance(), BOND - 3 * fee);
+        vm.assertEq(owed(operator), 0);
         vm.assertEq(owed(challenger), 0);
         vm.assertEq(spent(), before);
         vm.assertEq(creditOf(1), FULL * 9 / 10);
@@ -41,21 +42,23 @@ contract CourtExecuteTest is CourtTest {
         vm.assertEq(bondOf(1), MIN_BOND);
     }
 
-    function test_WithinTheTolerance_OfTheOperatorsOwn_TheRequesterGetsTheRest() external {
+    function test_WithinTheTolerance_OfTheOperatorsOwn_TheBondIsLostToo() external {
         uint256 caseId = challengeQuality(operator, settleRoundAt(9_000, 0));
         find(caseId, 9_500, 9_000, 9_500);
         finish(caseId);
-        vm.assertEq(owed(requester), BOND - 3 * (BOND / 2 / 3));
+        vm.assertEq(owed(requester), 0);
         vm.assertEq(owed(operator), 0);
+        vm.assertEq(theRegistry.insurance(), BOND - 3 * (BOND / 2 / 3));
     }
 
-    function test_ShownAndNotContested_TheBondIsTheOperators() external {
+    function test_ShownAndNotContested_TheBondIsInsurance() external {
         uint256 caseId = openAvailability(9_000);
         show(caseId);
         vm.expectPartialRevert(IDisputeCourt.TooEarly.selector);
         theCourt.execute(caseId);
         finish(caseId);
-        vm.assertEq(owed(operator), BOND);
+        vm.assertEq(owed(operator), 0);
+        vm.assertEq(theRegistry.insurance(), BOND);
         vm.assertEq(creditOf(1), FULL * 9 / 10);
     }
 
@@ -80,19 +83,6 @@ contract CourtExecuteTest is CourtTest {
         vm.assertEq(market.getNodeMetrics(1).faults, 1);
     }
 
-    function test_WorthFarLess_TheAttestorsPayToo() external {
-        uint256 caseId = openQuality(9_000);
-        find(caseId, 6_000, 6_000, 6_000);
-        finish(caseId);
-        uint128 share = MIN_BOND * 5 / 100;
-        vm.assertEq(bondOf(1), MIN_BOND - share);
-        vm.assertEq(bondOf(2), MIN_BOND - share);
-        vm.assertEq(bondOf(3), MIN_BOND, "did not open");
-        uint128 refund = BOND - market.owedTo(challenger);
-        vm.assertEq(theRegistry.owedTo(challenger), refund, "costs are repaid once");
-        vm.assertEq(theRegistry.owedTo(requester), (share - refund) / 2 + share / 2);
-    }
-
     function test_NotShown_AllIsTakenBack() external {
         uint256 caseId = openAvailability(9_000);
         later(ANSWER / 2);
@@ -114,11 +104,53 @@ contract CourtExecuteTest is CourtTest {
         vm.assertEq(owed(challenger), BOND);
     }
 
+    /// @dev Two cases at once take back what was paid once, in either order.
+    function testFuzz_BothKinds_TakeBackOnce(bool availabilityFirst, uint16 finding) external {
+        finding = uint16(finding % 8_000);
+        IDisputeCourt.ReceiptProof memory proof = settleRoundAt(9_000, 0);
+        vm.prank(challenger);
+        uint256 gone = theCourt.challengeAvailability(jobId, 0, proof);
+        uint256 quality = challengeQuality(challenger, proof);
+        vm.assertEq(market.getNodeMetrics(1).withdrawable, 0, "both hold");
+        find(quality, finding, finding, finding);
+        later(ANSWER / 2);
+        theCourt.decide(gone);
+        uint128 before = spent();
+        finish(availabilityFirst ? gone : quality);
+        finish(availabilityFirst ? quality : gone);
+        uint128 pay = FULL * 9 / 10;
+        vm.assertEq(creditOf(1), 0);
+        uint128 costs = market.owedTo(challenger);
+        (,,,, uint128 insurance) = market.holdings();
+        vm.assertEq(before - spent() + costs + insurance, 2 * pay, "the pay, and as much again");
+        vm.assertEq(owed(challenger), 2 * BOND);
+    }
+
+    /// @dev An artifact that can be had makes a receipt worth no more than its quality.
+    function test_AvailabilityNeverPays() external {
+        uint256 caseId = openAvailability(6_000);
+        show(caseId);
+        vm.prank(challenger);
+        theCourt.contest(caseId);
+        find(caseId, 10_000, 10_000, 10_000);
+        finish(caseId);
+        vm.assertEq(creditOf(1), FULL * 6 / 10);
+        vm.assertEq(owed(challenger), 0);
+    }
+
+    function test_TheHoldEndsWithTheCase() external {
+        uint256 caseId = openQuality(9_000);
+        later(WINDOW);
+        vm.assertEq(market.getNodeMetrics(1).withdrawable, 0);
+        find(caseId, 9_000, 9_000, 9_000);
+        finish(caseId);
+        vm.assertEq(market.getNodeMetrics(1).withdrawable, FULL * 9 / 10);
+    }
+
     function test_WorthLess_OfAnOperatorThatIsGone_EndsAllTheSame() external {
         uint256 caseId = openQuality(9_000);
         later(WINDOW);
         vm.startPrank(operator);
-        market.withdraw(1, market.getNodeMetrics(1).withdrawable, operator);
         for (uint32 i = 1; i <= 3; ++i) {
             market.retireNode(i);
         }
@@ -140,15 +172,6 @@ contract CourtExecuteTest is CourtTest {
         vm.assertEq(creditOf(1), FULL * 8 / 10);
         vm.assertEq(spent() - before, FULL * 2 / 10);
         vm.assertEq(owed(operator), BOND);
-    }
-
-    function test_WorthFarMore_TheAttestorsPayTheOperator() external {
-        uint256 caseId = challengeQuality(operator, settleRoundAt(5_000, 0));
-        find(caseId, 8_000, 8_000, 8_000);
-        finish(caseId);
-        uint128 share = MIN_BOND * 5 / 100;
-        vm.assertEq(bondOf(2), MIN_BOND - share);
-        vm.assertEq(theRegistry.owedTo(operator), BOND + (share - BOND) / 2 + share / 2);
     }
 
     function test_WorthMore_OfAClosedJob_HasNothingToTake() external {
@@ -179,7 +202,7 @@ contract CourtExecuteTest is CourtTest {
         vm.assertEq(job.spent, job.escrow);
         vm.warp(market.getRound(jobId, 0).settledAt);
         vm.prank(operator);
-        uint256 second = theCourt.challengeQuality(jobId, 0, proof);
+        uint256 second = theCourt.challengeAvailability(jobId, 0, proof);
         vm.assertEq(theCourt.getCase(second).paid, 7_000);
     }
 
@@ -247,7 +270,7 @@ contract CourtExecuteTest is CourtTest {
         vm.assertEq(creditOf(3), 0);
         vm.assertEq(market.getJob(jobId).records, 0);
         vm.assertEq(owed(operator), 0);
-        vm.assertEq(owed(requester), BOND - 3 * (BOND / 2 / 3));
+        vm.assertEq(theRegistry.insurance(), BOND - 3 * (BOND / 2 / 3));
     }
 
     function test_AnOmittedReceipt_WorthLessThanTheTolerance_IsPaid() external {
@@ -258,15 +281,17 @@ contract CourtExecuteTest is CourtTest {
         vm.assertEq(owed(operator), BOND);
     }
 
-    function test_AnOmittedReceipt_FoundByNobody_IsPaidAtTheDefault() external {
+    function test_AnOmittedReceipt_FoundByNobody_IsWorthNothing() external {
         uint256 caseId = openOmission();
         for (uint32 i = 3; i <= 8; ++i) {
             depart(i);
         }
         draw(caseId);
         finish(caseId);
-        vm.assertEq(creditOf(3), FULL / 2);
+        vm.assertEq(creditOf(3), 0);
         vm.assertEq(owed(operator), BOND);
+        vm.assertEq(market.getJob(jobId).records, 0);
+        vm.assertEq(market.getJob(jobId).reserved, 0);
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -288,7 +313,8 @@ contract CourtExecuteTest is CourtTest {
 
     function test_AnAppealThatMovesTheFinding_GetsItsBondBack() external {
         ruled(appealed(operator, 6_000), 9_000);
-        vm.assertEq(owed(operator), BOND + BOND - 3 * (BOND / 2 / 3), "and the challenger loses its own");
+        vm.assertEq(owed(operator), BOND);
+        vm.assertEq(theRegistry.insurance(), BOND - 3 * (BOND / 2 / 3), "and the challenger loses its own");
         vm.assertEq(owed(challenger), 0);
         vm.assertEq(creditOf(1), FULL * 9 / 10);
     }
@@ -296,14 +322,16 @@ contract CourtExecuteTest is CourtTest {
     function test_AnAppealThatMovesNothing_LosesItsBond() external {
         ruled(appealed(operator, 7_000), 7_500);
         vm.assertEq(owed(operator), 0);
-        vm.assertEq(owed(challenger), 2 * BOND);
+        vm.assertEq(owed(challenger), BOND);
+        vm.assertEq(theRegistry.insurance(), BOND);
         vm.assertEq(creditOf(1), FULL * 9 / 10 - 2 * FULL * 15 / 100, "by the arbiter's finding");
     }
 
-    function test_AnAppealOfTheChallengerThatMovesNothing_IsTheOtherSides() external {
+    function test_AnAppealOfTheChallengerThatMovesNothing_LosesBoth() external {
         ruled(appealed(challenger, 9_000), 9_000);
         vm.assertEq(owed(challenger), 0);
-        vm.assertEq(owed(operator), BOND + BOND - 3 * (BOND / 2 / 3));
+        vm.assertEq(owed(operator), 0);
+        vm.assertEq(theRegistry.insurance(), 2 * BOND - 3 * (BOND / 2 / 3));
     }
 
     function test_AnAppealThatNobodyAnswers_GetsItsBondBack() external {
@@ -325,7 +353,7 @@ contract CourtExecuteTest is CourtTest {
         vm.assertEq(creditOf(1), FULL * 9 / 10 - 2 * FULL * 2 / 10);
         vm.revertToState(silent);
         ruled(caseId, 9_000);
-        vm.assertEq(owed(operator), BOND, "no committee to share it with");
+        vm.assertEq(theRegistry.insurance(), BOND, "no committee to share it with");
         vm.revertToState(silent);
         finish(caseId);
         vm.assertEq(owed(challenger), BOND, "nobody said a thing");

@@ -215,22 +215,53 @@ contract RegistryTest is CourtTest {
     }
 
     function test_BeginEpoch_OfAsManyAsThereAre() external {
+        IAttestorRegistry.RegistryTerms memory terms = registryTerms();
+        terms.setSize = 5;
+        useNewRegistry(terms, 4);
+        vm.prank(stranger);
+        theRegistry.beginEpoch();
+        (, address[] memory members, uint8 quorum) = market.getAttestors();
+        vm.assertEq(members.length, 4);
+        vm.assertEq(quorum, 3);
+    }
+
+    /// @dev Whoever waits until all others are gone must not become the set.
+    function test_BeginEpoch_OfTooFew_LeavesTheSetThatIsThere() external {
         for (uint32 i = 3; i <= 8; ++i) {
             depart(i);
         }
-        vm.prank(stranger);
-        vm.assertEq(theRegistry.beginEpoch(), 3);
-        (uint32 epoch, address[] memory members, uint8 quorum) = market.getAttestors();
-        vm.assertEq(epoch, 3);
-        vm.assertEq(members.length, 2);
-        vm.assertEq(quorum, 2);
-        depart(1);
+        later(10 * EPOCH);
+        vm.expectRevert(abi.encodeWithSelector(IAttestorRegistry.TooFewEligible.selector, 2, 3));
         theRegistry.beginEpoch();
-        (,, quorum) = market.getAttestors();
-        vm.assertEq(quorum, 1);
-        depart(2);
-        expectRefused(IAttestorRegistry.NobodyEligible.selector);
+        (uint32 epoch, address[] memory members,) = market.getAttestors();
+        vm.assertEq(epoch, 2);
+        vm.assertEq(members.length, 3);
+        vm.prank(walletOf(3));
+        expectRefused(IAttestorRegistry.StillInSet.selector);
+        theRegistry.withdrawBond(3);
+    }
+
+    function test_BeginEpoch_OfTooFew_NotEvenTheFirst() external {
+        useNewRegistry(registryTerms(), 2);
+        vm.expectRevert(abi.encodeWithSelector(IAttestorRegistry.TooFewEligible.selector, 2, 3));
         theRegistry.beginEpoch();
+        IAttestorRegistry.RegistryTerms memory small = registryTerms();
+        small.setSize = 2;
+        useNewRegistry(small, 2);
+        theRegistry.beginEpoch();
+    }
+
+    function useNewRegistry(IAttestorRegistry.RegistryTerms memory terms, uint32 size) internal {
+        address[] memory admitted = new address[](size);
+        for (uint32 i = 0; i < size; ++i) {
+            admitted[i] = signerOf(i + 1);
+        }
+        theRegistry = deployRegistry(terms, admitted);
+        vm.prank(timelock);
+        market.setPeriphery(address(theRegistry), address(theCourt));
+        for (uint32 i = 1; i <= size; ++i) {
+            join(i);
+        }
     }
 
     function test_BeginEpoch_DrawsByABlockToCome() external {
@@ -291,16 +322,7 @@ contract RegistryTest is CourtTest {
         size = uint8(bound(size, 1, 8));
         IAttestorRegistry.RegistryTerms memory terms = registryTerms();
         terms.setSize = size;
-        address[] memory admitted = new address[](size);
-        for (uint32 i = 0; i < size; ++i) {
-            admitted[i] = signerOf(i + 1);
-        }
-        theRegistry = deployRegistry(terms, admitted);
-        vm.prank(timelock);
-        market.setPeriphery(address(theRegistry), address(theCourt));
-        for (uint32 i = 1; i <= size; ++i) {
-            join(i);
-        }
+        useNewRegistry(terms, size);
         theRegistry.beginEpoch();
         (, address[] memory members, uint8 quorum) = market.getAttestors();
         vm.assertEq(members.length, size);
@@ -353,6 +375,14 @@ contract RegistryTest is CourtTest {
         vm.assertEq(theRegistry.eligible().length, 7);
         later(2 * EPOCH);
         vm.assertEq(theRegistry.eligible().length, 8);
+    }
+
+    function test_AddInsurance_ByAnyone() external {
+        fundFor(stranger, address(theRegistry));
+        vm.prank(stranger);
+        theRegistry.addInsurance(7);
+        vm.assertEq(theRegistry.insurance(), 7);
+        checkBooks();
     }
 
     function test_PayInsurance_ByTheTimelock() external {

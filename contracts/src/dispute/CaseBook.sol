@@ -17,9 +17,6 @@ abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
     uint16 internal constant QUALITY_ONE = 10_000;
 
     /// @inheritdoc IDisputeCourt
-    uint16 public constant defaultQuality = 5_000;
-
-    /// @inheritdoc IDisputeCourt
     IComputeMarket public immutable market;
     /// @inheritdoc IDisputeCourt
     IAttestorRegistry public immutable registry;
@@ -49,7 +46,7 @@ abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
         market = market_;
         registry = registry_;
         arbiter = arbiter_;
-        EVIDENCE = new Evidence(market_, registry_, defaultQuality);
+        EVIDENCE = new Evidence(market_, registry_);
         _setTerms(terms_, market_.terms().disputeTime);
     }
 
@@ -81,7 +78,7 @@ abstract contract CaseBook is IDisputeCourt, PullPayments, EIP712 {
         dispute.round = shown.round;
         dispute.nodeId = shown.nodeId;
         dispute.paid = shown.paid;
-        dispute.finding = shown.standing;
+        dispute.finding = shown.paid;
         dispute.epoch = shown.epoch;
         dispute.attestors = shown.attestors;
         dispute.jobId = shown.jobId;

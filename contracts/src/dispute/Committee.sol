@@ -186,7 +186,7 @@ abstract contract Committee is Faults {
         for (uint256 i = 0; i < ballot.members.length; ++i) {
             uint32 attestorId = ballot.members[i];
             if (!ballot.votes[attestorId].revealed) {
-                _slashShare(attestorId, caseId, SILENCE_SHARE, address(0), 0);
+                _slashShare(attestorId, caseId, SILENCE_SHARE, address(0), address(0));
             }
         }
     }

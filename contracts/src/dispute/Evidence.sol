@@ -11,6 +11,7 @@ import {IComputeMarketTypes} from "../interfaces/IComputeMarketTypes.sol";
 import {IDisputeCourt} from "../interfaces/IDisputeCourt.sol";
 import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {PackedReceipts} from "../libraries/PackedReceipts.sol";
+import {PackedScores} from "../libraries/PackedScores.sol";
 import {RoundProofs} from "../libraries/RoundProofs.sol";
 
 /// @title Evidence
@@ -20,14 +21,12 @@ import {RoundProofs} from "../libraries/RoundProofs.sol";
 contract Evidence is IComputeMarketTypes {
     /// @param fault Of two messages that exclude each other: what was signed twice, and by whom.
     /// @param attestorId Attestor at fault; 0 if it is a node.
-    /// @param standing Quality that stands if nobody finds another.
     struct Exhibit {
         uint256 jobId;
         uint64 round;
         uint32 nodeId;
         uint64 units;
         uint16 paid;
-        uint16 standing;
         uint32 epoch;
         uint16 attestors;
         address operator;
@@ -41,17 +40,19 @@ contract Evidence is IComputeMarketTypes {
     bytes32 private constant DOMAIN_TYPEHASH =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
     uint256 private constant MAX_SET = 16;
+    /// @dev As far ahead of its round as a job's receipts can be: the market records none beyond.
+    uint64 private constant ROUNDS_AHEAD = 8;
+    /// @dev Of an entry in the list of commitments: member 1 | commitment 32.
+    uint256 private constant ENTRY = 33;
 
     IComputeMarket private immutable MARKET;
     IAttestorRegistry private immutable REGISTRY;
     bytes32 private immutable MARKET_NAME;
     bytes32 private immutable MARKET_VERSION;
-    uint16 private immutable DEFAULT_QUALITY;
 
-    constructor(IComputeMarket market, IAttestorRegistry registry, uint16 defaultQuality) {
+    constructor(IComputeMarket market, IAttestorRegistry registry) {
         MARKET = market;
         REGISTRY = registry;
-        DEFAULT_QUALITY = defaultQuality;
         (, string memory name, string memory version,,,,) = IERC5267(address(market)).eip712Domain();
         MARKET_NAME = keccak256(bytes(name));
         MARKET_VERSION = keccak256(bytes(version));
@@ -78,7 +79,9 @@ contract Evidence is IComputeMarketTypes {
         if (MARKET.getSeat(shown.jobId, shown.nodeId).capacity == 0) {
             revert IDisputeCourt.NotSeated(shown.jobId, shown.nodeId);
         }
-        shown.fault = keccak256(abi.encode(shown.nodeId, shown.jobId, shown.round));
+        uint64 until = MARKET.getJob(shown.jobId).round + ROUNDS_AHEAD;
+        if (shown.round >= until) revert IDisputeCourt.RoundOutOfReach(shown.jobId, shown.round, until);
+        shown.fault = keccak256(abi.encode("receipts", shown.nodeId, signer));
         _nameParties(shown);
     }
 
@@ -100,7 +103,8 @@ contract Evidence is IComputeMarketTypes {
             revert IDisputeCourt.NotSignedByMember(otherHeader.epoch, otherSigner);
         }
         _requireMember(otherHeader.epoch, signer);
-        shown.fault = keccak256(abi.encode(shown.attestorId, header.jobId, header.round, header.batch));
+        shown.fault =
+            keccak256(abi.encode("attestations", shown.attestorId, header.jobId, header.round, header.batch));
         shown.requester = MARKET.getJob(shown.jobId).requester;
     }
 
@@ -114,14 +118,15 @@ contract Evidence is IComputeMarketTypes {
         returns (Exhibit memory shown)
     {
         (shown.jobId, shown.round) = (jobId, round);
-        RoundRecord memory record = _openRound(jobId, round);
+        RoundRecord memory record = MARKET.getRound(jobId, round);
+        // A round whose first batches are settled can be disputed for as long as the others take.
+        if (record.settledAt != 0 || record.digest == 0) _requireWindow(jobId, round, record);
         if (record.accepted) revert IDisputeCourt.RoundIsAccepted(jobId, round);
         PackedReceipts.PackedReceipt memory receipt;
         (receipt, shown.paid) = RoundProofs.settled(
             record.digest, proof.batches, proof.index, proof.receipts, proof.qualities, proof.position
         );
         (shown.nodeId, shown.units, shown.artifact) = (receipt.nodeId, receipt.units, receipt.artifact);
-        shown.standing = shown.paid;
         _describe(shown, proof.batches[proof.index]);
     }
 
@@ -131,17 +136,43 @@ contract Evidence is IComputeMarketTypes {
         bytes[] calldata receipts
     ) external view returns (Exhibit memory shown) {
         (shown.jobId, shown.round, shown.nodeId) = (receipt.jobId, receipt.round, receipt.nodeId);
-        RoundRecord memory record = _openRound(shown.jobId, shown.round);
+        RoundRecord memory record = MARKET.getRound(shown.jobId, shown.round);
+        _requireWindow(shown.jobId, shown.round, record);
         RoundProofs.requireAbsent(record.digest, batches, receipts, shown.nodeId);
         requireNodeKey(shown.nodeId, _recover(_hashReceipt(receipt), receipt.signature));
         _describe(shown, batches[batches.length - 1]);
         (shown.units, shown.artifact) = (receipt.units, receipt.artifact);
-        if (receipt.base == batches[batches.length - 1].base) shown.standing = DEFAULT_QUALITY;
     }
 
     /*//////////////////////////////////////////////////////////////
                               ATTESTORS
     //////////////////////////////////////////////////////////////*/
+
+    /// @notice The score that an attestor committed to for the receipt that a case is about.
+    /// @dev The entry must be at the attestor's own number: anyone can put the hash of another's name and false
+    /// scores into its own. An attestor signs no list that has anything but its commitment at its number.
+    function committedScore(IDisputeCourt.Case calldata dispute, IDisputeCourt.ScoreProof calldata proof)
+        external
+        view
+        returns (uint32 attestorId, uint16 score)
+    {
+        BatchHeader calldata header = proof.attestation.header;
+        bool same = header.jobId == dispute.jobId && header.round == dispute.round
+            && header.epoch == dispute.epoch && header.evidence == dispute.evidence;
+        PackedReceipts.PackedReceipt memory receipt = PackedReceipts.read(proof.receipts, proof.position);
+        if (
+            !same || receipt.nodeId != dispute.nodeId || receipt.artifact != dispute.artifact
+                || keccak256(proof.receipts) != proof.attestation.receipts
+                || keccak256(proof.commitments) != proof.attestation.commitments
+        ) revert IDisputeCourt.NoFault();
+        address signer = _recover(_hashAttestation(proof.attestation), proof.attestation.signature);
+        attestorId = _requireMember(header.epoch, signer);
+        bytes32 commitment = keccak256(PackedScores.opening(signer, proof.salt, proof.scores));
+        if (!_isListed(header.epoch, attestorId, commitment, proof.commitments)) {
+            revert IDisputeCourt.NoFault();
+        }
+        score = uint16(bytes2(proof.scores[2 * proof.position:2 * proof.position + 2]));
+    }
 
     /// @notice Those that can serve, but for signers of the batch and attestors of a party's wallet.
     function impartial(
@@ -172,11 +203,9 @@ contract Evidence is IComputeMarketTypes {
         }
     }
 
-    /// @notice Reverts unless the signer is the node's hot key, or the one before.
-    /// @dev A key that was replaced twice is out of reach.
+    /// @notice Reverts unless the signer is, or ever was, a hot key of the node.
     function requireNodeKey(uint32 nodeId, address signer) public view {
-        Node memory node = MARKET.getNode(nodeId);
-        if (signer == address(0) || (signer != node.hotKey && signer != node.previousKey)) {
+        if (signer == address(0) || MARKET.keyGoodUntil(nodeId, signer) == 0) {
             revert IDisputeCourt.NotSignedByNode(nodeId, signer);
         }
     }
@@ -195,9 +224,8 @@ contract Evidence is IComputeMarketTypes {
         shown.requester = MARKET.getJob(shown.jobId).requester;
     }
 
-    /// @dev The record of a settled round whose challenge window is open.
-    function _openRound(uint256 jobId, uint64 round) private view returns (RoundRecord memory record) {
-        record = MARKET.getRound(jobId, round);
+    /// @dev Reverts unless the round is settled and its challenge window open.
+    function _requireWindow(uint256 jobId, uint64 round, RoundRecord memory record) private view {
         if (record.settledAt == 0) revert IDisputeCourt.WindowOver(jobId, round, 0);
         uint64 until = record.settledAt + MARKET.terms().challengeWindow;
         if (block.timestamp >= until) revert IDisputeCourt.WindowOver(jobId, round, until);
@@ -217,6 +245,20 @@ contract Evidence is IComputeMarketTypes {
         if (attestorId == 0 || !_contains(membersOf(epoch, type(uint16).max), attestorId)) {
             revert IDisputeCourt.NotSignedByMember(epoch, signer);
         }
+    }
+
+    function _isListed(uint32 epoch, uint32 attestorId, bytes32 commitment, bytes calldata commitments)
+        private
+        view
+        returns (bool)
+    {
+        for (uint256 start = 0; start < commitments.length; start += ENTRY) {
+            bytes calldata entry = commitments[start:start + ENTRY];
+            bool isOwn =
+                bytes32(entry[1:]) == commitment && REGISTRY.memberOf(epoch, uint8(entry[0])) == attestorId;
+            if (isOwn) return true;
+        }
+        return false;
     }
 
     function _hashReceipt(IDisputeCourt.SignedReceipt calldata receipt) private pure returns (bytes32) {

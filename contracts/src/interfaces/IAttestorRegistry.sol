@@ -80,6 +80,9 @@ interface IAttestorRegistry is IPullPayments {
     /// @notice `attestorIds[i]` is member `i` of the epoch's set.
     event EpochBegun(uint32 indexed epoch, uint32[] attestorIds, address[] members, uint8 quorum);
 
+    /// @notice Emitted when somebody adds to the insurance: the court, the bonds that were lost before it.
+    event InsuranceAdded(address indexed from, uint128 amount);
+
     /// @notice Emitted when the timelock makes somebody whole out of the insurance.
     event InsurancePaid(address indexed to, uint128 amount);
 
@@ -129,8 +132,8 @@ interface IAttestorRegistry is IPullPayments {
     /// @notice The block that draws the set is not there yet.
     error DrawNotReady(uint64 drawBlock);
 
-    /// @notice No attestor can serve.
-    error NobodyEligible();
+    /// @notice Only so many attestors can serve, fewer than the least set: the current one stays.
+    error TooFewEligible(uint256 eligible, uint256 least);
 
     /// @notice The attestor's bond was taken out already.
     error NoBond(uint32 attestorId);
@@ -171,7 +174,9 @@ interface IAttestorRegistry is IPullPayments {
     //////////////////////////////////////////////////////////////*/
 
     /// @notice Begins the next epoch, once the current one is `epochLength` old, or as soon as one of its members can
-    /// no longer serve. Anyone may. Draws `setSize` of those that can serve (all, if fewer), without replacement.
+    /// no longer serve. Anyone may. Draws `setSize` of those that can serve (all, if fewer), without replacement. With
+    /// fewer than three (or `setSize`, if that is less) none begins, not even the first: two who wait until all
+    /// others are gone must not become the set. The current one stays, and its members' bonds with it.
     /// @dev When not all can be in the set, a first call schedules the draw for the hash of a block to come, and a
     /// second, within 256 blocks, draws: see {Draw}. With nobody to leave out the first call begins the epoch.
     /// @return epoch The epoch that began; 0 if the draw was scheduled, first or anew.
@@ -193,6 +198,9 @@ interface IAttestorRegistry is IPullPayments {
         address challenger,
         uint128 costs
     ) external returns (uint128 taken);
+
+    /// @notice Adds `amount` of the caller's to the insurance. Anyone may; the court brings lost bonds here.
+    function addInsurance(uint128 amount) external;
 
     /// @notice Owes `amount` of the insurance to somebody whom slashing could not make whole. The timelock only.
     function payInsurance(address to, uint128 amount) external;
@@ -222,7 +230,8 @@ interface IAttestorRegistry is IPullPayments {
     /// @notice Ids of all that can serve now: bonded enough, not leaving, not jailed.
     function eligible() external view returns (uint32[] memory);
 
-    /// @notice What the registry owes nobody: kept for those that slashing could not make whole.
+    /// @notice What the registry owes nobody: slashed, or lost before
+    /// the court, and kept for those that slashing could not make whole.
     function insurance() external view returns (uint128);
 
     function terms() external view returns (RegistryTerms memory);

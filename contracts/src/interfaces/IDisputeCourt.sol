@@ -16,14 +16,15 @@ import {IRoundProofErrors} from "./IRoundProofErrors.sol";
 ///
 /// What a case costs and brings, once it is executed:
 /// - Found as paid (within `tolerance`; an omitted receipt worth nothing): the challenger loses its bond, half to
-///   the committee members that revealed, the rest to the other side.
+///   the committee members that revealed, the rest to the registry's insurance. No party gets a bond that is lost:
+///   a challenge by a friend, which only keeps others out, would cost nothing.
 /// - Found to be worth less: the node gives back the difference and pays as much again, of which at most a quarter,
 ///   and at most the bond, repays the challenger's costs. The bond goes back.
 /// - Found to be worth more: the market pays the node the difference. The bond goes back.
 /// - Found by nobody (too few revealed, or no committee and no ruling): what was paid stands, an omitted receipt is
-///   paid at `defaultQuality`, and the bond goes back.
-/// - Off by more than `grossError` in a quality case: each attestor that opened the batch loses 5% of its bond. The
-///   market keeps no single scores, so all who signed answer for the median.
+///   worth nothing, and the bond goes back.
+/// - An attestor whose own score was off by more than `grossError` loses 5% of its bond to whoever proves it.
+/// What a receipt was paid is held in the market while a case about it is open.
 /// @dev EIP-712 domain: name "HyperGPU Court", version "1". Receipts and attestations are recovered in the market's
 /// domain. Amounts are in the market token's base units, times in seconds, qualities in basis points. The token
 /// balance is the sum of the bonds of open cases and of what is owed.
@@ -36,7 +37,8 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
     /// @param revealTime For it to reveal.
     /// @param appealTime From its finding, for an appeal.
     /// @param rulingTime For the arbiter to rule.
-    /// @param committeeSize Odd, at most 15.
+    /// @param committeeSize Odd, at most 15. As few as one sit when no more are impartial: a committee of one or two is
+    /// its members' word alone, and the appeal is what there is against it.
     /// @param tolerance A finding this near to what was paid changes nothing, basis points.
     struct CourtTerms {
         uint128 bond;
@@ -75,16 +77,17 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
     /// @param round Round of the receipt.
     /// @param nodeId Its node.
     /// @param paid Quality that was paid, or found by the last case about the receipt.
-    /// @param finding Quality that was found; until then the default: `paid`, or `defaultQuality` if it was omitted.
+    /// @param finding Quality that was found; until then the default: `paid`, which is 0 if it was omitted.
     /// @param decided The committee's finding, which an appeal is measured by.
     /// @param epoch Epoch of the attestors that signed the batch; of an omitted receipt, the round's last batch.
     /// @param attestors Which of its members did.
     /// @param jobId Job of the receipt.
-    /// @param challenger Who opened the case.
+    /// @param challenger Who opened the case, or contested what was shown: whose bond it is.
     /// @param units Units of the receipt.
     /// @param operator Wallet of the node's operator: a party.
     /// @param requester Wallet that posted the job: a party.
     /// @param bond What the challenger stakes on the case.
+    /// @param held Credit of the node that the market holds until the case is over, base units.
     /// @param deadline When the stage ends.
     /// @param drawBlock Whose hash draws the committee.
     /// @param appellant Who called the arbiter; zero if nobody did.
@@ -108,6 +111,7 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
         address operator;
         address requester;
         uint128 bond;
+        uint128 held;
         uint64 deadline;
         uint64 drawBlock;
         address appellant;
@@ -159,6 +163,22 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
         bytes signature;
     }
 
+    /// @notice What one attestor scored, shown again.
+    /// @param attestation Its signature under the batch that holds the receipt.
+    /// @param commitments The list that it signed: (uint8 member || bytes32 commitment) for each, by member.
+    /// @param salt Opens its commitment.
+    /// @param scores Its scores, one uint16, big endian, for each receipt.
+    /// @param receipts The packed receipts of the batch.
+    /// @param position Which of them the case is about.
+    struct ScoreProof {
+        SignedAttestation attestation;
+        bytes commitments;
+        bytes32 salt;
+        bytes scores;
+        bytes receipts;
+        uint256 position;
+    }
+
     /*//////////////////////////////////////////////////////////////
                                 EVENTS
     //////////////////////////////////////////////////////////////*/
@@ -172,6 +192,9 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
     event AttestorFaultProven(
         uint256 indexed caseId, uint32 indexed attestorId, uint256 indexed jobId, uint64 round
     );
+
+    /// @notice Emitted when an attestor is punished for its own score, off by more than `grossError` in this case.
+    event GrossScoreProven(uint256 indexed caseId, uint32 indexed attestorId, uint16 score);
 
     /// @notice Emitted when a case about a receipt is opened. `deadline` is that of its first stage.
     event CaseOpened(
@@ -187,6 +210,9 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
 
     /// @notice Emitted when somebody shows where the artifact is.
     event ArtifactShown(uint256 indexed caseId, string pointer, uint64 contestUntil);
+
+    /// @notice Emitted when `by`, the challenger from now on, says that the artifact is not there.
+    event CaseContested(uint256 indexed caseId, address indexed by);
 
     /// @notice Emitted when a block is chosen to draw the committee: `drawCommittee` after it, within 256 blocks.
     event DrawScheduled(uint256 indexed caseId, uint64 drawBlock, uint64 drawUntil);
@@ -224,7 +250,7 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
     /// @notice A term is outside the bounds that the code, or the market's terms, set for it.
     error TermOutOfBounds(uint256 value, uint256 min, uint256 max);
 
-    /// @notice The two messages are not about the same thing, or do not differ.
+    /// @notice The messages are not about the same thing, or do not differ; or the score is not far off.
     error NoFault();
 
     /// @notice The fault was punished already.
@@ -233,8 +259,11 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
     /// @notice The node has no seat in the job.
     error NotSeated(uint256 jobId, uint32 nodeId);
 
-    /// @notice No hot key of the node, present or previous, signed this (zero: nobody did).
+    /// @notice No hot key that the node has or had signed this (zero: nobody did).
     error NotSignedByNode(uint32 nodeId, address recovered);
+
+    /// @notice The job does not get to rounds from `until` on for long: there is nothing to sign for them.
+    error RoundOutOfReach(uint256 jobId, uint64 round, uint64 until);
 
     /// @notice No member of the epoch's set signed this (zero: nobody did).
     error NotSignedByMember(uint32 epoch, address recovered);
@@ -245,8 +274,8 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
     /// @notice The requester has accepted the round: its quality is beyond dispute.
     error RoundIsAccepted(uint256 jobId, uint64 round);
 
-    /// @notice There is an open case about the receipt.
-    error CaseIsOpen(uint256 caseId);
+    /// @notice There is, or was, a case of this kind about the receipt.
+    error AlreadyDisputed(uint256 caseId);
 
     /// @notice The receipt claims other units than the record.
     error UnitsMismatch(uint64 claimed, uint64 recorded);
@@ -293,6 +322,9 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
 
     /// @notice Two receipts of one key of a node for one job and round that differ. Decided at once: costs the node
     /// the market's `minStake`. Anyone may; the caller is the challenger.
+    /// @dev Once for each key, present or former: who steals one must not drain the stake of all of the operator's
+    /// nodes with it. Rounds less than 8 ahead of the job's. Of what is left after costs the job gets half, as of
+    /// any penalty, though nothing was taken from it: that is the market's split.
     function proveReceiptFault(SignedReceipt calldata one, SignedReceipt calldata other)
         external
         returns (uint256 caseId);
@@ -303,14 +335,21 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
         external
         returns (uint256 caseId);
 
+    /// @notice After a quality case was executed with a finding: an attestor's own committed score for the receipt is
+    /// off by more than `grossError`. Costs the attestor 5% of its bond, once in a case; half of what is left after
+    /// the caller's costs goes to whom the score wronged. Anyone may.
+    /// @dev Each answers for its own score only, not for a median that others made.
+    function proveGrossScore(uint256 caseId, ScoreProof calldata proof) external;
+
     /*//////////////////////////////////////////////////////////////
                            OPENING A CASE
     //////////////////////////////////////////////////////////////*/
 
     /// @notice Says that a settled receipt's quality is wrong, either way. Takes the challenger's bond.
-    /// @dev Within the market's `challengeWindow` after the round's settlement, unless the requester has accepted
-    /// it; one case about a receipt at a time. A later case starts from what an earlier one has found, as far as there was
-    /// escrow to pay it.
+    /// @dev From the settlement of its batch to `challengeWindow` after that of its round's last, unless the requester
+    /// has accepted it; a batch of a round that never ends can always be disputed. One case of each kind about a receipt,
+    /// for ever, both at a time if need be: each moves the difference to what the other left, as far as there was escrow
+    /// to pay it, and what cannot be had is worth no more for being good.
     function challengeQuality(uint256 jobId, uint64 round, ReceiptProof calldata proof)
         external
         returns (uint256 caseId);
@@ -322,18 +361,18 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
         returns (uint256 caseId);
 
     /// @notice Shows where the artifact is, within the first half of `answerTime`. Anyone may who has the node's hot
-    /// key, the present or the previous, sign ArtifactPointer(caseId, artifact, pointer) in the court's domain. The
-    /// challenger may then `contest`, or loses its bond.
+    /// key, any that it has or had, sign ArtifactPointer(caseId, artifact, pointer) in the court's domain. Somebody may
+    /// then `contest`, or the challenger loses its bond.
     function showArtifact(uint256 caseId, string calldata pointer, bytes calldata signature) external;
 
-    /// @notice The challenger says that the pointer does not lead to the artifact: a committee looks. Until the end
-    /// of `answerTime`.
+    /// @notice Says that the pointer does not lead to the artifact: a committee looks. Until the end of `answerTime`.
+    /// Anyone may: whoever did not open the case takes the challenger's place with a bond of its own, and the
+    /// first one's goes back. So a friend's challenge shields nobody.
     function contest(uint256 caseId) external;
 
     /// @notice Claims a recorded receipt that its settled round left out, accepted or not. Takes a bond.
-    /// @dev A round can always hold a bad receipt, at quality 0; so when nobody finds what an omitted one is worth,
-    /// it is paid at `defaultQuality`, provided that it was made from the checkpoint that the round's batches name.
-    /// @param receipt As recorded, signed by the node's hot key, the present or the previous.
+    /// @dev When nobody finds what it is worth, it is worth nothing, and the bond goes back: silence pays nobody.
+    /// @param receipt As recorded, signed by a hot key that the node has or had.
     /// @param batches The round's batches, in order.
     /// @param receipts The packed receipts of each batch: the node is in none of them.
     function claimOmitted(
@@ -368,7 +407,8 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
 
     /// @notice Calls the arbiter. The challenger, the node's operator or the job's requester may; takes a bond as
     /// large as the case's. It comes back if the arbiter moves the finding by more than `tolerance`, or says
-    /// nothing in time; otherwise it goes to the other side.
+    /// nothing in time; otherwise it goes to the registry's
+    /// insurance.
     function appeal(uint256 caseId) external;
 
     /// @notice The arbiter's word. If it does not come in time, the committee's stands.
@@ -394,8 +434,11 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
 
     function getVote(uint256 caseId, uint32 attestorId) external view returns (Vote memory);
 
-    /// @notice The open case about a receipt; 0 if none.
-    function openCaseOf(uint256 jobId, uint64 round, uint32 nodeId) external view returns (uint256 caseId);
+    /// @notice The case of this kind about a receipt, open or over; 0 if there never was one.
+    function caseOf(uint256 jobId, uint64 round, uint32 nodeId, Kind kind)
+        external
+        view
+        returns (uint256 caseId);
 
     /// @notice Cases ever opened, faults too: the highest id.
     function caseCount() external view returns (uint256);
@@ -405,10 +448,7 @@ interface IDisputeCourt is IComputeMarketTypes, IPullPayments, IRoundProofErrors
 
     function terms() external view returns (CourtTerms memory);
 
-    /// @notice Quality at which an omitted receipt is paid if nobody finds what it is worth, basis points.
-    function defaultQuality() external view returns (uint16);
-
-    /// @notice Error of a paid quality for which its attestors answer, basis points.
+    /// @notice Error of a score for which its attestor answers, basis points.
     function grossError() external view returns (uint16);
 
     function market() external view returns (IComputeMarket);

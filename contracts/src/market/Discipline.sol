@@ -87,7 +87,8 @@ abstract contract Discipline is CreditBook {
         uint16 to
     ) external onlyCourt returns (uint128 paid) {
         Job storage job = _existingJob(jobId);
-        if (round >= job.round) revert RoundNotSettled(jobId, round);
+        // A round that never ends must not keep a case from its end: a batch of it is settled.
+        if (_jobs[jobId].rounds[round].digest == 0) revert RoundNotSettled(jobId, round);
         if (to > ONE) revert QualityAboveMax(nodeId, to);
         if (to <= from) revert NothingToAward(from, to);
         Seat storage seat = _seat(jobId, nodeId);

@@ -39,7 +39,7 @@ contract CourtHandler is CourtTest {
         if (dispute.stage == IDisputeCourt.Stage.Answering && time() < dispute.deadline) {
             show(caseId);
         } else if (dispute.stage == IDisputeCourt.Stage.Shown && time() < dispute.deadline && contested) {
-            vm.prank(challenger);
+            vm.prank(caseId % 2 == 0 ? challenger : requester);
             theCourt.contest(caseId);
         }
     }

@@ -226,6 +226,15 @@ abstract contract CourtTest is MarketTest {
         batches[0] = batchOf(receipts[0], sameScores(receipts[0], 10_000));
     }
 
+    /// @dev Gives a node another hot key.
+    function rotate(uint32 nodeId, uint256 key) internal {
+        address hotKey = vm.addr(key);
+        bytes memory possession = signDelegation(key, operator, hotKey, FAR);
+        bytes memory consent = signDelegation(OPERATOR, operator, hotKey, FAR);
+        vm.prank(operator);
+        market.delegateHotKey(nodeId, hotKey, FAR, consent, possession);
+    }
+
     /*//////////////////////////////////////////////////////////////
                                  CASES
     //////////////////////////////////////////////////////////////*/
