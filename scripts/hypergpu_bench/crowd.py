@@ -53,6 +53,16 @@ class PaperNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A transaction to be sent from a wallet."""
+
+    wallet: LocalAccount
+    function: str
+    args: list[Any]
+    contract: abi.Contract = "market"
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """A contribution that is committed and uploaded; only its receipt is still to be handed in."""
 
@@ -86,57 +96,53 @@ class Crowd:
         """Each operator stakes for its nodes and registers them."""
         stake = int(settings.HYPERGPU.deployment["terms"]["market"]["minStake"])
         nodes, expires_at = [], int(time.time()) + 30 * DAY
-        calls: list[tuple[LocalAccount, str]] = []
+        calls = [call for operator in self.operators for call in self.money(operator, stake * NODES_OF_OPERATOR)]
         for number in range(size):
             operator, hot = self.operators[number // NODES_OF_OPERATOR], self.account()
-            if number % NODES_OF_OPERATOR == 0:
-                calls += self.money(operator, stake * NODES_OF_OPERATOR)
             delegation = Delegation(operator=operator.address, hot_key=hot.address, expires_at=expires_at, nonce=0)
             possession = sign(domain(), delegation, hot.key)
-            calls.append((operator, abi.encode_call("market", "registerNode", [hot.address, expires_at, stake, possession])))
+            calls.append(Call(operator, "registerNode", [hot.address, expires_at, stake, possession]))
             nodes.append((operator, hot))
         self.send(calls)
         until(lambda: Node.objects.count() == size, what=f"{size} registered nodes in the database")
         ids = dict(Node.objects.values_list("hot_key", "id"))
-        found = [PaperNode(ids[hot.address], operator, hot) for operator, hot in nodes]
-        return sorted(found, key=lambda node: node.id)
+        return sorted((PaperNode(ids[hot.address], operator, hot) for operator, hot in nodes), key=lambda node: node.id)
 
     def fund(self, size: int, rounds: int) -> Job:
         """A job for exactly these nodes, with its escrow on chain."""
         spec = parse_spec({"rounds": {"rounds": rounds, "nodes": size, "quorum": size, "deadline_seconds": 3_600}})
         escrow = jobs.worst_case_cost(spec, rate=RATE)
         job = jobs.draft_job(requester=self.requester.address, name="bench", spec=spec, max_rate=RATE, escrow=escrow)
-        create = abi.encode_call("market", "createJob", ["0x" + spec.sha256(), escrow, RATE])
-        self.send([*self.money(self.requester, escrow), (self.requester, create)])
+        create = Call(self.requester, "createJob", ["0x" + spec.sha256(), escrow, RATE])
+        self.send([*self.money(self.requester, escrow), create])
         until(lambda: Job.objects.get(pk=job.pk).state == Job.State.RUNNING, what="the job's start")
         return Job.objects.get(pk=job.pk)
 
     def seat(self) -> None:
         """Bids, signed by the operators, brought by the requester. Only then do the nodes come online."""
-        capacity = self.job.parsed_spec.units_per_round
+        capacity, expires_at = self.job.parsed_spec.units_per_round, int(time.time()) + DAY
         calls = []
         for part in parts(self.nodes, BIDS_A_CALL):
-            expires_at = int(time.time()) + DAY
             bids = [
                 Bid(job_id=JOB_ANY, node_id=node.id, rate=RATE, capacity=capacity, expires_at=expires_at, nonce=0)
                 for node in part
             ]
             signatures = [sign(domain(), bid, node.operator.key) for bid, node in zip(bids, part, strict=True)]
             messages = [list(bid.as_dict().values()) for bid in bids]
-            arguments = [self.job.chain_id, messages, signatures, capacity, "0x"]  # whose job it is needs nobody's consent
-            calls.append((self.requester, abi.encode_call("market", "takeBids", arguments)))
+            calls.append(Call(self.requester, "takeBids", [self.job.chain_id, messages, signatures]))
         self.send(calls, gas=BIDS_GAS)
         taken = Seat.objects.filter(job=self.job, taken=True)
         until(lambda: taken.count() == len(self.nodes), what="every seat in the database")
         Node.objects.update(last_seen=timezone.now())
 
-    def money(self, wallet: LocalAccount, amount: int) -> list[tuple[LocalAccount, str]]:
-        mint = abi.encode_call("token", "mint", [wallet.address, amount])
-        return [(wallet, mint), (wallet, abi.encode_call("token", "approve", [contract_address("market"), amount]))]
+    def money(self, wallet: LocalAccount, amount: int) -> list[Call]:
+        """Test money, and the market's leave to take it."""
+        mint = Call(wallet, "mint", [wallet.address, amount], "token")
+        return [mint, Call(wallet, "approve", [contract_address("market"), amount], "token")]
 
-    def send(self, calls: Sequence[tuple[LocalAccount, str]], *, gas: int = CALL_GAS) -> None:
+    def send(self, calls: Sequence[Call], *, gas: int = CALL_GAS) -> None:
         """Sign and send; returns when all are in blocks. Raises StackError when one reverts."""
-        raw = [self.signed(wallet, data, gas) for wallet, data in calls]
+        raw = [self.signed(call, gas) for call in calls]
         hashes = [
             tx_hash
             for part in parts(raw, CALLS_A_REQUEST)
@@ -147,15 +153,15 @@ class Crowd:
             if any(receipt["status"] != "0x1" for receipt in receipts):
                 raise StackError("The chain refused a transaction of the crowd.")
 
-    def signed(self, wallet: LocalAccount, data: str, gas: int) -> str:
-        selector = data[:10]
-        token = any(selector == abi.encode_call("token", name, [wallet.address, 0])[:10] for name in ("mint", "approve"))
+    def signed(self, call: Call, gas: int) -> str:
+        sender = call.wallet.address
         transaction: Any = {
-            "type": 2, "chainId": settings.HYPERGPU.chain_id, "nonce": self.nonces[wallet.address], "gas": gas, "value": 0,
-            "to": contract_address("token" if token else "market"), "data": data, "maxFeePerGas": FEE, "maxPriorityFeePerGas": 0,
+            "type": 2, "chainId": settings.HYPERGPU.chain_id, "nonce": self.nonces[sender], "gas": gas, "value": 0,
+            "to": contract_address(call.contract), "data": abi.encode_call(call.contract, call.function, call.args),
+            "maxFeePerGas": FEE, "maxPriorityFeePerGas": 0,
         }  # fmt: skip
-        self.nonces[wallet.address] += 1
-        return "0x" + bytes(wallet.sign_transaction(transaction).raw_transaction).hex()
+        self.nonces[sender] += 1
+        return "0x" + bytes(call.wallet.sign_transaction(transaction).raw_transaction).hex()
 
     def receipts(self, hashes: Sequence[str]) -> list[dict[str, Any]] | None:
         found = rpc.batch(self.url, [("eth_getTransactionReceipt", [one]) for one in hashes])
