@@ -14,7 +14,9 @@ from scripts.hypergpu_bench import pricing
 from scripts.hypergpu_bench.catalogue import BENCHES
 from scripts.hypergpu_bench.chain import Contract, local_chain
 from scripts.hypergpu_bench.compiled import product
+from scripts.hypergpu_bench.documents import page
 from scripts.hypergpu_bench.report import Figure, Measured, Result, write
+from scripts.hypergpu_bench.settlement_gas import settled
 from scripts.hypergpu_bench.tracing import AccountStep, StorageStep, Trace, trace
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +115,30 @@ def test_a_result_says_how_to_get_it_again(tmp_path: Path):
     found = json.loads((tmp_path / "x.json").read_text())
     assert {"name", "command", "versions", "seeds", "rows", "figures"} <= set(found)
     assert found["figures"]["gas"] == {"value": 2.0, "unit": "gas", "goal": None, "low": None, "high": None}
+
+
+BENCHMARKS = ROOT / "docs" / "benchmarks"
+
+
+@pytest.mark.chain
+@pytest.mark.parametrize("receipts", [10, 100])
+def test_a_receipt_costs_no_more_gas_than_the_committed_figures_say(receipts: int):
+    """Deterministic to the unit. When it costs less, run the command of docs/benchmarks again."""
+    seed, (first, steady) = 1, settled(1, receipts, layout="dense")
+    rows = json.loads((BENCHMARKS / "settlement-gas.json").read_text())["rows"]
+    for found in (first, steady):
+        same = ("settleRound", "dense", found.payment, receipts)
+        [row] = [row for row in rows if (row["what"], row["layout"], row["payment"], row["receipts"]) == same]
+        committed = row["gas_by_seed"][str(seed)]
+        assert found.monad <= committed["monad"] and found.ethereum <= committed["ethereum"]
+
+
+def test_the_page_of_benchmarks_says_what_the_results_say():
+    """Made by `python -m scripts.hypergpu_bench.documents`."""
+    assert (BENCHMARKS / "README.md").read_text() == page()
+
+
+def test_committed_results_are_of_commands_that_exist():
+    results = [json.loads(path.read_text()) for path in BENCHMARKS.glob("*.json")]
+    assert {result["name"] for result in results} <= set(BENCHES)
+    assert all(result["command"] == f"./scripts/bench {result['name']}" for result in results)
