@@ -72,19 +72,30 @@ class Work:
     signature: str
 
 
-class Crowd:
-    """`size` nodes of wallets that come from `seed`, registered on chain and seated in one job of `rounds` rounds."""
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The nodes of one job."""
 
-    def __init__(self, *, size: int, rounds: int, seed: int) -> None:
+    job: Job
+    nodes: Sequence[PaperNode]
+
+
+class Crowd:
+    """`jobs` jobs with `size` nodes each, of wallets that come from `seed`: registered on chain, funded and seated."""
+
+    def __init__(self, *, jobs: int, size: int, rounds: int, seed: int) -> None:
         self.random, self.nonces = random.Random(seed), Counter[str]()
         self.url: str = settings.HYPERGPU.rpc_urls[0]
         self.requester = self.account()
-        self.operators = [self.account() for _ in range(-(-size // NODES_OF_OPERATOR))]
+        self.operators = [self.account() for _ in range(-(-jobs * size // NODES_OF_OPERATOR))]
         wallets = [self.requester, *self.operators]
         rpc.batch(self.url, [("anvil_setBalance", [wallet.address, hex(GAS_MONEY)]) for wallet in wallets])
-        self.nodes = self.register(size)
-        self.job = self.fund(size, rounds)
-        self.seat()
+        nodes = self.register(jobs * size)
+        self.teams = [Team(self.fund(size, rounds), part) for part in parts(nodes, size)]
+        for team in self.teams:
+            self.seat(team)
+        # Only now do the nodes come online, and rounds open.
+        Node.objects.update(last_seen=timezone.now())
 
     def account(self) -> LocalAccount:
         account: LocalAccount = Account.from_key(self.random.randbytes(32))
@@ -118,22 +129,21 @@ class Crowd:
         until(lambda: Job.objects.get(pk=job.pk).state == Job.State.RUNNING, what="the job's start")
         return Job.objects.get(pk=job.pk)
 
-    def seat(self) -> None:
-        """Bids, signed by the operators, brought by the requester. Only then do the nodes come online."""
-        capacity, expires_at = self.job.parsed_spec.units_per_round, int(time.time()) + DAY
+    def seat(self, team: Team) -> None:
+        """Bids, signed by the operators, brought by the requester."""
+        capacity, expires_at = team.job.parsed_spec.units_per_round, int(time.time()) + DAY
         calls = []
-        for part in parts(self.nodes, BIDS_A_CALL):
+        for part in parts(team.nodes, BIDS_A_CALL):
             bids = [
                 Bid(job_id=JOB_ANY, node_id=node.id, rate=RATE, capacity=capacity, expires_at=expires_at, nonce=0)
                 for node in part
             ]
             signatures = [sign(domain(), bid, node.operator.key) for bid, node in zip(bids, part, strict=True)]
             messages = [list(bid.as_dict().values()) for bid in bids]
-            calls.append(Call(self.requester, "takeBids", [self.job.chain_id, messages, signatures]))
+            calls.append(Call(self.requester, "takeBids", [team.job.chain_id, messages, signatures]))
         self.send(calls, gas=BIDS_GAS)
-        taken = Seat.objects.filter(job=self.job, taken=True)
-        until(lambda: taken.count() == len(self.nodes), what="every seat in the database")
-        Node.objects.update(last_seen=timezone.now())
+        taken = Seat.objects.filter(job=team.job, taken=True)
+        until(lambda: taken.count() == len(team.nodes), what="every seat in the database")
 
     def money(self, wallet: LocalAccount, amount: int) -> list[Call]:
         """Test money, and the market's leave to take it."""
@@ -169,15 +179,12 @@ class Crowd:
 
     # In a round.
 
-    def round(self, number: int) -> Round:
-        """The round, once it is open for all nodes."""
-        rounds = Round.objects.filter(job=self.job, number=number)
-        return until(lambda: rounds.filter(state=Round.State.OPEN).first(), what=f"round {number}")
-
-    def prepare(self, round_: Round) -> list[Work]:
-        """Everything but the receipts: leases, commitments, uploads. Not part of what is measured."""
-        rows = Node.objects.in_bulk()
-        return [self.prepared(round_, node, rows[node.id]) for node in self.nodes]
+    def prepare(self, team: Team, number: int) -> tuple[Round, list[Work]]:
+        """The round, once it is open, and everything of its work but the receipts: leases, commitments, uploads."""
+        rounds = Round.objects.filter(job=team.job, number=number, state=Round.State.OPEN).select_related("job")
+        round_: Round = until(rounds.first, what=f"round {number}")
+        rows = Node.objects.in_bulk([node.id for node in team.nodes])
+        return round_, [self.prepared(round_, node, rows[node.id]) for node in team.nodes]
 
     def prepared(self, round_: Round, node: PaperNode, row: Node) -> Work:
         data = MARK + self.random.randbytes(16)

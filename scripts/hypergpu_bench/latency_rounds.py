@@ -19,35 +19,35 @@ PATIENCE = 180
 """Seconds for a round to become final; far beyond the goal, so that a slow one is measured and not lost."""
 
 
-def measured(*, nodes: int, rounds: int, seed: int) -> dict[str, Any]:
-    crowd = Crowd(size=nodes, rounds=rounds, seed=seed)
+def measured(*, jobs: int, nodes: int, rounds: int, seed: int) -> dict[str, Any]:
+    crowd = Crowd(jobs=jobs, size=nodes, rounds=rounds, seed=seed)
     found, handed_in = [], []
     for number in range(rounds):
-        round_ = crowd.round(number)
-        works = crowd.prepare(round_)
-        handed_in += works
-        found.append(settled(round_, works))
+        prepared = [crowd.prepare(team, number) for team in crowd.teams]
+        handed_in += [work for _, works in prepared for work in works]
+        found.append(settled(number, prepared))
     return {"rounds": found, "chain": on_chain(crowd, handed_in)}
 
 
-def settled(round_: Round, works: list[Work]) -> dict[str, Any]:
-    """Hand a round's receipts in, one after the other, and wait until each is final."""
-    began = {work.node.pk: hand_in(work) for work in works}
-    final = Payment.objects.filter(batch__round=round_, state=Payment.State.FINAL)
-    until(lambda: final.count() == len(works), what=f"round {round_.number} to be final", seconds=PATIENCE)
+def settled(number: int, prepared: list[tuple[Round, list[Work]]]) -> dict[str, Any]:
+    """Hand in one receipt after the other, job by job, and wait until each is final."""
+    began = {work.node.pk: hand_in(work) for _, works in prepared for work in works}
+    final = Payment.objects.filter(batch__round__in=[round_ for round_, _ in prepared], state=Payment.State.FINAL)
+    until(lambda: final.count() == len(began), what=f"round {number} to be final", seconds=PATIENCE)
     ended = {payment.node_id: payment.final_at.timestamp() for payment in final if payment.final_at}
-    first = min(began.values())
+    each = [stages(round_, [began[work.node.pk] for work in works]) for round_, works in prepared]
     return {
-        "round": round_.number,
+        "round": number,
         "waits": [ended[node] - began[node] for node in began],
-        "seconds": max(ended.values()) - first,
-        "stages": stages(round_, first) | {"last handed in": max(began.values()) - first},
+        "seconds": max(ended.values()) - min(began.values()),
+        "stages": {stage: sum(one[stage] for one in each) / len(each) for stage in each[0]},
     }
 
 
-def stages(round_: Round, first: float) -> dict[str, float]:
-    """Seconds from the first hand-in to the last row that reached each stage."""
+def stages(round_: Round, began: list[float]) -> dict[str, float]:
+    """Seconds from a round's first hand-in to the last of its rows that reached each stage."""
     round_.refresh_from_db()
+    first = min(began)
     work = Contribution.objects.filter(round=round_).aggregate(checked=Max("checked_at"), recorded=Max("recorded_at"))
     pay = Payment.objects.filter(batch__round=round_).aggregate(
         sent=Max("sent_at"), included=Max("included_at"), final=Max("final_at")
@@ -58,7 +58,8 @@ def stages(round_: Round, first: float) -> dict[str, float]:
         "aggregated": round_.aggregated_at, "batches built": batches["built"], "attested and sent": pay["sent"],
         "in a block": pay["included"], "final": pay["final"],
     }  # fmt: skip
-    return {stage: moment.timestamp() - first for stage, moment in moments.items() if moment}
+    reached = {stage: moment.timestamp() - first for stage, moment in moments.items() if moment}
+    return {"last handed in": max(began) - first} | reached
 
 
 def on_chain(crowd: Crowd, handed_in: list[Work]) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def on_chain(crowd: Crowd, handed_in: list[Work]) -> dict[str, Any]:
         "per_receipt_transactions": len({log["tx_hash"] for log in recorded}),
         "amount": amounts,
         "credit_on_chain": holdings["credit"],
-        "spent_of_escrow": market_view("getJob", crowd.job.chain_id)["spent"],
+        "spent_of_escrow": sum(market_view("getJob", team.job.chain_id)["spent"] for team in crowd.teams),
     }
 
 

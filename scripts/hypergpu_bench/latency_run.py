@@ -12,7 +12,7 @@ import django
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name in ("--nodes", "--rounds", "--seed"):
+    for name in ("--jobs", "--nodes", "--rounds", "--seed"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -20,7 +20,7 @@ def main() -> None:
     django.setup()
     from scripts.hypergpu_bench.latency_rounds import measured  # noqa: PLC0415  (Django is ready now)
 
-    found = measured(nodes=options.nodes, rounds=options.rounds, seed=options.seed)
+    found = measured(jobs=options.jobs, nodes=options.nodes, rounds=options.rounds, seed=options.seed)
     options.out.write_text(json.dumps(found))
 
 

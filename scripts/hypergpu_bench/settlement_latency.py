@@ -25,22 +25,29 @@ CONDITIONS = (
     "Real: database, redis, Celery workers (coordinator's, three attestors with a key each), chain follower, contracts; "
     "wallets, registration, bids, receipts and every signature; intake by its service functions, in one process.",
     "Synthetic: no training and no scoring. A contribution is 29 bytes, its quality a function of its hash.",
+    "batched: ten jobs at once with 100 nodes each. one_round: one job with 1,000 nodes. per_receipt: one job with 120 nodes.",
     "Waits count from the start of the receipt's intake to the transaction in which the indexer records the final log. "
     "A round settles as a whole, so its first receipt waits for its last.",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
-    """`figures` says under which names the issue asks for this mode's figures; the others carry the mode as suffix."""
+class Load:
+    """`jobs` jobs of `nodes` nodes each hand in one receipt for each node, in the settlement mode `mode`."""
 
     name: str
+    mode: str
+    jobs: int
     nodes: int
-    rounds: int
     quick_nodes: int
 
 
-MODES = (Mode("batched", 1_000, 3, 60), Mode("per-receipt", 120, 3, 20))
+LOADS = (
+    Load("batched", "batched", jobs=10, nodes=100, quick_nodes=6),
+    Load("one_round", "batched", jobs=1, nodes=1_000, quick_nodes=60),
+    Load("per_receipt", "per-receipt", jobs=1, nodes=120, quick_nodes=20),
+)
+ROUNDS = 1
 
 
 class PaperStack(Stack):
@@ -63,32 +70,33 @@ class PaperStack(Stack):
 
 
 def measure(*, quick: bool) -> Measured:
-    found = {mode.name: run_mode(mode, quick=quick) for mode in MODES}
-    rows = [row(name, one, result["chain"]) for name, result in found.items() for one in result["rounds"]]
+    found = {load.name: run_load(load, quick=quick) for load in LOADS}
+    rows = [row(load, one) for load in LOADS for one in found[load.name]["rounds"]]
     return Measured(
         seeds=(SEED,), conditions=CONDITIONS, rows=rows, figures=figures(found),
-        more={"read from the final chain": [{"mode": name, **result["chain"]} for name, result in found.items()]},
+        more={"read from the final chain": [{"load": name, **result["chain"]} for name, result in found.items()]},
     )  # fmt: skip
 
 
-def run_mode(mode: Mode, *, quick: bool) -> dict[str, Any]:
+def run_load(load: Load, *, quick: bool) -> dict[str, Any]:
     """Rounds and what the chain says of them. Raises StackError when it does not get through."""
     state = Path(tempfile.mkdtemp(prefix="hg-bench-"))
-    nodes, rounds = (mode.quick_nodes, 1) if quick else (mode.nodes, mode.rounds)
+    nodes = load.quick_nodes if quick else load.nodes
     settings = {
-        "HYPERGPU_SETTLEMENT_MODE": mode.name,
+        "HYPERGPU_SETTLEMENT_MODE": load.mode,
         # Nodes on paper send no heartbeats.
         "HYPERGPU_LEASE_SECONDS": "3600",
         "HYPERGPU_OFFLINE_SECONDS": "3600",
     }
     out = state / "found.json"
-    sizes = ("--nodes", str(nodes), "--rounds", str(rounds), "--seed", str(SEED))
+    numbers = {"--jobs": load.jobs, "--nodes": nodes, "--rounds": ROUNDS, "--seed": SEED}
+    sizes = [str(part) for option in numbers.items() for part in option]
     with PaperStack(state, ports=free_ports(), operators=0, say=say, settings=settings) as stack:
         stack.start()
         command = [sys.executable, "-m", "scripts.hypergpu_bench.latency_run", *sizes, "--out", str(out)]
         done = subprocess.run(command, cwd=ROOT, env=stack.processes.env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StackError(f"Mode {mode.name} (its logs stay in {state}/logs): {done.stderr.strip()[-1500:]}")
+        raise StackError(f"{load.name} (its logs stay in {state}/logs): {done.stderr.strip()[-1500:]}")
     found: dict[str, Any] = json.loads(out.read_text())
     shutil.rmtree(state)
     return found
@@ -101,10 +109,10 @@ def say(text: str) -> None:
 # What it came to.
 
 
-def row(mode: str, one: dict[str, Any], chain: dict[str, Any]) -> dict[str, Any]:
+def row(load: Load, one: dict[str, Any]) -> dict[str, Any]:
     waits = one["waits"]
     return {
-        "mode": mode, "round": one["round"], "receipts": len(waits), "p50_seconds": percentile(waits, 50),
+        "load": load.name, "mode": load.mode, "jobs": load.jobs, "receipts": len(waits), "p50_seconds": percentile(waits, 50),
         "p95_seconds": percentile(waits, 95), "longest_seconds": round(max(waits), 2), "seconds": round(one["seconds"], 2),
         "receipts_per_second": round(len(waits) / one["seconds"], 1),
         "stages": {stage: round(seconds, 2) for stage, seconds in one["stages"].items()},
@@ -112,30 +120,25 @@ def row(mode: str, one: dict[str, Any], chain: dict[str, Any]) -> dict[str, Any]
 
 
 def figures(found: dict[str, dict[str, Any]]) -> dict[str, Figure]:
-    """Those of `batched` under the plain names, those of each mode with its name behind; `low` and `high` are the least and
-    the most of a round."""
+    """Those of `batched` under the plain names, those of every load with its name behind; `low` and `high` are the shortest
+    and the longest wait."""
     named: dict[str, Figure] = {}
-    for mode, result in found.items():
-        suffix = "_" + mode.replace("-", "_")
-        rounds, chain = result["rounds"], result["chain"]
-        waits = [wait for one in rounds for wait in one["waits"]]
+    for name, result in found.items():
+        chain = result["chain"]
+        waits = [wait for one in result["rounds"] for wait in one["waits"]]
         for percent in (50, 95):
-            of_rounds = [percentile(one["waits"], percent) for one in rounds]
-            named[f"handin_to_final_seconds_p{percent}{suffix}"] = Figure(
-                value=percentile(waits, percent), unit="s", goal=GOAL_SECONDS, low=min(of_rounds), high=max(of_rounds)
+            named[f"handin_to_final_seconds_p{percent}_{name}"] = Figure(
+                value=percentile(waits, percent), unit="s", goal=GOAL_SECONDS, low=round(min(waits), 2), high=round(max(waits), 2)
             )
-        named[f"handin_to_final_seconds_max{suffix}"] = Figure(value=round(max(waits), 2), unit="s", goal=GOAL_SECONDS)
-        speeds = [len(one["waits"]) / one["seconds"] for one in rounds]
-        named[f"receipts_per_second{suffix}"] = Figure(
-            value=round(statistics.mean(speeds), 1), unit="receipts/s", low=round(min(speeds), 1), high=round(max(speeds), 1)
-        )
-        named[f"receipts_in_a_round{suffix}"] = Figure(value=len(rounds[0]["waits"]), unit="receipts")
-        named[f"lost{suffix}"] = Figure(value=chain["lost"], unit="receipts", goal=0)
-        named[f"paid_twice{suffix}"] = Figure(value=chain["paid_twice"], unit="receipts", goal=0)
-    transactions = found["per-receipt"]["chain"]["per_receipt_transactions"] / len(found["per-receipt"]["rounds"])
+        speed = len(waits) / sum(one["seconds"] for one in result["rounds"])
+        named[f"receipts_per_second_{name}"] = Figure(value=round(speed, 1), unit="receipts/s")
+        named[f"receipts_{name}"] = Figure(value=len(waits), unit="receipts")
+        named[f"lost_{name}"] = Figure(value=chain["lost"], unit="receipts", goal=0)
+        named[f"paid_twice_{name}"] = Figure(value=chain["paid_twice"], unit="receipts", goal=0)
     plain = {name.removesuffix("_batched"): figure for name, figure in named.items() if name.endswith("_batched")}
+    transactions = found["per_receipt"]["chain"]["per_receipt_transactions"]
     of_all = {
-        "per_receipt_transactions": Figure(value=transactions, unit="transactions in a round", goal=100),
+        "per_receipt_transactions": Figure(value=transactions, unit="transactions in one round", goal=100),
         "lost": total(found, "lost"),
         "paid_twice": total(found, "paid_twice"),
     }
