@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from statistics import mean
 from typing import Any
 
 from django.conf import settings
@@ -40,12 +41,13 @@ def settled(number: int, prepared: list[tuple[Round, list[Work]]]) -> dict[str, 
         "round": number,
         "waits": [ended[node] - began[node] for node in began],
         "seconds": max(ended.values()) - min(began.values()),
-        "stages": {stage: sum(one[stage] for one in each) / len(each) for stage in each[0]},
+        "stages": {stage: mean(one[stage] for one in each if stage in one) for stage in each[0]},
     }
 
 
 def stages(round_: Round, began: list[float]) -> dict[str, float]:
-    """Seconds from a round's first hand-in to the last of its rows that reached each stage."""
+    """Seconds from a round's first hand-in to the last of its rows that reached each stage; a stage that was never seen (a
+    transaction is found when it is final already) is left out."""
     round_.refresh_from_db()
     first = min(began)
     work = Contribution.objects.filter(round=round_).aggregate(checked=Max("checked_at"), recorded=Max("recorded_at"))
