@@ -17,6 +17,7 @@ from scripts.hypergpu_bench.compiled import product
 from scripts.hypergpu_bench.documents import page
 from scripts.hypergpu_bench.report import Figure, Measured, Result, write
 from scripts.hypergpu_bench.settlement_gas import settled
+from scripts.hypergpu_bench.settlement_latency import Load, run_load
 from scripts.hypergpu_bench.tracing import AccountStep, StorageStep, Trace, trace
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +116,16 @@ def test_a_result_says_how_to_get_it_again(tmp_path: Path):
     found = json.loads((tmp_path / "x.json").read_text())
     assert {"name", "command", "versions", "seeds", "rows", "figures"} <= set(found)
     assert found["figures"]["gas"] == {"value": 2.0, "unit": "gas", "goal": None, "low": None, "high": None}
+
+
+@pytest.mark.processes
+def test_nodes_on_paper_are_paid_by_the_real_processes():
+    found = run_load(Load("few", "per-receipt", jobs=2, nodes=3, quick_nodes=3), quick=True)
+    assert len(found["rounds"][0]["waits"]) == 6
+    chain = found["chain"]
+    assert (chain["handed_in"], chain["settled"], chain["lost"], chain["paid_twice"], chain["paid_for_nothing"]) == (6, 6, 0, 0, 0)
+    assert (chain["per_receipt_transactions"], chain["settle_transactions"]) == (6, 2)
+    assert chain["amount"] == chain["credit_on_chain"] == chain["spent_of_escrow"] > 0
 
 
 BENCHMARKS = ROOT / "docs" / "benchmarks"
