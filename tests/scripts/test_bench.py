@@ -123,7 +123,8 @@ def test_nodes_on_paper_are_paid_by_the_real_processes():
     found = run_load(Load("few", "per-receipt", jobs=2, nodes=3, quick_nodes=3), quick=True)
     assert len(found["rounds"][0]["waits"]) == 6
     chain = found["chain"]
-    assert (chain["handed_in"], chain["settled"], chain["lost"], chain["paid_twice"], chain["paid_for_nothing"]) == (6, 6, 0, 0, 0)
+    assert (chain["handed_in"], chain["settled"]) == (6, 6)
+    assert (chain["lost"], chain["paid_twice"], chain["paid_for_nothing"]) == (0, 0, 0)
     assert (chain["per_receipt_transactions"], chain["settle_transactions"]) == (6, 2)
     assert chain["amount"] == chain["credit_on_chain"] == chain["spent_of_escrow"] > 0
 
