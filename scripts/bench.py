@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def main() -> int:
         for name, bench in sorted(BENCHES.items()):
             print(f"{name:22} {bench.measures}")
         return 0
+    signal.signal(signal.SIGTERM, interrupt)  # leave no process behind
     target = options.json and options.json.absolute()
     os.chdir(ROOT)
     command = shlex.join(["./scripts/bench", options.name, *(["--quick"] if options.quick else [])])
@@ -42,6 +44,10 @@ def main() -> int:
     if target:
         write(result, target)
     return 0
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -70,10 +71,11 @@ class PaperStack(Stack):
 
 
 def measure(*, quick: bool) -> Measured:
+    others = f"Before: a load average of {os.getloadavg()[0]:.1f} from other programs on {os.cpu_count()} cores."
     found = {load.name: run_load(load, quick=quick) for load in LOADS}
     rows = [row(load, one) for load in LOADS for one in found[load.name]["rounds"]]
     return Measured(
-        seeds=(SEED,), conditions=CONDITIONS, rows=rows, figures=figures(found),
+        seeds=(SEED,), conditions=(*CONDITIONS, others), rows=rows, figures=figures(found),
         more={"read from the final chain": [{"load": name, **result["chain"]} for name, result in found.items()]},
     )  # fmt: skip
 
