@@ -15,7 +15,7 @@ HEAD = """# Benchmarks
 
 What was measured, and the command that measures it again. Each result is the JSON file of that name in this folder, as
 `--json` wrote it; this page is made of them by `python -m scripts.hypergpu_bench.documents`. "low" and "high" are the least
-and the most over seeds or rounds.
+and the most over seeds; of waits, the shortest and the longest.
 """
 
 
