@@ -140,7 +140,7 @@ class Crowd:
             ]
             signatures = [sign(domain(), bid, node.operator.key) for bid, node in zip(bids, part, strict=True)]
             messages = [list(bid.as_dict().values()) for bid in bids]
-            calls.append(Call(self.requester, "takeBids", [team.job.chain_id, messages, signatures]))
+            calls.append(Call(self.requester, "takeBids", [team.job.chain_id, messages, signatures, capacity, "0x"]))
         self.send(calls, gas=BIDS_GAS)
         taken = Seat.objects.filter(job=team.job, taken=True)
         until(lambda: taken.count() == len(team.nodes), what="every seat in the database")
