@@ -120,8 +120,7 @@ contract TakeBidsTest is MarketTest {
         Bid[] memory bids = new Bid[](2);
         bytes[] memory signatures = new bytes[](2);
         for (uint32 i = 0; i < 2; ++i) {
-            (Bid[] memory one, bytes[] memory signature) =
-                signedBids(OPERATOR, bidOf(1, i + 1));
+            (Bid[] memory one, bytes[] memory signature) = signedBids(OPERATOR, bidOf(1, i + 1));
             (bids[i], signatures[i]) = (one[0], signature[0]);
         }
         bytes memory good = signatures[1];

@@ -14,9 +14,8 @@ contract PackedReceiptsTest {
     }
 
     function pack(PackedReceipts.PackedReceipt memory receipt) internal pure returns (bytes memory) {
-        return abi.encodePacked(
-            receipt.nodeId, receipt.units, receipt.artifact, receipt.r, receipt.s, receipt.v
-        );
+        return
+            abi.encodePacked(receipt.nodeId, receipt.units, receipt.artifact, receipt.r, receipt.s, receipt.v);
     }
 
     function testFuzz_EachReceiptReadsAsItWasPacked(PackedReceipts.PackedReceipt[] memory receipts)

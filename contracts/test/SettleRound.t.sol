@@ -24,8 +24,7 @@ contract SettleRoundTest is MarketTest {
 
     function scoresOf(uint16 a, uint16 b, uint16 c) internal pure returns (bytes[] memory scores) {
         scores = new bytes[](3);
-        (scores[0], scores[1], scores[2]) =
-            (abi.encodePacked(a), abi.encodePacked(b), abi.encodePacked(c));
+        (scores[0], scores[1], scores[2]) = (abi.encodePacked(a), abi.encodePacked(b), abi.encodePacked(c));
     }
 
     /*//////////////////////////////////////////////////////////////
@@ -106,9 +105,7 @@ contract SettleRoundTest is MarketTest {
     }
 
     function settledBatch(bytes memory receipts, uint16 quality) internal pure returns (SettledBatch memory) {
-        return SettledBatch(
-            BASE, EVIDENCE, keccak256(receipts), keccak256(abi.encodePacked(quality)), 1, 3
-        );
+        return SettledBatch(BASE, EVIDENCE, keccak256(receipts), keccak256(abi.encodePacked(quality)), 1, 3);
     }
 
     function test_DuringNotice_RoundsSettle() external {
@@ -341,9 +338,7 @@ contract SettleRoundTest is MarketTest {
     function test_ANodeWithoutASeatIsRefused() external {
         register(OPERATOR);
         expectRefused(receipt(jobId, 0, 4, 10), abi.encodeWithSelector(NotSeated.selector, jobId, 4));
-        expectRefused(
-            receipt(jobId, 0, 1 << 24, 10), abi.encodeWithSelector(UnknownNode.selector, 1 << 24)
-        );
+        expectRefused(receipt(jobId, 0, 1 << 24, 10), abi.encodeWithSelector(UnknownNode.selector, 1 << 24));
         bytes memory nobody = receipt(jobId, 0, 0, 10);
         expectRefused(nobody, abi.encodeWithSelector(NodesOutOfOrder.selector, jobId, 0, 0, 0));
     }
@@ -424,9 +419,7 @@ contract SettleRoundTest is MarketTest {
         settle(jobId, true, receipt(jobId, 0, 1, 1000));
         vm.assertEq(creditOf(1), 5000);
         later(1);
-        expectRefused(
-            receipt(jobId, 1, 1, 1000), abi.encodeWithSelector(HotKeyExpired.selector, 1, end)
-        );
+        expectRefused(receipt(jobId, 1, 1, 1000), abi.encodeWithSelector(HotKeyExpired.selector, 1, end));
     }
 
     function test_TheOtherHalfOfASignatureIsRefused() external {
@@ -516,8 +509,7 @@ contract SettleRoundTest is MarketTest {
         Attestation[] memory attestations = threeOpenings();
         attestations[1].signature = attestations[2].signature;
         expectUnattested(
-            attestations,
-            abi.encodeWithSelector(InvalidAttestation.selector, 1, vm.addr(attestorKeys[2]))
+            attestations, abi.encodeWithSelector(InvalidAttestation.selector, 1, vm.addr(attestorKeys[2]))
         );
         attestations[1].signature = hex"00";
         expectUnattested(attestations, abi.encodeWithSelector(InvalidAttestation.selector, 1, address(0)));
@@ -528,8 +520,7 @@ contract SettleRoundTest is MarketTest {
         BatchHeader memory header = nextBatch(jobId, true);
         bytes memory one = receipt(jobId, 0, 1, 1000);
         for (uint256 i = 0; i < 4; ++i) {
-            Attestation[] memory attestations =
-                attest(header, one, scoresOf(1, 2, 3), i == 3 ? 3 : 7);
+            Attestation[] memory attestations = attest(header, one, scoresOf(1, 2, 3), i == 3 ? 3 : 7);
             if (i == 0) attestations[0].scores = hex"0002";
             if (i == 1) attestations[2].salt = bytes32(uint256(1));
             if (i == 2) attestations = without(attestations, 2); // An opened member cannot be dropped.

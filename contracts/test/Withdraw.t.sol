@@ -166,9 +166,11 @@ contract WithdrawTest is CreditTest {
 
     /// @dev Whatever the order of earning, waiting and withdrawing: never more than the credit, never more at
     /// risk than the share, and in the end all of it.
-    function testFuzz_CreditIsConserved(uint64[8] memory earned, uint16[8] memory waits, uint128[8] memory wants)
-        external
-    {
+    function testFuzz_CreditIsConserved(
+        uint64[8] memory earned,
+        uint16[8] memory waits,
+        uint128[8] memory wants
+    ) external {
         uint256 sum;
         uint256 taken;
         for (uint256 i = 0; i < 8; ++i) {
@@ -194,12 +196,7 @@ contract WithdrawTest is CreditTest {
 contract WithdrawWithSignatureTest is CreditTest {
     function message(uint128 amount, uint128 fee) internal view returns (Withdrawal memory) {
         return Withdrawal({
-            nodeId: 1,
-            to: operator,
-            amount: amount,
-            fee: fee,
-            nonce: market.withdrawalNonce(1),
-            deadline: FAR
+            nodeId: 1, to: operator, amount: amount, fee: fee, nonce: market.withdrawalNonce(1), deadline: FAR
         });
     }
 

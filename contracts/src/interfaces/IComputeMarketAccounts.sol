@@ -66,11 +66,6 @@ interface IComputeMarketAccounts is IComputeMarketTypes, IComputeMarketEvents, I
                               SETTLEMENT
     //////////////////////////////////////////////////////////////*/
 
-    /// @notice The requester makes a settled round final at once: its credit is free, its quality can no longer be
-    /// disputed. The caller is the requester, or brings its signature of Acceptance(jobId, round, digest), `digest`
-    /// being the round's, right-padded to 32 bytes.
-    function acceptRound(uint256 jobId, uint64 round, bytes calldata signature) external;
-
     /// @notice Frees the credit of one receipt of an accepted round, before its window is over. Anyone may.
     /// @param batches The round's batches, in order.
     /// @param index Which of them holds the receipt.

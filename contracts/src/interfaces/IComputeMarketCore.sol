@@ -115,6 +115,11 @@ interface IComputeMarketCore is IComputeMarketTypes, IComputeMarketEvents, IComp
         Attestation[] calldata attestations
     ) external;
 
+    /// @notice The requester makes a settled round final at once: its credit is free, its quality can no longer be
+    /// disputed. The caller is the requester, or brings its signature of Acceptance(jobId, round, digest), `digest`
+    /// being the round's, right-padded to 32 bytes.
+    function acceptRound(uint256 jobId, uint64 round, bytes calldata signature) external;
+
     /*//////////////////////////////////////////////////////////////
                                  VIEWS
     //////////////////////////////////////////////////////////////*/

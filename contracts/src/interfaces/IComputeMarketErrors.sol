@@ -161,12 +161,6 @@ interface IComputeMarketErrors {
     /// @notice The requester has not accepted the round.
     error NotAccepted(uint256 jobId, uint64 round);
 
-    /// @notice The batches are not those of the round.
-    error DigestMismatch(bytes26 expected, bytes26 actual);
-
-    /// @notice The receipts, or the qualities, are not those of the batch.
-    error ProofMismatch();
-
     /// @notice The receipt's credit was released already.
     error AlreadyReleased(uint256 jobId, uint64 round, uint32 nodeId);
 

@@ -56,7 +56,11 @@ library PackedScores {
 
     /// @dev The word that ends with the score: it starts within the opening, or within the word of its length. The
     /// caller vouches that opening and score are there.
-    function read(bytes[] memory openings, uint256 which, uint256 index) private pure returns (uint256 score) {
+    function read(bytes[] memory openings, uint256 which, uint256 index)
+        private
+        pure
+        returns (uint256 score)
+    {
         // No sum overflows: an index is below the length of calldata.
         unchecked {
             uint256 place = 0x20 + 0x20 * which;

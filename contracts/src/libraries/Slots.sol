@@ -59,7 +59,11 @@ library Slots {
 
     /// @notice The node's work with one receipt more. A counter that is full stays full rather than block a payment.
     /// @dev `amount` is below 2^128, `units` below 2^64, `quality` below 2^14.
-    function add(uint256 work, uint256 amount, uint256 units, uint256 quality) internal pure returns (uint256) {
+    function add(uint256 work, uint256 amount, uint256 units, uint256 quality)
+        internal
+        pure
+        returns (uint256)
+    {
         // No sum leaves its field: credit and units are checked; the qualities of fewer than 2^32 receipts, which
         // the last field counts, take less than 46 bits.
         unchecked {

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {IComputeMarketAccounts} from "../interfaces/IComputeMarketAccounts.sol";
-import {MessageHashes} from "../libraries/MessageHashes.sol";
 import {PackedReceipts} from "../libraries/PackedReceipts.sol";
 import {RoundProofs} from "../libraries/RoundProofs.sol";
 import {CreditBook} from "./CreditBook.sol";
@@ -10,21 +9,6 @@ import {CreditBook} from "./CreditBook.sol";
 /// @title Acceptance
 /// @notice A requester that is content makes a round's credit free before its challenge window is over.
 abstract contract Acceptance is CreditBook {
-    /// @inheritdoc IComputeMarketAccounts
-    function acceptRound(uint256 jobId, uint64 round, bytes calldata signature) external {
-        address requester = _existingJob(jobId).requester;
-        RoundRecord storage record = _jobs[jobId].rounds[round];
-        if (record.settledAt == 0) revert RoundNotSettled(jobId, round);
-        if (record.accepted) revert AlreadyAccepted(jobId, round);
-        if (msg.sender != requester) {
-            _requireWalletSignature(
-                requester, MessageHashes.acceptance(jobId, round, record.digest), signature
-            );
-        }
-        record.accepted = true;
-        emit RoundAccepted(jobId, round);
-    }
-
     /// @inheritdoc IComputeMarketAccounts
     function releaseAccepted(
         uint256 jobId,

@@ -77,7 +77,7 @@ abstract contract Attestations is MarketBase {
     function _goodEpoch(uint32 epoch) private view returns (Epoch storage set) {
         set = _epochs[epoch];
         uint64 endedAt = set.endedAt;
-        if (set.size == 0 || (endedAt != 0 && endedAt <= _graceStart())) {
+        if (set.size == 0 || (endedAt != 0 && endedAt <= _graceStart(_pauses))) {
             revert EpochNotGood(epoch, endedAt == 0 ? 0 : endedAt + SETTLEMENT_GRACE);
         }
     }

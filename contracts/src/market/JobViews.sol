@@ -21,7 +21,7 @@ abstract contract JobViews is MarketBase, IComputeMarketCore {
 
     /// @inheritdoc IComputeMarketCore
     function getSeat(uint256 jobId, uint32 nodeId) external view returns (Seat memory seat) {
-        if (nodeId < MAX_NODES) seat = _seats[jobId][nodeId];
+        if (jobId < MAX_JOBS && nodeId < MAX_NODES) seat = _seats[jobId][nodeId];
     }
 
     /// @inheritdoc IComputeMarketCore

@@ -148,8 +148,7 @@ abstract contract MarketBase is
 
     /// @dev Keys and attestor sets that ended after this are still good for settlement: `SETTLEMENT_GRACE` ago,
     /// not counting the last time in which settlement was paused. A pause before that one is further away.
-    function _graceStart() internal view returns (uint64) {
-        Pauses memory pauses = _pauses;
+    function _graceStart(Pauses memory pauses) internal view returns (uint64) {
         uint64 time = uint64(block.timestamp);
         uint64 sincePause = time > pauses.settlementUntil ? time - pauses.settlementUntil : 0;
         return sincePause < SETTLEMENT_GRACE

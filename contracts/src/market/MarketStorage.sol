@@ -10,6 +10,7 @@ import {IComputeMarketTypes} from "../interfaces/IComputeMarketTypes.sol";
 /// (MIP-8), so what a settlement touches lies dense: 64 neighbouring nodes, or 128 seats of a job, share a page.
 abstract contract MarketStorage is IComputeMarketTypes {
     uint256 internal constant MAX_NODES = 1 << 24;
+    uint256 internal constant MAX_JOBS = 1 << 32;
     uint256 internal constant MAX_ROUNDS = 1 << 32;
     uint256 internal constant MAX_ATTESTORS = 16;
 
@@ -107,7 +108,7 @@ abstract contract MarketStorage is IComputeMarketTypes {
     }
 
     NodeState[MAX_NODES] internal _nodes;
-    mapping(uint256 jobId => Seat[MAX_NODES]) internal _seats;
+    Seat[MAX_NODES][MAX_JOBS] internal _seats;
     mapping(uint256 jobId => JobState) internal _jobs;
     /// @dev Seconds of settlement pauses before the requester's notice.
     mapping(uint256 jobId => uint64) internal _pausedAtNotice;

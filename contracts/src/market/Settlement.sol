@@ -45,7 +45,7 @@ abstract contract Settlement is JobBook {
 
     /// @inheritdoc IComputeMarketCore
     function submitContribution(uint256 jobId, uint64 round, bytes32 base, bytes calldata receipt) external {
-        _requireSettlement();
+        uint64 graceStart = _requireSettlement();
         if (receipt.length != PackedReceipts.SIZE) revert InvalidReceiptsLength(receipt.length);
         Job storage job = _openJob(jobId);
         uint64 exitAt = _exitAvailableAt(jobId, job);
@@ -61,7 +61,13 @@ abstract contract Settlement is JobBook {
         _requireCapacity(seat.capacity, item.nodeId, item.units);
         MessageHashes.Receipt memory message = _message(jobId, round, base);
         (message.nodeId, message.units, message.artifact) = (item.nodeId, item.units, item.artifact);
-        _requireSignedByNode(_domainSeparatorV4(), message, item.v, item.r, item.s, _graceStart());
+        NodeKey storage node = _nodes[item.nodeId].key;
+        uint256 keySlot;
+        assembly ("memory-safe") {
+            keySlot := node.slot
+        }
+        uint256 key = Slots.read(keySlot);
+        _requireSignedByNode(_domainSeparatorV4(), message, item.v, item.r, item.s, key, graceStart);
 
         uint128 most = _reservation(item.units, seat.rate);
         uint128 available = job.escrow - job.spent - job.reserved;
@@ -103,7 +109,7 @@ abstract contract Settlement is JobBook {
         bytes calldata receipts,
         Attestation[] calldata attestations
     ) external {
-        _requireSettlement();
+        uint64 graceStart = _requireSettlement();
         Job storage job = _openJob(header.jobId);
         if (header.round != job.round || header.batch != job.batch) {
             revert UnexpectedBatch(header.jobId, header.round, header.batch, job.round, job.batch);
@@ -118,7 +124,7 @@ abstract contract Settlement is JobBook {
         batch.message = _message(header.jobId, header.round, header.base);
         batch.domain = _domainSeparatorV4();
         batch.lastNode = job.lastNode;
-        batch.graceStart = _graceStart();
+        batch.graceStart = graceStart;
         batch.available = job.escrow - job.spent - job.reserved;
         batch.qualities = new bytes(2 * count);
         uint256 before = batch.available;
@@ -131,8 +137,8 @@ abstract contract Settlement is JobBook {
             job.reserved -= uint128(batch.released);
             job.records -= uint32(batch.records);
         }
-        _holdings.escrow -= total;
-        _holdings.credit += total;
+        (uint128 escrow, uint128 credit) = (_holdings.escrow - total, _holdings.credit + total);
+        (_holdings.escrow, _holdings.credit) = (escrow, credit);
         _advance(job, header, uint32(batch.lastNode));
         _keep(header, hash, keccak256(batch.qualities), attestors);
         emit RoundSettled(
@@ -150,6 +156,21 @@ abstract contract Settlement is JobBook {
         );
     }
 
+    /// @inheritdoc IComputeMarketCore
+    function acceptRound(uint256 jobId, uint64 round, bytes calldata signature) external {
+        address requester = _existingJob(jobId).requester;
+        RoundRecord storage record = _jobs[jobId].rounds[round];
+        if (record.settledAt == 0) revert RoundNotSettled(jobId, round);
+        if (record.accepted) revert AlreadyAccepted(jobId, round);
+        if (msg.sender != requester) {
+            _requireWalletSignature(
+                requester, MessageHashes.acceptance(jobId, round, record.digest), signature
+            );
+        }
+        record.accepted = true;
+        emit RoundAccepted(jobId, round);
+    }
+
     /*//////////////////////////////////////////////////////////////
                                INTERNAL
     //////////////////////////////////////////////////////////////*/
@@ -159,24 +180,25 @@ abstract contract Settlement is JobBook {
         MessageHashes.Receipt memory message = batch.message;
         Seat[MAX_NODES] storage seats = _seats[message.jobId];
         NodeState[MAX_NODES] storage nodes = _nodes;
+        uint256 lastNode = batch.lastNode;
         for (uint256 i = 0; i < count; ++i) {
             bytes32 r;
             bytes32 s;
             uint256 v;
             (message.nodeId, message.units, message.artifact, r, s, v) = PackedReceipts.load(receipts, i);
             uint256 nodeId = message.nodeId;
-            if (nodeId <= batch.lastNode) _revertOutOfOrder(batch);
-            batch.lastNode = nodeId;
+            if (nodeId <= lastNode) _revertOutOfOrder(message, lastNode);
+            lastNode = nodeId;
             if (nodeId >= MAX_NODES) revert UnknownNode(uint32(nodeId));
-            _requireSignedByNode(batch.domain, message, uint8(v), r, s, batch.graceStart);
-
             uint256 seatSlot;
-            uint256 workSlot;
-            // Elements of fixed arrays: one slot for a seat, two for a node, the second of them its work.
+            uint256 keySlot;
+            // Elements of fixed arrays: one slot for a seat, two for a node, its key and its work.
             assembly ("memory-safe") {
                 seatSlot := add(seats.slot, nodeId)
-                workSlot := add(nodes.slot, add(mul(nodeId, 2), 1))
+                keySlot := add(nodes.slot, mul(nodeId, 2))
             }
+            uint256 workSlot = keySlot + 1;
+            _requireSignedByNode(batch.domain, message, uint8(v), r, s, Slots.read(keySlot), batch.graceStart);
             uint256 quality = _qualityOf(batch, i);
             uint256 amount = _payOut(batch, seatSlot, quality);
             Slots.write(workSlot, Slots.add(Slots.read(workSlot), amount, message.units, quality));
@@ -190,6 +212,7 @@ abstract contract Settlement is JobBook {
                 message.artifact
             );
         }
+        batch.lastNode = lastNode;
     }
 
     /// @dev The median for receipt `index`.
@@ -225,22 +248,13 @@ abstract contract Settlement is JobBook {
         }
     }
 
-    function _revertOutOfOrder(Batch memory batch) private pure {
-        MessageHashes.Receipt memory message = batch.message;
-        revert NodesOutOfOrder(
-            message.jobId, uint64(message.round), uint32(batch.lastNode), uint32(message.nodeId)
-        );
+    function _revertOutOfOrder(MessageHashes.Receipt memory message, uint256 lastNode) private pure {
+        revert NodesOutOfOrder(message.jobId, uint64(message.round), uint32(lastNode), uint32(message.nodeId));
     }
 
     function _advance(Job storage job, BatchHeader calldata header, uint32 lastNode) private {
-        if (header.last) {
-            job.round = header.round + 1;
-            job.batch = 0;
-            job.lastNode = 0;
-        } else {
-            job.batch = header.batch + 1;
-            job.lastNode = lastNode;
-        }
+        (uint64 round, uint32 batch) = header.last ? (header.round + 1, 0) : (header.round, header.batch + 1);
+        (job.round, job.batch, job.lastNode) = (round, batch, header.last ? 0 : lastNode);
     }
 
     /// @dev Chains the batch onto the round's digest.
@@ -248,7 +262,7 @@ abstract contract Settlement is JobBook {
         private
     {
         RoundRecord storage record = _jobs[header.jobId].rounds[header.round];
-        record.digest = RoundProofs.extend(
+        bytes26 digest = RoundProofs.extend(
             record.digest,
             SettledBatch({
                 base: header.base,
@@ -259,7 +273,7 @@ abstract contract Settlement is JobBook {
                 attestors: attestors
             })
         );
-        if (header.last) record.settledAt = uint40(block.timestamp);
+        (record.digest, record.settledAt) = (digest, header.last ? uint40(block.timestamp) : 0);
     }
 
     function _message(uint256 jobId, uint64 round, bytes32 base)
@@ -273,25 +287,20 @@ abstract contract Settlement is JobBook {
         message.base = base;
     }
 
-    /// @dev Checks that the node's key signed the receipt, or one that was the node's after `graceStart`.
+    /// @dev Checks that the node's key (a word, see {Slots}) signed the receipt, or one that was the node's after `graceStart`.
     function _requireSignedByNode(
         bytes32 domain,
         MessageHashes.Receipt memory message,
         uint8 v,
         bytes32 r,
         bytes32 s,
+        uint256 key,
         uint256 graceStart
     ) private view {
         uint32 nodeId = uint32(message.nodeId);
         bytes32 digest = MessageHashUtils.toTypedDataHash(domain, MessageHashes.hash(message));
         // Zero if the signature is not valid, which no node's hot key is. Refuses a high `s` (EIP-2).
         address signer = uint256(s) > HALF_ORDER ? address(0) : ecrecover(digest, v, r, s);
-        NodeState storage node = _nodes[nodeId];
-        uint256 keySlot;
-        assembly ("memory-safe") {
-            keySlot := node.slot
-        }
-        uint256 key = Slots.read(keySlot);
         uint256 endedAt = Slots.expiresAtOf(key);
         if (signer != Slots.hotKeyOf(key)) {
             endedAt = _keyEndedAt[nodeId][signer];
@@ -300,7 +309,10 @@ abstract contract Settlement is JobBook {
         if (endedAt <= graceStart) revert HotKeyExpired(nodeId, uint64(endedAt));
     }
 
-    function _requireSettlement() private view {
-        if (block.timestamp < _pauses.settlementUntil) revert IsPaused(_pauses.settlementUntil);
+    /// @dev Reverts while settlement is paused.
+    function _requireSettlement() private view returns (uint64 graceStart) {
+        Pauses memory pauses = _pauses;
+        if (block.timestamp < pauses.settlementUntil) revert IsPaused(pauses.settlementUntil);
+        return _graceStart(pauses);
     }
 }

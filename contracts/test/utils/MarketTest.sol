@@ -107,9 +107,7 @@ abstract contract MarketTest is IComputeMarketTypes, IComputeMarketErrors, IComp
     }
 
     function bidOf(uint256 jobId, uint32 nodeId) internal pure returns (Bid memory) {
-        return Bid({
-            jobId: jobId, nodeId: nodeId, rate: RATE, capacity: CAPACITY, expiresAt: FAR, nonce: 0
-        });
+        return Bid({jobId: jobId, nodeId: nodeId, rate: RATE, capacity: CAPACITY, expiresAt: FAR, nonce: 0});
     }
 
     function take(uint256 jobId, uint256 operatorKey, Bid memory bid) internal {
@@ -199,13 +197,7 @@ abstract contract MarketTest is IComputeMarketTypes, IComputeMarketErrors, IComp
     {
         (uint32 epoch,,) = market.getAttestors();
         return BatchHeader({
-            jobId: jobId,
-            round: round,
-            batch: batch,
-            last: last,
-            epoch: epoch,
-            base: BASE,
-            evidence: EVIDENCE
+            jobId: jobId, round: round, batch: batch, last: last, epoch: epoch, base: BASE, evidence: EVIDENCE
         });
     }
 
@@ -260,8 +252,7 @@ abstract contract MarketTest is IComputeMarketTypes, IComputeMarketErrors, IComp
         (uint32 epoch,,) = market.getAttestors();
         attestations = new Attestation[](2);
         for (uint8 i = 0; i < 2; ++i) {
-            bytes memory signature =
-                Signing.closure(market, attestorKeys[i], jobId, rounds, spent, epoch);
+            bytes memory signature = Signing.closure(market, attestorKeys[i], jobId, rounds, spent, epoch);
             attestations[i] = Attestation(i, 0, "", signature);
         }
     }

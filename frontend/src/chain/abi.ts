@@ -300,22 +300,6 @@ export const computeMarketAbi = [
   {
     "inputs": [
       {
-        "internalType": "bytes26",
-        "name": "expected",
-        "type": "bytes26"
-      },
-      {
-        "internalType": "bytes26",
-        "name": "actual",
-        "type": "bytes26"
-      }
-    ],
-    "name": "DigestMismatch",
-    "type": "error"
-  },
-  {
-    "inputs": [
-      {
         "internalType": "address",
         "name": "attestor",
         "type": "address"
@@ -920,11 +904,6 @@ export const computeMarketAbi = [
       }
     ],
     "name": "PenaltyAboveMax",
-    "type": "error"
-  },
-  {
-    "inputs": [],
-    "name": "ProofMismatch",
     "type": "error"
   },
   {
@@ -2319,6 +2298,29 @@ export const computeMarketAbi = [
         "type": "uint256"
       },
       {
+        "internalType": "uint64",
+        "name": "round",
+        "type": "uint64"
+      },
+      {
+        "internalType": "bytes",
+        "name": "signature",
+        "type": "bytes"
+      }
+    ],
+    "name": "acceptRound",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "internalType": "uint256",
+        "name": "jobId",
+        "type": "uint256"
+      },
+      {
         "internalType": "uint32",
         "name": "nodeId",
         "type": "uint32"
@@ -3124,29 +3126,6 @@ export const computeMarketAbi = [
     ],
     "name": "RoundNotShown",
     "type": "error"
-  },
-  {
-    "inputs": [
-      {
-        "internalType": "uint256",
-        "name": "jobId",
-        "type": "uint256"
-      },
-      {
-        "internalType": "uint64",
-        "name": "round",
-        "type": "uint64"
-      },
-      {
-        "internalType": "bytes",
-        "name": "signature",
-        "type": "bytes"
-      }
-    ],
-    "name": "acceptRound",
-    "outputs": [],
-    "stateMutability": "nonpayable",
-    "type": "function"
   },
   {
     "inputs": [
