@@ -39,10 +39,10 @@ class Fitted:
 
 FITTED: dict[GasSchedule, Fitted] = {
     "ethereum": Fitted(
-        call=80_689, opening=8_415, receipt=17_331, score=96, sort=430, compare=76, page=-3_486, record=51_673
+        call=80_798, opening=8_415, receipt=17_296, score=96, sort=430, compare=76, page=-3_483, record=51_573
     ),
     "monad": Fitted(
-        call=95_849, opening=9_436, receipt=11_492, score=164, sort=377, compare=75, page=4_569, record=74_673
+        call=89_690, opening=9_425, receipt=11_434, score=119, sort=397, compare=78, page=10_752, record=74_573
     ),
 }  # fmt: skip
 NODES_A_PAGE = 64
