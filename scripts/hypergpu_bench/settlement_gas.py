@@ -34,7 +34,7 @@ CONDITIONS = (
     "priced by Ethereum's rules, adds up to gasUsed exactly.",
     f"{ATTESTORS} attestors; random units, scores and keys. 'first' is a node's first payment, the rest is steady state.",
     "The largest transactions fit Monad's limit of 30,000,000 gas; Ethereum's, 16,777,216 since Osaka (EIP-7825), takes about "
-    "800 receipts. The product sends at most 300 in one.",
+    "860 receipts. The product sends at most 300 in one.",
     f"'dense': node ids in a row. 'spread': ids {SPREAD} apart, each node and seat on a storage page of its own.",
 )
 
