@@ -17,6 +17,8 @@ from trainer.protocol.spec import JobSpec, parse_spec
 FIXTURE = Path(__file__).with_name("rounds.json")
 TOLERANCE = 1e-4
 """Nats: room for other vector units and thread counts, none for another algorithm."""
+CONVOLUTIONS = 5e-3
+"""Nats: the residual network's convolutions take other kernels on other processors; 1.4e-3 was measured between two."""
 SHORT = {"inner": {"steps": 12, "batch_size": 16}, "rounds": {"rounds": 4, "nodes": 3}}
 JOBS = {
     "mlp, int8, nesterov, geometric median": {},
@@ -58,5 +60,6 @@ def test_evaluation_losses_are_those_recorded(name, text):
     if os.environ.get("WRITE_FIXTURE") == "1":
         FIXTURE.write_text(json.dumps(recorded | {name: measured}, indent=2, sort_keys=True) + "\n")
         recorded = json.loads(FIXTURE.read_text())
-    assert measured == pytest.approx(recorded[name], abs=TOLERANCE)
+    tolerance = CONVOLUTIONS if name.startswith("resnet") else TOLERANCE
+    assert measured == pytest.approx(recorded[name], abs=tolerance)
     assert measured[-1] < measured[0]

@@ -200,8 +200,8 @@ def award(job: Job, amount: int) -> Job:
 
 def award_due(job: Job, seat: Seat | None, *, node_id: int, round: int, units: int, paid: int, found: int) -> int:
     """For units at quality `found` instead of `paid`, as far as there is escrow."""
-    if round >= job.round:
-        raise Refusal("RoundNotSettled", f"Round {round} is not settled.")
+    if (round, 0) >= (job.round, job.batch):
+        raise Refusal("RoundNotSettled", f"No batch of round {round} is settled.")
     if found > QUALITY_ONE:
         raise Refusal("QualityAboveMax", f"{found} basis points are more than all.")
     if found <= paid:
