@@ -101,6 +101,18 @@ contract AcceptTest is CreditTest {
         checkHoldings();
     }
 
+    function test_WhatWasReleasedUnderAMarkEndsWithIt_EvenIfNoneFollows() external {
+        earn(1, 500);
+        market.markCredit(ids(1));
+        accept(0);
+        release(0, 1, 500);
+        vm.assertEq(withdrawableOf(1), 500e6);
+        later(WINDOW);
+        market.markCredit(ids(1)); // Matures; there is nothing new to mark.
+        earn(1, 500);
+        vm.assertEq(withdrawableOf(1), 500e6 + INSTANT);
+    }
+
     function test_WhatAMaturedMarkHoldsIsFreeAlready() external {
         earn(1, 500);
         accept(0);
