@@ -23,7 +23,9 @@ NOT_FOR_WALLETS = {
         "beginEpoch", "penalize", "award", "holdRecord", "dropRecord", "holdCredit", "freeCredit", "connect",
         "setPeriphery", "setCoordinator", "setTerms", "setGuardian", "transferOwnership", "renounceOwnership",
     },
-    "AttestorRegistry": {"admit", "slash", "addInsurance", "payInsurance", "transferOwnership", "acceptOwnership", "renounceOwnership"},
+    "AttestorRegistry": {
+        "admit", "slash", "addInsurance", "payInsurance", "transferOwnership", "acceptOwnership", "renounceOwnership",
+    },
     "DisputeCourt": set(),
 }  # fmt: skip
 RECEIVE = "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
