@@ -74,8 +74,8 @@ def deploy(*, terms: Terms, token: str = "", release: str = "1") -> tuple[dict[s
 
     The test token is deployed too unless `token` names one. The admin key of the settings pays, and is the timelock's
     proposer. Cut off anywhere, it goes on where it was. Returns when everything is final.
-    Raises HyperGPUError `chain.deployment_lost`, `chain.no_token`, `chain.no_coordinator`, `chain.no_code`,
-    `chain.other_periphery`, and those of `wallet.transact`.
+    Raises HyperGPUError `chain.deployment_lost`, `chain.other_contracts`, `chain.no_token`, `chain.no_coordinator`,
+    `chain.no_code`, `chain.other_periphery`, and those of `wallet.transact`.
     """
     path = settings.HYPERGPU.deployment_path
     if path.exists():
@@ -171,6 +171,7 @@ def describe(parts: list[Part], terms: Terms, deployer: str, *, token: str, log:
         "coordinator": terms.coordinator, "transactions": log.transactions,
         "create2": {"deployer": CREATE2_DEPLOYER, "salts": {part.contract: part.salt for part in parts}},
         "constructor": arguments,
+        "bytecodeHash": {part.contract: bytecode_hash(part.contract) for part in parts},
         "initCodeHash": {part.contract: "0x" + keccak(part.init_code).hex() for part in parts},
         "standardJson": {part.contract: digest for part in parts if (digest := standard_json_hash(part.contract))},
         "terms": camel_keys(asdict(terms)),
@@ -194,7 +195,19 @@ def existing_deployment(path: Path) -> dict[str, Any]:
             "If the chain was reset, begin with an empty state folder and database; else correct HYPERGPU_RPC_URLS or "
             "HYPERGPU_DEPLOYMENT_FILE.",
         )
+    ours = {contract: bytecode_hash(contract) for contract in deployment["constructor"]}
+    if deployment.get("bytecodeHash") != ours:
+        raise HyperGPUError(
+            "chain.other_contracts",
+            f"The contracts that {path} names are of another version than this program, which would not understand them. "
+            "Run the version that deployed them, or begin anew with an empty state folder (scripts/demo --fresh).",
+        )
     return deployment
+
+
+def bytecode_hash(contract: abi.Contract) -> str:
+    """keccak256 of the creation code without arguments: which version of the contract it is."""
+    return "0x" + keccak(hexstr=abi.compiled(contract)["bytecode"]).hex()
 
 
 def ask(address: str, contract: abi.Contract, function: str) -> Any:

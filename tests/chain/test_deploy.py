@@ -169,6 +169,15 @@ def test_a_deployment_whose_chain_was_reset_is_never_replaced_silently(env: Sett
         deploy_contracts()
 
 
+def test_a_deployment_of_other_contracts_is_refused(env: Settings) -> None:
+    deploy_contracts()
+    deployment = json.loads(env.deployment_path.read_text())
+    deployment["bytecodeHash"]["market"] = "0x" + "11" * 32
+    env.deployment_path.write_text(json.dumps(deployment))
+    with pytest.raises(CommandError, match=r"chain\.other_contracts"):
+        deploy_contracts()
+
+
 def test_nothing_is_promised_before_there_are_contracts(env: Settings) -> None:
     with pytest.raises(HyperGPUError) as refusal:
         domain()

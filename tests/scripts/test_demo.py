@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from scripts.hypergpu_demo import recipes, report, view
-from scripts.hypergpu_demo.ports import claim
+from scripts.hypergpu_demo.ports import HOST, claim, free_ports
 from scripts.hypergpu_demo.supervise import StackError
 from trainer.protocol.spec import parse_spec
 
@@ -27,9 +27,9 @@ def demo(*options: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path):
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        port = free_ports().web
+        taken.bind((HOST, port))
         taken.listen()
-        port = taken.getsockname()[1]
         with pytest.raises(StackError, match=f"Port {port} is taken"):
             claim(port)
         done = demo("--port", str(port), "--state", str(tmp_path))
