@@ -9,7 +9,7 @@ from typing import Any
 from marketplace.artifacts import store
 from marketplace.settlement.models import Batch
 from marketplace.training import selectors
-from marketplace.training.results import JobWork, RoundWork, Submission
+from trainer.protocol.rounds import JobWork, RoundWork, Submission
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import unpack_receipts

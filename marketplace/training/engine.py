@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from marketplace.training.results import JobWork, Prepared, RoundResult, RoundWork, Verdict
+from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Verdict
 from trainer.data import Dataset, load_dataset
 from trainer.diloco.aggregation import Aggregate, Contribution, aggregate
 from trainer.diloco.checkpoint import initial_checkpoint, load_checkpoint, load_outer, save_checkpoint, save_outer

@@ -14,7 +14,7 @@ from marketplace.artifacts import store
 from marketplace.chain.models import Intent
 from marketplace.jobs.models import Job
 from marketplace.training.models import Checkpoint, Contribution, Round
-from marketplace.training.results import JobWork, RoundWork, Submission
+from trainer.protocol.rounds import JobWork, RoundWork, Submission
 from marketplace.training.services import recording
 
 STALL = timedelta(seconds=10)

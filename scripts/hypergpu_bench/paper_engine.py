@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from marketplace.training.results import JobWork, Prepared, RoundResult, RoundWork, Verdict
+from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Verdict
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from trainer.protocol.canonical import canonical_sha256
 from trainer.protocol.eip712 import Domain, recover, sign
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.spec import JobSpec, Section, Sha256
+from trainer.protocol.spec import EncodingSpec, JobSpec, Section, Sha256
 from trainer.protocol.types import OrderEnvelope
 
 
 class WorkOrder(Section):
-    """One node's part of one round. `base` names the checkpoint to start from; `shard` of `shards` the data to use;
-    `seed` fixes batch order; `deadline` is unix seconds; `fence` grows with every lease of the same slot."""
+    """One node's part of one round.
+
+    `base` is the model version to start from: the Merkle root over its pages (`trainer.diloco.version`), 64 hex digits. A node
+    that holds version `parent` gets there with the outer step `delta`; any other fetches `checkpoint` (both SHA-256 of
+    artifacts). For the job's first round there is no parent, and `base` follows from the seed alone.
+    `shard` of `shards` is the data to use, `seed` fixes batch order, `steps` and `encoding` are what this node is to do, which
+    may differ from the job's; `deadline` is unix seconds; `fence` grows with every lease of the same slot.
+    """
 
     job_id: int
     round: int
@@ -24,15 +30,20 @@ class WorkOrder(Section):
     fence: int
     deadline: int
     base: Sha256
+    checkpoint: Sha256
+    parent: Sha256 | None = None
+    delta: Sha256 | None = None
     shard: int
     shards: int
     seed: int
+    steps: int = Field(ge=1, le=10_000)
+    encoding: EncodingSpec
     spec: JobSpec
 
     @property
     def units(self) -> int:
         """Samples that the full order asks for."""
-        return self.spec.units_per_round
+        return self.steps * self.spec.inner.batch_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -45,40 +45,96 @@ class DataSpec(Section):
 
 
 class InnerSpec(Section):
-    """The inner loop of a round: AdamW steps on the node's shard."""
+    """The inner loop of a round: steps of AdamW or Muon on the node's shard. The learning rate follows `schedule` over all
+    samples of the job, so that every node is at the same place of it, whenever it joined."""
 
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw", description="Muon: momentum made orthogonal for matrices of hidden layers, AdamW for the rest."
+    )
     steps: int = Field(default=40, ge=1, le=10_000, description="Local steps H in a round.")
     batch_size: int = Field(default=32, ge=1, le=8192, description="Samples in a local step.")
+    micro_batch: int | None = Field(
+        default=None, ge=1, le=8192, description="Samples in a forward pass: the batch is accumulated from these. Default: all."
+    )
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    warmup_steps: int = Field(default=20, ge=0, le=10_000, description="Of a fresh optimizer: at the start, on joining, after a crash.")
+    schedule: Literal["constant", "cosine", "wsd"] = Field(
+        default="constant", description="cosine: down from the start. wsd: constant, then straight down in the last fifth."
+    )
+    final_fraction: float = Field(default=0.1, ge=0, le=1, description="Of the learning rate, at the job's end (cosine, wsd).")
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     clip_norm: float = Field(default=1.0, gt=0, le=1000)
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast; parameters and moments stay fp32.")
+    activation_checkpointing: bool = Field(default=False, description="Compute activations again instead of keeping them.")
+    compile: bool = Field(default=False, description="torch.compile on GPUs.")
+
+    @model_validator(mode="after")
+    def micro_batches_fill_the_batch(self) -> InnerSpec:
+        if self.micro_batch is not None and self.batch_size % self.micro_batch:
+            raise ValueError("batch_size must be a multiple of micro_batch")
+        return self
 
 
 class OuterSpec(Section):
-    """The outer step on the aggregated pseudo-gradient."""
+    """The outer step on the aggregated pseudo-gradient. Sparse encodings carry their own momentum in the error feedback: they
+    want `sgd`."""
 
     optimizer: Literal["sgd", "nesterov"] = "nesterov"
     learning_rate: float = Field(default=0.7, gt=0, le=4)
     momentum: float = Field(default=0.5, ge=0, lt=1, description="Nesterov only.")
+    final_fraction: float = Field(
+        default=1.0, ge=0, le=1, description="Of the learning rate, in the last round: it goes straight down to this."
+    )
 
 
 class EncodingSpec(Section):
-    """How a pseudo-gradient travels: dense fp32, int8 per chunk, or the top k of each chunk with error feedback."""
+    """How a vector of parameters' size travels: docs/wire-format.md."""
 
-    kind: Literal["dense", "int8", "topk"] = "int8"
-    chunk: int = Field(default=4096, ge=64, le=65_536)
+    kind: Literal["fp32", "bf16", "int8", "int4", "topk"] = "int8"
+    chunk: int = Field(default=4096, ge=64, le=65_536, description="Values that share a scale; a power of two.")
     k: int = Field(default=128, ge=1, le=65_536, description="Kept values of a chunk (topk).")
+    indices: Literal["elias_fano", "packed"] = Field(
+        default="elias_fano", description="packed: log2(chunk) bits an index; elias_fano: about 2 + log2(chunk / k) (topk)."
+    )
     error_decay: float = Field(default=0.95, ge=0, le=1, description="What is kept of the unsent rest (topk).")
+
+    @model_validator(mode="after")
+    def chunks_are_powers_of_two(self) -> EncodingSpec:
+        if self.chunk & (self.chunk - 1):
+            raise ValueError("chunk must be a power of two")
+        if self.kind == "topk" and self.k > self.chunk // 2:
+            raise ValueError("k is more than half of chunk: int4 is smaller then")
+        return self
 
 
 class AggregationSpec(Section):
-    """How contributions become one: those that fail the loss gate are left out, norms clipped to the median."""
+    """How contributions become one: those that fail the loss gate are left out, norms clipped to the median, then `rule`."""
 
-    rule: Literal["geometric_median", "weighted_mean"] = "geometric_median"
+    rule: Literal[
+        "weighted_mean", "coordinate_median", "trimmed_mean", "multi_krum", "geometric_median", "centered_clipping"
+    ] = "geometric_median"
+    gate: bool = Field(default=True, description="Leave out what raises the held-out loss. With weighted_mean: a score-gated mean.")
     gate_tolerance: float = Field(
         default=0.01, ge=0, le=1, description="A contribution may raise the held-out loss by this fraction before it is refused."
     )
     clip_factor: float = Field(default=1.0, gt=0, le=10, description="Norms are clipped to this multiple of their median.")
+    hostile: float = Field(
+        default=0.25, ge=0, lt=0.5, description="Part of the nodes that may be hostile (trimmed_mean, multi_krum)."
+    )
+    least_senders: float = Field(
+        default=0.25, gt=0, le=1,
+        description="A coordinate is averaged over at least this part of the round's weight, so that nobody owns a rare one.",
+    )  # fmt: skip
+
+
+class AuditSpec(Section):
+    """Replay audits: nodes commit to their state every `stride` steps; chance decides which segments are computed again."""
+
+    rate: float = Field(default=0.02, ge=0, le=1, description="Part of the contributions that is audited.")
+    newcomer_rate: float = Field(default=0.25, ge=0, le=1, description="The same, in a node's first rounds of a job.")
+    newcomer_rounds: int = Field(default=4, ge=0, le=1000)
+    stride: int = Field(default=5, ge=1, le=1000, description="Local steps of a segment.")
+    segments: int = Field(default=1, ge=1, le=64, description="Segments that are replayed of an audited contribution.")
 
 
 class RoundSpec(Section):
@@ -112,8 +168,10 @@ class JobSpec(Section):
     data: DataSpec = DataSpec()
     inner: InnerSpec = InnerSpec()
     outer: OuterSpec = OuterSpec()
-    encoding: EncodingSpec = EncodingSpec()
+    encoding: EncodingSpec = Field(default=EncodingSpec(), description="Of pseudo-gradients, from node to coordinator.")
+    downlink: EncodingSpec = Field(default=EncodingSpec(), description="Of outer steps, from coordinator to every node.")
     aggregation: AggregationSpec = AggregationSpec()
+    audit: AuditSpec = AuditSpec()
     rounds: RoundSpec = RoundSpec()
     target: TargetSpec = TargetSpec()
 

@@ -14,7 +14,7 @@ from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.jobs.serializers import job_json
 from marketplace.training.models import Checkpoint, Contribution, Round
-from marketplace.training.results import Prepared, RoundResult
+from trainer.protocol.rounds import Prepared, RoundResult
 from marketplace.training.serializers import contribution_json, round_json
 from marketplace.training.services.rounds import topic_of
 from trainer.protocol.canonical import canonical_bytes

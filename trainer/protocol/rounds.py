@@ -1,0 +1,102 @@
+"""A round as plain values: what decides its outcome, and what came out. No torch, no database.
+
+Whoever holds a `RoundWork` comes to the same `RoundResult`, bit by bit but for the scores, which are floating-point measurements:
+the coordinator, an attestor, a stranger with `hypergpu audit`, the simulation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer.protocol.spec import EncodingSpec, JobSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobWork:
+    """A job's specification and its uploaded files by role."""
+
+    spec: JobSpec
+    files: dict[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A job before its first round: model version (`base`), checkpoint and outer state as safetensors bytes, metric of the
+    evaluation split, and the largest contribution in bytes."""
+
+    base: str
+    params: bytes
+    outer_state: bytes
+    metric: dict[str, float]
+    upload_limit: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """What a job's earlier rounds say of a node: `rounds` accepted, and the share of them, recent ones first (an exponential
+    average), in which its update gained more on the data assigned to it than on other training data."""
+
+    rounds: int = 0
+    owned: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """A contribution as it was handed in, with what its work order asked for (`shard`, `seed`, `steps`, `encoding`);
+    submissions are ordered by the time of their commitments. `units` are samples."""
+
+    node_id: int
+    units: int
+    artifact: str
+    data: bytes
+    shard: int
+    seed: int
+    steps: int
+    encoding: EncodingSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundWork:
+    """All that a round's outcome depends on. `base` is the model version (Merkle root) that `params` (a checkpoint file) must
+    have; `previous_aggregate` the file of the round before, to find who sends it again."""
+
+    job: JobWork
+    chain_job_id: int
+    number: int
+    base: str
+    params: bytes
+    outer_state: bytes
+    previous_aggregate: bytes | None
+    submissions: list[Submission]
+    standings: dict[int, Standing] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What became of one submission. `quality` in basis points and `weight` in the aggregate for an accepted one, `code`
+    and `reason` for a rejected one; `standing` of the node after this round."""
+
+    node_id: int
+    score: dict[str, float] | None = None
+    quality: int | None = None
+    weight: float | None = None
+    code: str = ""
+    reason: str = ""
+    standing: Standing = Standing()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundResult:
+    """A round's outcome: `version` is the next model version, `params` its checkpoint, `delta` the file that leads there from
+    the version before; `evidence` the public document that attestors recompute and sign for."""
+
+    version: str
+    params: bytes
+    outer_state: bytes
+    aggregate: bytes
+    delta: bytes
+    metric: dict[str, float]
+    verdicts: list[Verdict]
+    evidence: dict[str, Any] = field(default_factory=dict)
