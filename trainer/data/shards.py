@@ -23,18 +23,20 @@ def shard_indices(split: Split, *, shard: int, shards: int) -> Tensor:
 
 
 def shard_batches(
-    split: Split, *, shard: int, shards: int, seed: int, steps: int, batch_size: int
+    split: Split, *, shard: int, shards: int, seed: int, steps: int, batch_size: int, first: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`steps` batches of exactly `batch_size` samples (inputs, targets) of one shard, in an order fixed by `seed`.
+    """`steps` batches of exactly `batch_size` samples (inputs, targets) of one shard, in an order fixed by `seed`, from batch
+    number `first` on.
 
     A used-up shard starts over in a new order; a batch may lie across that border.
     """
     indices = shard_indices(split, shard=shard, shards=shards)
     queue = torch.empty(0, dtype=torch.int64)
     lap = 0
-    for _ in range(steps):
+    for step in range(first + steps):
         while len(queue) < batch_size:
             queue = torch.cat([queue, indices[permutation(len(indices), "order", seed, lap)]])
             lap += 1
-        yield split.take(queue[:batch_size])
+        if step >= first:
+            yield split.take(queue[:batch_size])
         queue = queue[batch_size:]

@@ -1,27 +1,21 @@
-"""The inner loop: H local AdamW steps on a node's shard, and the pseudo-gradient they make."""
+"""The inner loop: H local steps on a node's shard, and the pseudo-gradient they make."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.data import Dataset, SampleInfo, shard_batches
-from trainer.diloco.encoding import Shapes, Tensors
-from trainer.models import build_model, loss_and_correct, parameter_shapes
-from trainer.protocol.errors import HyperGPUError
+from trainer.diloco.flat import Shapes, count_of, flatten
+from trainer.diloco.inner import inner_optimizer, learning_rate, load_vector, local_step
+from trainer.models import build_model, parameter_shapes
 from trainer.protocol.orders import WorkOrder
-from trainer.protocol.spec import InnerSpec, JobSpec
-
-BETAS = (0.9, 0.95)
-WARM_UP_STEPS = 20
-"""Steps over which a fresh AdamW comes to its learning rate; its first moments say little. At 3e-3 a byte GPT ends 600 steps
-at a loss of 2.11 nats with it and 2.33 without; digits do not notice."""
+from trainer.protocol.spec import JobSpec
 
 
 def default_device() -> torch.device:
@@ -30,8 +24,8 @@ def default_device() -> torch.device:
 
 
 class NodeState:
-    """What a node keeps between the rounds of one job: the resident model, AdamW's moments (and how many steps they have seen)
-    and the error feedback.
+    """What a node keeps between the rounds of one job: the resident model, its optimizer's moments (and how many steps they
+    have seen) and the error feedback (n,).
 
     Throwing the moments away each round costs about 0.1 nats on a small language model, more than any encoding here;
     losing them now and then (a crash) costs nothing, so they are never stored or sent.
@@ -41,97 +35,89 @@ class NodeState:
         self.device = device or default_device()
         self.model = build_model(spec.model, sample, seed=spec.seed).to(self.device)
         self.shapes: Shapes = parameter_shapes(self.model)
+        self.count = count_of(self.shapes)
         self.optimizer = inner_optimizer(self.model, spec.inner)
         self.steps = 0
-        self.error: Tensors | None = None
+        self.error: Tensor | None = None
+
+    def params(self) -> Tensor:
+        """The resident model's parameters now: (n,) fp32 on the CPU, a copy."""
+        return flatten(dict(self.model.named_parameters()))
 
 
 @dataclass(frozen=True, slots=True)
 class LocalResult:
-    """`pseudo_gradient` is start minus end (fp32, CPU); `losses` one per step, in nats; `units` samples processed."""
+    """`pseudo_gradient` is start minus end, (n,) fp32 on the CPU; `losses` one per step, in nats; `units` samples processed."""
 
-    pseudo_gradient: Tensors
+    pseudo_gradient: Tensor
     losses: list[float]
     steps_done: int
     units: int
     seconds: float
 
 
-def inner_optimizer(model: nn.Module, spec: InnerSpec) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2017); matrices decay, norms and biases do not."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=spec.learning_rate, betas=BETAS, fused=True)
-
-
 def run_local_steps(
     state: NodeState,
     order: WorkOrder,
-    base: Tensors,
+    base: Tensor,
     dataset: Dataset,
     *,
     on_step: Callable[[int, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_segment: Callable[[NodeState, int], None] | None = None,
 ) -> LocalResult:
-    """Train from `base` as `order` says; `on_step(step, loss)` after each step, `should_stop()` before each.
+    """Train from `base` (n,) fp32 as `order` says; `on_step(step, loss)` after each step, `should_stop()` before each,
+    `on_segment(state, steps_done)` before the first step, after every `audit.stride` of them, and after the last.
 
     The same state, order, base and data give the same result on the same machine. An early stop returns what was done
-    (perhaps nothing: `steps_done` 0). Raises HyperGPUError `training.not_finite` (AdamW starts afresh then) and
+    (perhaps nothing: `steps_done` 0). Raises HyperGPUError `training.not_finite` (the optimizer starts afresh then) and
     `artifact.wrong_shape` when `base` is not of this model.
     """
     started = time.monotonic()
-    inner = order.spec.inner
-    load_params(state, base)
+    load_vector(state, base)
+    losses = train(state, order, dataset, range(order.steps), on_step=on_step, should_stop=should_stop, on_segment=on_segment)
+    done = len(losses)
+    return LocalResult(base - state.params(), losses, done, done * order.spec.inner.batch_size, time.monotonic() - started)
+
+
+def train(
+    state: NodeState,
+    order: WorkOrder,
+    dataset: Dataset,
+    steps: range,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    on_segment: Callable[[NodeState, int], None] | None = None,
+) -> list[float]:
+    """Steps `steps` of `order`, from wherever `state` is: all of them, or (after `inner.restore`) a segment again. Losses."""
+    inner, stride = order.spec.inner, order.spec.audit.stride
     batches = shard_batches(
-        dataset.train, shard=order.shard, shards=order.shards, seed=order.seed, steps=inner.steps, batch_size=inner.batch_size
-    )
+        dataset.train, shard=order.shard, shards=order.shards, seed=order.seed, first=steps.start, steps=len(steps),
+        batch_size=inner.batch_size,
+    )  # fmt: skip
     losses: list[float] = []
     state.model.train()
-    with seeded(order.seed, state.device):
-        for step, (inputs, targets) in enumerate(batches):
-            if should_stop is not None and should_stop():
-                break
-            losses.append(local_step(state, inputs.to(state.device), targets.to(state.device), inner, step=step))
-            if on_step is not None:
-                on_step(step, losses[-1])
-    moved = {name: base[name] - value.detach().cpu() for name, value in state.model.named_parameters()}
-    done = len(losses)
-    return LocalResult(moved, losses, done, done * inner.batch_size, time.monotonic() - started)
-
-
-def local_step(state: NodeState, inputs: Tensor, targets: Tensor, inner: InnerSpec, *, step: int) -> float:
-    """One AdamW step with the gradient clipped to `clip_norm`; the loss before it."""
-    state.optimizer.zero_grad(set_to_none=True)
-    loss, _ = loss_and_correct(state.model, inputs, targets)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), inner.clip_norm)
-    value = loss.item()
-    if not (math.isfinite(value) and math.isfinite(norm.item())):
-        state.optimizer, state.steps = inner_optimizer(state.model, inner), 0
-        raise HyperGPUError(
-            "training.not_finite", f"The loss or its gradient is not a number at step {step}: lower the learning rate.", step=step
-        )
-    state.steps += 1
-    for group in state.optimizer.param_groups:
-        group["lr"] = inner.learning_rate * min(1.0, state.steps / WARM_UP_STEPS)
-    state.optimizer.step()
-    return value
-
-
-@torch.no_grad()
-def load_params(state: NodeState, base: Tensors) -> None:
-    shapes = {name: tuple(value.shape) for name, value in base.items()}
-    if shapes != dict(state.shapes):
-        raise HyperGPUError("artifact.wrong_shape", "The base checkpoint does not hold this model's parameters.")
-    for name, parameter in state.model.named_parameters():
-        parameter.copy_(base[name])
+    if on_segment is not None:
+        on_segment(state, steps.start)
+    for step, (inputs, targets) in zip(steps, batches, strict=True):
+        if should_stop is not None and should_stop():
+            break
+        rate = learning_rate(order, step, seen=state.steps)
+        with seeded(order.seed, step, state.device):
+            loss = local_step(state, inputs.to(state.device), targets.to(state.device), inner, rate=rate, step=step)
+        losses.append(loss)
+        if on_step is not None:
+            on_step(step, loss)
+        if on_segment is not None and ((step + 1) % stride == 0 or step + 1 == steps.stop):
+            on_segment(state, step + 1)
+    return losses
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout and the like follow `seed`; the random state of everything else is left as it was."""
+def seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Dropout and the like follow order and step; the random state of everything else is left as it was."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed * 10_007 + step)
         yield

@@ -3,21 +3,21 @@
 import pytest
 import torch
 
-from trainer.diloco.checkpoint import initial_checkpoint, load_checkpoint, model_params
-from trainer.diloco.encoding import encode
-from trainer.diloco.local import NodeState, default_device, run_local_steps
+from trainer.diloco.inner import optimizer_vectors, restore
+from trainer.diloco.local import NodeState, default_device, run_local_steps, train
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
-from trainer.protocol.spec import InnerSpec, JobSpec, ModelSpec
+from trainer.protocol.spec import AuditSpec, InnerSpec, JobSpec, ModelSpec
 
 CPU = torch.device("cpu")
 
 
 def order(spec: JobSpec, number: int = 0, seed: int = 7, shard: int = 1) -> WorkOrder:
     return WorkOrder(
-        job_id=1, round=number, node_id=shard, fence=1, deadline=2**31, base="0" * 64, shard=shard, shards=4, seed=seed, spec=spec
-    )
+        job_id=1, round=number, node_id=shard, fence=1, deadline=2**31, base="0" * 64, checkpoint="0" * 64, shard=shard, shards=4,
+        seed=seed, steps=spec.inner.steps, encoding=spec.encoding, spec=spec,
+    )  # fmt: skip
 
 
 def short(**inner: float) -> JobSpec:
@@ -26,13 +26,13 @@ def short(**inner: float) -> JobSpec:
 
 def start(spec: JobSpec, digits):
     state = NodeState(spec, digits.info, device=CPU)
-    return state, load_checkpoint(initial_checkpoint(spec, digits.info), shapes=state.shapes)
+    return state, state.params()
 
 
 def artifact(spec: JobSpec, digits, **options) -> str:
     state, base = start(spec, digits)
     result = run_local_steps(state, order(spec, **options), base, digits)
-    return sha256_hex(encode(result.pseudo_gradient, spec.encoding, error=state.error)[0])
+    return sha256_hex(result.pseudo_gradient.numpy().tobytes())
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])
@@ -48,12 +48,11 @@ def test_the_same_order_gives_the_same_bytes_twice(architecture, digits):
 def test_the_pseudo_gradient_is_start_minus_end_and_the_base_stays(digits):
     spec = short()
     state, base = start(spec, digits)
-    before = {name: value.clone() for name, value in base.items()}
+    before = base.clone()
     result = run_local_steps(state, order(spec), base, digits)
-    end = model_params(state.model)
-    for name, value in result.pseudo_gradient.items():
-        assert value.dtype == torch.float32 and value.device == CPU
-        assert torch.equal(base[name], before[name]) and torch.equal(value, base[name] - end[name]) and value.abs().sum() > 0
+    moved = result.pseudo_gradient
+    assert (moved.dtype, moved.device, moved.shape) == (torch.float32, CPU, (state.count,)) and moved.abs().sum() > 0
+    assert torch.equal(base, before) and torch.equal(moved, base - state.params())
 
 
 def test_progress_is_reported_after_each_step(digits):
@@ -74,10 +73,7 @@ def test_an_early_stop_keeps_what_was_done(digits):
     assert (result.steps_done, result.units, len(result.losses)) == (2, 64, 2)
     two = short(steps=2)
     state, base = start(two, digits)
-    assert all(
-        torch.equal(value, result.pseudo_gradient[name])
-        for name, value in run_local_steps(state, order(two), base, digits).pseudo_gradient.items()
-    )
+    assert torch.equal(run_local_steps(state, order(two), base, digits).pseudo_gradient, result.pseudo_gradient)
 
 
 def test_moments_outlive_the_round(digits):
@@ -87,28 +83,52 @@ def test_moments_outlive_the_round(digits):
     run_local_steps(kept, order(spec), base, digits)
     fresh, _ = start(spec, digits)
     second = [run_local_steps(state, order(spec, 1, seed=9), base, digits).pseudo_gradient for state in (kept, fresh)]
-    assert any(not torch.equal(second[0][name], second[1][name]) for name in base)
+    assert not torch.equal(*second)
+
+
+def test_a_segment_is_computed_again_from_its_snapshot(digits):
+    """Restored into another node's state, the rest of the order ends with the same bits, dropout and all."""
+    spec = short(steps=7).model_copy(update={"audit": AuditSpec(stride=3)})
+    snapshots, seen = {}, []
+
+    def snapshot(state: NodeState, done: int) -> None:
+        seen.append(done)
+        snapshots[done] = (state.params(), optimizer_vectors(state), state.steps)
+
+    state, base = start(spec, digits)
+    drop(state)
+    run_local_steps(state, order(spec), base, digits, on_segment=snapshot)
+    assert seen == [0, 3, 6, 7]
+    other, _ = start(spec, digits)
+    drop(other)
+    restore(other, *snapshots[3])
+    train(other, order(spec), digits, range(3, 7))
+    assert torch.equal(other.params(), snapshots[7][0]) and other.steps == 7
+    assert all(torch.equal(value, snapshots[7][1][kind]) for kind, value in optimizer_vectors(other).items())
+
+
+def drop(state: NodeState) -> None:
+    state.model.register_forward_hook(lambda module, inputs, output: torch.dropout(output, 0.5, train=True))
 
 
 def test_a_diverging_run_stops_with_a_reason_and_the_node_recovers(digits):
     spec = short(learning_rate=1.0, clip_norm=1000, steps=30)
     state, base = start(spec, digits)
-    broken = {name: value * 1e20 for name, value in base.items()}
+    broken = base * 1e20
     run_local_steps(state, order(short()), base, digits)
-    assert state.optimizer.state and state.steps == 6
+    assert optimizer_vectors(state)["second"].any() and state.steps == 6
     with pytest.raises(HyperGPUError) as refusal:
         run_local_steps(state, order(spec), broken, digits)
     assert refusal.value.code == "training.not_finite" and "step" in refusal.value.data
-    assert not state.optimizer.state and state.steps == 0
+    assert not optimizer_vectors(state)["second"].any() and state.steps == 0
     assert run_local_steps(state, order(short()), base, digits).steps_done == 6
 
 
 def test_a_base_of_another_model_is_refused(digits):
     spec = short()
     state, base = start(spec, digits)
-    base.popitem()
     with pytest.raises(HyperGPUError) as refusal:
-        run_local_steps(state, order(spec), base, digits)
+        run_local_steps(state, order(spec), base[1:], digits)
     assert refusal.value.code == "artifact.wrong_shape"
 
 
@@ -117,7 +137,7 @@ def test_dropout_follows_the_order_and_the_random_state_of_others_is_left_alone(
     results = []
     for seed in (1, 2):
         state, base = start(spec, digits)
-        state.model.register_forward_hook(lambda module, inputs, output: torch.dropout(output, 0.5, train=True))
+        drop(state)
         torch.manual_seed(seed)
         before = torch.get_rng_state()
         results.append(run_local_steps(state, order(spec), base, digits).losses)
