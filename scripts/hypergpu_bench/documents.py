@@ -14,8 +14,7 @@ FOLDER = ROOT / "docs" / "benchmarks"
 HEAD = """# Benchmarks
 
 What was measured, and the command that measures it again. Each result is the JSON file of that name in this folder, as
-`--json` wrote it; this page is made of them by `python -m scripts.hypergpu_bench.documents`. "low" and "high" are the least
-and the most over seeds; of waits, the shortest and the longest.
+`--json` wrote it; this page is made of them by `python -m scripts.hypergpu_bench.documents`.
 """
 
 
@@ -28,11 +27,14 @@ def section(result: dict[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     yield f"## {result['name']}\n\n    {result['command']} --json docs/benchmarks/{result['name']}.json\n"
     yield from (f"- {sentence}" for sentence in result["conditions"])
+    yield f'- Seeds: {", ".join(str(seed) for seed in result["seeds"])}. "low" and "high" are {result["spread"]}.'
     yield f"- Versions: {versions}.\n"
     yield "| figure | value | unit | goal | low | high |\n|---|---:|---|---:|---:|---:|"
     for name, figure in result["figures"].items():
         value, goal, low, high = (number(figure[part]) for part in ("value", "goal", "low", "high"))
         yield f"| `{name}` | {value} | {figure['unit']} | {goal} | {low} | {high} |"
+    if (FOLDER / f"{result['name']}.png").is_file():
+        yield f"\n![{result['name']}]({result['name']}.png)"
     yield ""
 
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
+import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
+
+from trainer.simulation.plots import Panel, save_png
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("hypergpu", "django", "celery", "web3", "torch")
+LEAST_AND_MOST = "the least and the most over seeds"
+INTERVAL = "the ends of the 95 % t interval of the mean over seeds"
 NPM = ("@foundry-rs/anvil", "solc", "@openzeppelin/contracts")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """`low` and `high` are the least and the most over seeds, or the sample's own spread; `goal` None where none is set.
+    """`low` and `high` are what `Measured.spread` says; `goal` None where none is set.
     Whether more or less is better is in the unit's nature: gas and seconds want to be small."""
 
     value: float
@@ -35,13 +42,33 @@ class Figure:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
     """`conditions` are sentences: what is real, what is emulated. Each of `rows` is one line of the table; `more` are further
-    tables by name."""
+    tables by name; `plots` are the panels of the PNG; `spread` says what "low" and "high" are."""
 
     seeds: Sequence[int]
     conditions: Sequence[str]
     rows: Sequence[dict[str, Any]]
     figures: dict[str, Figure]
     more: Mapping[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
+    plots: Sequence[Panel] = ()
+    spread: str = LEAST_AND_MOST
+
+
+class Interval(NamedTuple):
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean of independent values and its 95 % confidence interval by Student's t; one value has no interval.
+    Raises ValueError for none."""
+    if not values:
+        raise ValueError("an interval needs at least one value")
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return Interval(mean, None, None)
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,4 +133,7 @@ def number(value: Any) -> str:
 
 
 def write(result: Result, path: Path) -> None:
+    """The result as JSON, and beside it, where there is something to plot, a PNG of the same name."""
     path.write_text(json.dumps(result.as_json(), indent=2) + "\n")
+    if result.measured.plots:
+        save_png(result.measured.plots, path.with_suffix(".png"), title=result.name)

@@ -15,10 +15,11 @@ from scripts.hypergpu_bench.catalogue import BENCHES
 from scripts.hypergpu_bench.chain import Contract, local_chain
 from scripts.hypergpu_bench.compiled import product
 from scripts.hypergpu_bench.documents import page
-from scripts.hypergpu_bench.report import Figure, Measured, Result, write
+from scripts.hypergpu_bench.report import Figure, Measured, Result, interval, write
 from scripts.hypergpu_bench.settlement_gas import settled
 from scripts.hypergpu_bench.settlement_latency import Load, run_load
 from scripts.hypergpu_bench.tracing import AccountStep, StorageStep, Trace, trace
+from trainer.simulation.plots import Bars, Curves
 
 ROOT = Path(__file__).parents[2]
 HERE = "0xaa"
@@ -116,6 +117,24 @@ def test_a_result_says_how_to_get_it_again(tmp_path: Path):
     found = json.loads((tmp_path / "x.json").read_text())
     assert {"name", "command", "versions", "seeds", "rows", "figures"} <= set(found)
     assert found["figures"]["gas"] == {"value": 2.0, "unit": "gas", "goal": None, "low": None, "high": None}
+
+
+def test_the_interval_of_a_mean_is_students():
+    mean, low, high = interval([1.0, 2.0, 3.0])
+    half = 4.302653 / 3**0.5  # t with 2 degrees of freedom, a standard deviation of 1
+    assert (mean, low, high) == (2.0, pytest.approx(2 - half), pytest.approx(2 + half))
+    assert interval([5.0]) == (5.0, None, None)
+    with pytest.raises(ValueError, match="at least one"):
+        interval([])
+
+
+def test_what_can_be_plotted_is_a_png_beside_the_result(tmp_path: Path):
+    lines = {"a": [(0, 3.0), (1, 2.0)], "b": [(0, 3.0, 2.9, 3.1), (1, 2, 1.9, 2.1)]}
+    curves = Curves(title="loss", x="round", y="nats", lines=lines)
+    bars = Bars(title="pay", x="%", bars={"honest": (100.0,), "lazy": (4.0, 3.0, 6.0)}, goal=5)
+    measured = Measured(seeds=(1,), conditions=(), rows=[], figures={}, plots=(curves, bars))
+    write(Result(name="x", command="c", versions={}, measured=measured), tmp_path / "x.json")
+    assert (tmp_path / "x.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.mark.processes
