@@ -1,173 +1,284 @@
-"""How a pseudo-gradient travels: dense fp32, int8, or the largest k values of each chunk with error feedback.
+"""How vectors of parameters' size travel: wire format v1, docs/wire-format.md.
 
-Parameters are flattened and laid behind one another in order of their names; each parameter is cut into chunks of its
-own, so the grid depends on the model alone. A file holds, as safetensors:
+A file is a header of 64 bytes and one record for each chunk of the vector. Its length follows from the number of values and
+the specification, so a file of a wrong size is refused before it is read. Decoding and encoding are exact: whoever encodes
+the same vector gets the same bytes, on any machine, so a stranger can derive again what a coordinator published.
 
-    dense   values  F32 [n]
-    int8    codes   I8  [n]       scales F32 [chunks]     value = code * scale
-    topk    codes   I8  [kept]    scales F32 [chunks]     indices U16 [kept], ascending within a chunk
-
-Top k with decayed error feedback and per-chunk scales is SparseLoCo's recipe (arXiv:2508.15706); error feedback is due to
-Seide et al. 2014. Every file of a job has the same length, so its size can be refused before it is read.
+Top k with decayed error feedback and 2-bit values is SparseLoCo's recipe (arXiv:2508.15706); error feedback is due to Seide
+et al. 2014.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.diloco.tensorfile import Expected, check_finite, max_bytes, read_tensors, refused, write_tensors
+from trainer.diloco.flat import Shapes as Shapes  # until those that import them from here have moved
+from trainer.diloco.flat import Tensors as Tensors
+from trainer.diloco.indices import index_bits, read_indices, write_indices
+from trainer.diloco.tensorfile import refused
+from trainer.diloco.values import SCALE, dequantize, largest, level_values, quantize, two_levels
 from trainer.protocol.spec import EncodingSpec
 
-Shapes = Mapping[str, tuple[int, ...]]
-Tensors = dict[str, Tensor]
-TOP_CODE = 127
-"""Codes lie in -127..127, so that a value and its negative cost the same error."""
+Array = NDArray[Any]
+MAGIC, VERSION = b"HGPG", 1
+HEADER = struct.Struct("<4sBBBBIQ12x32s")
+KINDS = ("fp32", "bf16", "int8", "int4", "topk")
+CODINGS = ("packed", "elias_fano")
+ZERO_TRACE = bytes(32)
+TOP_INT8, TOP_INT4 = 127, 7
+"""Codes lie in -top..top, so that a value and its negative cost the same error."""
+LIMIT = np.float32(2.0**126)
+"""What is encoded lies below, so that no rounding up reaches infinity."""
+BLOCK = 2**20
+"""About as many values are worked on at once: memory beyond the result stays small."""
 
 
-class Chunks(NamedTuple):
-    """The grid over one parameter: `rows` of `width` values, the last one padded; `kept` values survive in total."""
+@dataclass(frozen=True)
+class Header:
+    """The first 64 bytes. `kind` and `indices` are numbers of the format; fields that a kind does not use are 0."""
 
-    numel: int
+    kind: int
+    chunk: int
+    k: int
+    indices: int
+    count: int
+    trace: bytes
+
+
+class Encoded(NamedTuple):
+    """A file, the values (n,) fp32 that decoding gives, and the error (n,) for the next call (topk, else None)."""
+
+    data: bytes
+    values: Tensor
+    error: Tensor | None
+
+
+class Update(NamedTuple):
+    """A decoded file: values (n,) fp32; `sent` (n,) bool, which of them were in it (None: all); the sender's trace root."""
+
+    values: Tensor
+    sent: Tensor | None
+    trace: bytes
+
+
+class Part(NamedTuple):
+    """`rows` chunks of `width` values from value `start`, byte `offset` on."""
+
+    start: int
+    offset: int
     rows: int
     width: int
-    lengths: Tensor
-    kept: Tensor
 
 
-def encode(pseudo_gradient: Tensors, spec: EncodingSpec, *, error: Tensors | None) -> tuple[bytes, Tensors | None]:
-    """The file for `pseudo_gradient` (fp32, CPU), and the error to give to the next call (None unless `topk`).
+def encode(vector: Tensor, spec: EncodingSpec, *, error: Tensor | None = None, trace: bytes = ZERO_TRACE) -> Encoded:
+    """The file for `vector` + `error` (both (n,) fp32 on the CPU).
 
-    With `topk`, what is sent is the largest part of error + pseudo-gradient, and the new error is `error_decay` times the
-    rest. Raises HyperGPUError `artifact.not_finite`.
+    `error` is what earlier calls left unsent; kinds and densities may change between calls. With topk the new error is
+    `error_decay` times what this file leaves out. Raises HyperGPUError `artifact.not_finite`.
     """
-    for name, tensor in pseudo_gradient.items():
-        check_finite(name, tensor)
-    if spec.kind == "dense":
-        return write_tensors({"values": flatten(pseudo_gradient)}), None
-    if spec.kind == "int8":
-        return write_tensors(encode_int8(pseudo_gradient, spec)), None
-    wanted = pseudo_gradient if error is None else {name: value + error[name] for name, value in pseudo_gradient.items()}
-    data = write_tensors(encode_topk(wanted, spec))
-    sent = decode(data, spec, shapes={name: tuple(value.shape) for name, value in wanted.items()})
-    return data, {name: spec.error_decay * (value - sent[name]) for name, value in wanted.items()}
+    count = vector.numel()
+    data = np.empty(encoded_bytes(count, spec), np.uint8)
+    data[: HEADER.size] = np.frombuffer(write_header(header_of(count, spec, trace)), np.uint8)
+    given, before = as_array(vector), None if error is None else as_array(error)
+    values, after = np.empty(count, np.float32), np.empty(count, np.float32) if spec.kind == "topk" else None
+    for part in parts(count, spec):
+        here = slice(part.start, part.start + part.rows * part.width)
+        wanted = given[here] if before is None else given[here] + before[here]
+        if not (np.abs(wanted) < LIMIT).all():
+            raise refused("not_finite", "The update holds values that are not finite, or beyond 2**126.")
+        records = write_records(wanted.reshape(part.rows, part.width), spec)
+        data[part.offset : part.offset + records.size] = records.ravel()
+        values[here] = read_records(records, part.width, spec)[0].ravel()
+        if after is not None:
+            after[here] = np.float32(spec.error_decay) * (wanted - values[here])
+    return Encoded(data.tobytes(), torch.from_numpy(values), None if after is None else torch.from_numpy(after))
 
 
-def decode(data: bytes, spec: EncodingSpec, *, shapes: Shapes) -> Tensors:
-    """The pseudo-gradient (fp32, CPU, by name) in `data`, which a stranger may have written.
+def decode(data: bytes, spec: EncodingSpec, *, count: int) -> Update:
+    """The vector of `count` values in a file that a stranger may have written.
 
-    Raises HyperGPUError `artifact.truncated`, `artifact.malformed`, `artifact.wrong_shape`, `artifact.not_finite` or
-    `artifact.too_large`.
+    Takes exactly the files that `encode` can write with this specification. Raises HyperGPUError `artifact.truncated`,
+    `artifact.too_large`, `artifact.malformed`, `artifact.wrong_encoding`, `artifact.wrong_shape` or `artifact.not_finite`.
     """
-    tensors = read_tensors(data, expected_tensors(shapes, spec))
-    if spec.kind == "dense":
-        return unflatten(tensors["values"], shapes)
-    if (tensors["scales"] < 0).any():
-        raise refused("malformed", "A scale is negative.")
-    values = decode_int8(tensors, spec, shapes) if spec.kind == "int8" else decode_topk(tensors, spec, shapes)
-    check_finite("a scaled value", values)
-    return unflatten(values, shapes)
+    header = read_header(data)
+    if header.count != count:
+        raise refused("wrong_shape", f"The file holds {header.count} values, but the model has {count}.")
+    wanted = header_of(count, spec, header.trace)
+    if header != wanted:
+        raise refused("wrong_encoding", f"The file's encoding is {described(header)}, but {described(wanted)} is wanted.")
+    if len(data) != encoded_bytes(count, spec):
+        reason = "truncated" if len(data) < encoded_bytes(count, spec) else "too_large"
+        raise refused(reason, f"The file has {len(data)} bytes, but must have {encoded_bytes(count, spec)}.")
+    values, sent = np.empty(count, np.float32), np.zeros(count, np.bool_) if spec.kind == "topk" else None
+    for part in parts(count, spec):
+        size = record_bytes(part.width, spec)
+        records = np.frombuffer(data, np.uint8, part.rows * size, part.offset).reshape(part.rows, size)
+        table, indices = read_records(records, part.width, spec)
+        here = slice(part.start, part.start + table.size)
+        values[here] = table.ravel()
+        if sent is not None:
+            np.put_along_axis(sent[here].reshape(table.shape), indices, True, axis=1)
+    return Update(torch.from_numpy(values), None if sent is None else torch.from_numpy(sent), header.trace)
 
 
-def max_encoded_bytes(shapes: Shapes, spec: EncodingSpec) -> int:
-    """Largest file that `decode` takes for these shapes: the limit for uploads."""
-    return max_bytes(expected_tensors(shapes, spec))
+def encoded_bytes(count: int, spec: EncodingSpec) -> int:
+    """Length of every file with `count` values: also the limit for uploads."""
+    chunks, rest = divmod(count, spec.chunk)
+    return HEADER.size + chunks * record_bytes(spec.chunk, spec) + (record_bytes(rest, spec) if rest else 0)
 
 
-def expected_tensors(shapes: Shapes, spec: EncodingSpec) -> dict[str, Expected]:
-    grids = [grid(shape, spec) for _, shape in sorted(shapes.items())]
-    numel, count = sum(g.numel for g in grids), sum(g.rows for g in grids)
-    if spec.kind == "dense":
-        return {"values": Expected("F32", (numel,))}
-    scales = Expected("F32", (count,))
+def header_of(count: int, spec: EncodingSpec, trace: bytes) -> Header:
+    kind = KINDS.index(spec.kind) + 1
+    chunk = spec.chunk if spec.kind in ("int8", "int4", "topk") else 0
+    if spec.kind != "topk":
+        return Header(kind, chunk, 0, 0, count, trace)
+    return Header(kind, chunk, spec.k, CODINGS.index(spec.indices) + 1, count, trace)
+
+
+def described(header: Header) -> str:
+    return f"kind {header.kind}, chunk {header.chunk}, k {header.k}, indices {header.indices}"
+
+
+def write_header(header: Header) -> bytes:
+    if len(header.trace) != len(ZERO_TRACE):
+        raise ValueError(f"a trace root has {len(ZERO_TRACE)} bytes, not {len(header.trace)}")
+    log2_chunk = max(header.chunk.bit_length() - 1, 0)
+    return HEADER.pack(MAGIC, VERSION, header.kind, log2_chunk, header.indices, header.k, header.count, header.trace)
+
+
+def read_header(data: bytes) -> Header:
+    """The header of a file from a stranger. Raises HyperGPUError `artifact.truncated`, `artifact.malformed` or
+    `artifact.wrong_encoding` (another version)."""
+    if len(data) < HEADER.size:
+        raise refused("truncated", f"{len(data)} bytes are too few for a header of {HEADER.size}.")
+    magic, version, kind, log2_chunk, indices, k, count, trace = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise refused("malformed", "This is not a HyperGPU update: it does not begin with HGPG.")
+    if version != VERSION:
+        raise refused("wrong_encoding", f"The file has version {version} of the format; version {VERSION} is wanted.")
+    header = Header(kind, 1 << log2_chunk if log2_chunk else 0, k, indices, count, trace)
+    if write_header(header) != data[: HEADER.size]:
+        raise refused("malformed", "Reserved bytes of the header must be zero.")
+    return header
+
+
+def parts(count: int, spec: EncodingSpec) -> Iterator[Part]:
+    """The vector in blocks of whole chunks; the last chunk, where it is short, is a block of its own."""
+    chunks, rest = divmod(count, spec.chunk)
+    size, step = record_bytes(spec.chunk, spec), max(1, BLOCK // spec.chunk)
+    for first in range(0, chunks, step):
+        yield Part(first * spec.chunk, HEADER.size + first * size, min(step, chunks - first), spec.chunk)
+    if rest:
+        yield Part(chunks * spec.chunk, HEADER.size + chunks * size, 1, rest)
+
+
+def record_bytes(width: int, spec: EncodingSpec) -> int:
+    """Bytes of a chunk of `width` values."""
+    if spec.kind == "fp32":
+        return 4 * width
+    if spec.kind == "bf16":
+        return 2 * width
     if spec.kind == "int8":
-        return {"codes": Expected("I8", (numel,)), "scales": scales}
-    kept = sum(int(g.kept.sum()) for g in grids)
-    return {"codes": Expected("I8", (kept,)), "indices": Expected("U16", (kept,)), "scales": scales}
+        return SCALE.itemsize + width
+    if spec.kind == "int4":
+        return SCALE.itemsize + (width + 1) // 2
+    kept = min(spec.k, width)
+    return 2 * SCALE.itemsize + (index_bits(width, kept, spec.indices) + 2 * kept + 7) // 8
 
 
-def grid(shape: tuple[int, ...], spec: EncodingSpec) -> Chunks:
-    """Chunks of one parameter. A parameter shorter than `chunk` is one short chunk."""
-    numel = math.prod(shape)
-    width = min(spec.chunk, numel)
-    count = -(-numel // width) if numel else 0
-    lengths = torch.full((count,), width, dtype=torch.int64)
-    if count:
-        lengths[-1] = numel - (count - 1) * width
-    return Chunks(numel, count, width, lengths, lengths.clamp(max=spec.k))
+def write_records(table: Array, spec: EncodingSpec) -> Array:
+    """Chunks (rows, width) fp32 as records (rows, record_bytes) uint8."""
+    if spec.kind == "fp32":
+        return as_bytes(table.astype("<f4"))
+    if spec.kind == "bf16":
+        return as_bytes(write_bf16(table))
+    if spec.kind == "int8":
+        codes, scales = quantize(table, TOP_INT8)
+        return np.concatenate([as_bytes(scales[:, None]), as_bytes(codes)], axis=1)
+    if spec.kind == "int4":
+        codes, scales = quantize(table, TOP_INT4)
+        return np.concatenate([as_bytes(scales[:, None]), write_nibbles(codes)], axis=1)
+    indices = largest(table, min(spec.k, table.shape[1]))
+    levels, negative, high = two_levels(np.take_along_axis(table, indices, axis=1))
+    bits = np.concatenate([write_indices(indices, table.shape[1], spec.indices), negative, high], axis=1)
+    return np.concatenate([as_bytes(levels), np.packbits(bits, axis=1, bitorder="little")], axis=1)
 
 
-def table_of(value: Tensor, chunks: Chunks) -> Tensor:
-    """The parameter as (rows, width), padded with zeros."""
-    flat = torch.zeros(chunks.rows * chunks.width)
-    flat[: chunks.numel] = value.flatten()
-    return flat.view(chunks.rows, chunks.width)
+def read_records(records: Array, width: int, spec: EncodingSpec) -> tuple[Array, Array]:
+    """Chunks (rows, width) fp32 in records from a stranger, and the indices (rows, kept) of what was sent (topk).
+
+    Raises HyperGPUError `artifact.malformed` or `artifact.not_finite`.
+    """
+    everything = np.empty((len(records), 0), np.int64)
+    if spec.kind == "fp32":
+        return finite(numbers(records, "<f4")), everything
+    if spec.kind == "bf16":
+        return finite(read_bf16(numbers(records, "<u2"))), everything
+    if spec.kind == "int8":
+        return finite(dequantize(records[:, 2:].view(np.int8), numbers(records[:, :2], SCALE)[:, 0], TOP_INT8)), everything
+    if spec.kind == "int4":
+        codes = read_nibbles(records[:, 2:], width)
+        return finite(dequantize(codes, numbers(records[:, :2], SCALE)[:, 0], TOP_INT4)), everything
+    kept = min(spec.k, width)
+    ends = np.cumsum([index_bits(width, kept, spec.indices), kept, kept])
+    bits = np.unpackbits(records[:, 4:], axis=1, bitorder="little")
+    if bits[:, ends[-1] :].any():
+        raise refused("malformed", "The bits behind a chunk's last must be zero.")
+    indices = read_indices(bits[:, : ends[0]], width, kept, spec.indices)
+    negative, high = bits[:, ends[0] : ends[1]].view(np.bool_), bits[:, ends[1] : ends[2]].view(np.bool_)
+    table = np.zeros((len(records), width), np.float32)
+    np.put_along_axis(table, indices, level_values(numbers(records[:, :4], SCALE), negative, high), axis=1)
+    return table, indices
 
 
-def quantize(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes and one scale for each row; the largest magnitude of a row is exact up to rounding."""
-    scales = values.abs().amax(1) / TOP_CODE
-    codes = (values / scales.where(scales > 0, 1.0)[:, None]).round().clamp(-TOP_CODE, TOP_CODE)
-    return codes.to(torch.int8), scales
+def write_bf16(table: Array) -> Array:
+    """The upper halves of fp32, rounded to nearest, halves to even."""
+    bits = table.view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype("<u2")
 
 
-def encode_int8(tensors: Tensors, spec: EncodingSpec) -> Tensors:
-    codes, scales = [], []
-    for value, chunks in grids(tensors, spec):
-        coded, scale = quantize(table_of(value, chunks))
-        codes.append(coded.flatten()[: chunks.numel])
-        scales.append(scale)
-    return {"codes": torch.cat(codes), "scales": torch.cat(scales)}
+def read_bf16(halves: Array) -> Array:
+    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def decode_int8(tensors: Tensors, spec: EncodingSpec, shapes: Shapes) -> Tensor:
-    lengths = torch.cat([grid(shape, spec).lengths for _, shape in sorted(shapes.items())])
-    return tensors["codes"].float() * tensors["scales"].repeat_interleave(lengths)
+def write_nibbles(codes: Array) -> Array:
+    """Two codes a byte in two's complement, the first in the low half."""
+    even = codes.astype(np.uint8) & 15
+    if even.shape[1] % 2:
+        even = np.pad(even, ((0, 0), (0, 1)))
+    return even[:, ::2] | (even[:, 1::2] << 4)
 
 
-def encode_topk(tensors: Tensors, spec: EncodingSpec) -> Tensors:
-    codes, scales, indices = [], [], []
-    for value, chunks in grids(tensors, spec):
-        table = table_of(value, chunks)
-        magnitude = table.abs()
-        magnitude[-1, chunks.lengths[-1] :] = -1  # padding is never among the largest
-        chosen = magnitude.topk(min(spec.k, chunks.width), dim=1).indices.sort(dim=1).values
-        real = chosen < chunks.lengths[:, None]
-        coded, scale = quantize(table.gather(1, chosen) * real)
-        codes.append(coded[real])
-        indices.append(chosen[real].to(torch.uint16))
-        scales.append(scale)
-    return {"codes": torch.cat(codes), "indices": torch.cat(indices), "scales": torch.cat(scales)}
+def read_nibbles(packed: Array, width: int) -> Array:
+    codes = np.empty((len(packed), 2 * packed.shape[1]), np.int8)
+    codes[:, ::2] = (packed << 4).view(np.int8) >> 4
+    codes[:, 1::2] = packed.view(np.int8) >> 4
+    if codes[:, width:].any():
+        raise refused("malformed", "The half byte behind a chunk's last value must be zero.")
+    return codes[:, :width]
 
 
-def decode_topk(tensors: Tensors, spec: EncodingSpec, shapes: Shapes) -> Tensor:
-    chunks = [grid(shape, spec) for _, shape in sorted(shapes.items())]
-    lengths, kept = torch.cat([c.lengths for c in chunks]), torch.cat([c.kept for c in chunks])
-    owner = torch.repeat_interleave(torch.arange(len(kept)), kept)
-    index = tensors["indices"].long()
-    if (index >= lengths[owner]).any():
-        raise refused("malformed", "An index points beyond its chunk.")
-    if ((index.diff() <= 0) & (owner.diff() == 0)).any():
-        raise refused("malformed", "The indices of a chunk must ascend, each once.")
-    values = torch.zeros(int(lengths.sum()))
-    starts = lengths.cumsum(0) - lengths
-    values[starts[owner] + index] = tensors["codes"].float() * tensors["scales"][owner]
-    return values
+def as_array(vector: Tensor) -> Array:
+    return vector.detach().to("cpu", torch.float32).contiguous().numpy()
 
 
-def grids(tensors: Tensors, spec: EncodingSpec) -> Iterator[tuple[Tensor, Chunks]]:
-    return ((value, grid(tuple(value.shape), spec)) for _, value in sorted(tensors.items()))
+def as_bytes(table: Array) -> Array:
+    return np.ascontiguousarray(table).view(np.uint8)
 
 
-def flatten(tensors: Tensors) -> Tensor:
-    return torch.cat([value.flatten() for _, value in sorted(tensors.items())])
+def numbers(records: Array, dtype: Any) -> Array:
+    return np.ascontiguousarray(records).view(dtype)
 
 
-def unflatten(values: Tensor, shapes: Shapes) -> Tensors:
-    ordered = sorted(shapes.items())
-    parts = values.split([math.prod(shape) for _, shape in ordered])
-    return {name: part.view(shape) for (name, shape), part in zip(ordered, parts, strict=True)}
+def finite(table: Array) -> Array:
+    if not np.isfinite(table).all():
+        raise refused("not_finite", "The file holds values that are not finite numbers.")
+    return table
