@@ -162,6 +162,44 @@ def verify(
 
 
 @app.command()
+def audit(
+    job: Annotated[int, typer.Argument(min=1, help="The job's number on the chain.")],
+    rpc: RpcOption,
+    contract: ContractOption,
+    coordinator: CoordinatorOption = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(help="A folder of files named by their SHA-256, instead of a coordinator.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    from_block: Annotated[int | None, typer.Option(min=0, help="Where to begin; default: the market's first block.")] = None,
+) -> None:
+    """Replay the aggregation of every settled round of a job, bit by bit, from its public artifacts.
+
+    Needs the extra `operator` (torch). Exit code 0: every version came out again. 1: something is off, or missing. 2: it could
+    not be checked.
+    """
+    from rich.console import Console as Screen  # noqa: PLC0415
+
+    from trainer.ledger import audit as auditing  # noqa: PLC0415
+    from trainer.ledger.history import read_history  # noqa: PLC0415
+    from trainer.ledger.progress import steps  # noqa: PLC0415
+    from trainer.ledger.rpc import Rpc  # noqa: PLC0415
+
+    try:
+        read = auditing.source(coordinator=coordinator, folder=artifacts)
+        with steps() as step:
+            report = auditing.audit(read_history(Rpc(rpc), contract, job, first=from_block, step=step), read, step=step)
+    except HyperGPUError as error:
+        end_with(error, exit_code=2)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        auditing.show(report, Screen())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def settle(
     job: Annotated[int, typer.Argument(min=1, help="With --bundle the chain's number of the job, else the coordinator's.")],
     round: Annotated[int, typer.Argument(min=0)],

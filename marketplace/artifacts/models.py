@@ -11,9 +11,11 @@ class Artifact(models.Model):
     class Kind(models.TextChoices):
         CHECKPOINT = "checkpoint"
         OUTER_STATE = "outer_state"
+        DELTA = "delta"
         PSEUDO_GRADIENT = "pseudo_gradient"
         DATASET = "dataset"
         EVIDENCE = "evidence"
+        SPECIFICATION = "specification"
         SETTLEMENT = "settlement"
 
     sha256 = models.CharField(max_length=64, primary_key=True)

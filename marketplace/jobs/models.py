@@ -48,6 +48,8 @@ class Job(models.Model):
     start_metric = models.JSONField(null=True)
     metric = models.JSONField(null=True)
     checkpoint = models.CharField(max_length=64, blank=True)
+    # Merkle root over the pages of that checkpoint's parameters: what the next round's receipts name as their base.
+    version = models.CharField(max_length=64, blank=True)
 
     created_at = models.DateTimeField(auto_now_add=True)
     funded_at = models.DateTimeField(null=True)

@@ -184,12 +184,13 @@ def consent(job: Job, bids: list[Bid]) -> str:
     return eip712.sign(domain(), message, settings.HYPERGPU.coordinator_key.get_secret_value())
 
 
-def begin(*, job_id: int, checkpoint: str, metric: dict[str, float], upload_limit: int) -> bool:
+def begin(*, job_id: int, checkpoint: str, version: str, metric: dict[str, float], upload_limit: int) -> bool:
     """FUNDED -> RUNNING with its first checkpoint; False when another worker was first."""
     with transaction.atomic():
         moved = Job.objects.filter(pk=job_id, state=Job.State.FUNDED).update(
             state=Job.State.RUNNING,
             checkpoint=checkpoint,
+            version=version,
             start_metric=metric,
             metric=metric,
             reason="",
@@ -246,10 +247,10 @@ def explain(*, job_id: int, reason: str) -> None:
             announce(Job.objects.get(pk=job_id), "job.changed")
 
 
-def advance(*, job: Job, checkpoint: str, metric: dict[str, float]) -> None:
+def advance(*, job: Job, checkpoint: str, version: str, metric: dict[str, float]) -> None:
     """One more round is aggregated; call inside its transaction. The last one completes the job."""
     rounds = job.round + 1
-    Job.objects.filter(pk=job.pk).update(round=rounds, checkpoint=checkpoint, metric=metric, reason="")
+    Job.objects.filter(pk=job.pk).update(round=rounds, checkpoint=checkpoint, version=version, metric=metric, reason="")
     done = rounds >= job.parsed_spec.rounds.rounds
     completed = done and Job.objects.filter(pk=job.pk, state=Job.State.RUNNING).update(
         state=Job.State.COMPLETED, completed_at=timezone.now()

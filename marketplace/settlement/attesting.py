@@ -9,10 +9,11 @@ from typing import Any
 from marketplace.artifacts import store
 from marketplace.settlement.models import Batch
 from marketplace.training import selectors
-from trainer.protocol.rounds import JobWork, RoundWork, Submission
+from marketplace.training.models import Round
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import unpack_receipts
+from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import JobSpec
 
 
@@ -20,7 +21,7 @@ def scores(batch: Batch) -> list[int]:
     """Basis points for each receipt of the batch, in order; 0 for work that the recomputation refuses.
 
     Raises HyperGPUError `artifact.*` when an input cannot be had, `attestation.other_inputs` when the evidence is not of
-    this round.
+    this round, `evidence.*` when it does not follow from the round before or gives another outcome.
     """
     document = evidence_of(batch)
     handed_in = {entry["node"]: entry for entry in document["contributions"]}
@@ -28,7 +29,7 @@ def scores(batch: Batch) -> list[int]:
         entry = handed_in.get(receipt.node_id, {})
         if ("0x" + entry.get("artifact", ""), entry.get("units")) != (receipt.artifact, receipt.units):
             raise other_inputs(f"node {receipt.node_id} handed in another artifact, or other units, than the batch says")
-    found = recomputed(batch.evidence, selectors.job_work(batch.round.job))
+    found = recomputed(batch.evidence, evidence_before(batch.round), selectors.job_work(batch.round.job))
     return [found.get(receipt.node_id, 0) for receipt in unpack_receipts(bytes(batch.packed))]
 
 
@@ -42,33 +43,28 @@ def evidence_of(batch: Batch) -> dict[str, Any]:
     return document
 
 
+def evidence_before(round_: Round) -> str | None:
+    """Of the round before, which a quorum attested before this one; None for the first."""
+    before = Round.objects.filter(job=round_.job, number=round_.number - 1).first()
+    return before.evidence if before else None
+
+
 @lru_cache(maxsize=2)
-def judged(evidence: str, spec_json: str, files: tuple[Any, ...]) -> dict[int, int]:
-    """Quality by node of a whole round: its batches share it."""
+def judged(evidence: str, before: str | None, spec_json: str, files: tuple[Any, ...]) -> dict[int, int]:
+    """Quality by node of a whole round: its batches share it. The round must begin where the one before ended, and what the
+    coordinator says came out of it must come out again, bit by bit."""
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
 
+    job = JobWork(spec=JobSpec.model_validate_json(spec_json), files=dict(files))
     document = json.loads(blob(evidence))
-    work = round_work(document, JobWork(spec=JobSpec.model_validate_json(spec_json), files=dict(files)))
-    if engine.score_seed(work) != document["score_seed"]:
-        raise other_inputs("the held-out batch was not drawn from these commitments")
+    engine.check_chain(document, json.loads(blob(before)) if before else None, job)
+    work = engine.round_work(document, job, blob)
+    engine.check_outcome(work, document)
     return {verdict.node_id: verdict.quality for verdict in engine.judge_round(work) if verdict.quality is not None}
 
 
-def recomputed(evidence: str, job: JobWork) -> dict[int, int]:
-    return judged(evidence, job.spec.model_dump_json(), tuple(sorted(job.files.items())))
-
-
-def round_work(document: dict[str, Any], job: JobWork) -> RoundWork:
-    """The round as its evidence names it: every input by its hash."""
-    previous = document["previous_aggregate"]
-    return RoundWork(
-        job=job, chain_job_id=document["job"], number=document["round"], base=document["base"], params=blob(document["base"]),
-        outer_state=blob(document["outer_state"]), previous_aggregate=blob(previous) if previous else None,
-        submissions=[
-            Submission(node_id=entry["node"], units=entry["units"], artifact=entry["artifact"], data=blob(entry["artifact"]))
-            for entry in document["contributions"]
-        ],
-    )  # fmt: skip
+def recomputed(evidence: str, before: str | None, job: JobWork) -> dict[int, int]:
+    return judged(evidence, before, job.spec.model_dump_json(), tuple(sorted(job.files.items())))
 
 
 def blob(sha256: str) -> bytes:

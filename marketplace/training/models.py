@@ -20,6 +20,7 @@ class Round(models.Model):
     job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="rounds")
     number = models.IntegerField()
     state = models.CharField(max_length=12, choices=State, default=State.OPEN, db_index=True)
+    # Model version that the round starts from: the Merkle root over its pages.
     base = models.CharField(max_length=64)
     opened_at = models.DateTimeField(auto_now_add=True)
     deadline = models.DateTimeField()
@@ -59,6 +60,9 @@ class Assignment(models.Model):
     round = models.ForeignKey(Round, on_delete=models.PROTECT, related_name="assignments")
     node_id = models.BigIntegerField(db_index=True)
     shard = models.IntegerField()
+    # What this node is to do, which may differ from the job's: local steps, and the encoding (an EncodingSpec).
+    steps = models.IntegerField()
+    encoding = models.JSONField()
     state = models.CharField(max_length=12, choices=State, default=State.OPEN, db_index=True)
     fence = models.BigIntegerField(default=0)
     attempt = models.IntegerField(default=0)
@@ -99,6 +103,8 @@ class Contribution(models.Model):
     score = models.JSONField(null=True)
     quality = models.IntegerField(null=True)
     weight = models.FloatField(null=True)
+    # What the job's rounds up to this one say of the node (trainer.protocol.rounds.Standing).
+    standing = models.JSONField(null=True)
     code = models.CharField(max_length=60, blank=True)
     reason = models.CharField(max_length=300, blank=True)
     driven_at = models.DateTimeField(null=True)
@@ -118,9 +124,12 @@ class Checkpoint(models.Model):
 
     job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="checkpoints")
     number = models.IntegerField()
+    version = models.CharField(max_length=64)
     params = models.CharField(max_length=64)
     outer_state = models.CharField(max_length=64)
-    # The aggregate that led here: a contribution that repeats it is a copy. Empty for the first.
+    # The encoded outer step that leads here from the checkpoint before. Empty for the first, and where nothing was accepted.
+    delta = models.CharField(max_length=64, blank=True)
+    # The aggregate that led here: a contribution that repeats it is a copy. Empty where `delta` is.
     aggregate = models.CharField(max_length=64, blank=True)
     metric = models.JSONField()
     created_at = models.DateTimeField(auto_now_add=True)

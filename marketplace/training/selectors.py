@@ -14,8 +14,10 @@ from marketplace.artifacts import store
 from marketplace.chain.models import Intent
 from marketplace.jobs.models import Job
 from marketplace.training.models import Checkpoint, Contribution, Round
-from trainer.protocol.rounds import JobWork, RoundWork, Submission
 from marketplace.training.services import recording
+from trainer.protocol.orders import order_seed
+from trainer.protocol.rounds import JobWork, RoundWork, Standing, Submission
+from trainer.protocol.spec import EncodingSpec
 
 STALL = timedelta(seconds=10)
 """A task that was handed over this long ago without a result is handed over again."""
@@ -35,22 +37,27 @@ def round_work(round_: Round) -> RoundWork:
     return RoundWork(
         job=job_work(round_.job), chain_job_id=round_.job.chain_id or 0, number=round_.number, base=round_.base,
         params=store.read(checkpoint.params), outer_state=store.read(checkpoint.outer_state),
-        previous_aggregate=store.read(checkpoint.aggregate) if has_aggregate(checkpoint) else None,
-        submissions=[
-            Submission(node_id=c.node_id, units=c.units, artifact=c.artifact, data=store.read(c.artifact))
-            for c in checked.order_by("committed_at", "node_id")
-        ],
+        previous_aggregate=store.read(checkpoint.aggregate) if checkpoint.aggregate else None,
+        submissions=[submission(c) for c in checked.select_related("assignment").order_by("committed_at", "node_id")],
+        standings=standings(round_),
     )  # fmt: skip
 
 
-def has_aggregate(checkpoint: Checkpoint) -> bool:
-    """Whether an outer step led to this checkpoint: not to the first, and not past a round that accepted nothing."""
-    if not checkpoint.aggregate:
-        return False
-    accepted = Contribution.objects.filter(
-        round__job_id=checkpoint.job_id, round__number=checkpoint.number - 1, state=Contribution.State.ACCEPTED
-    )
-    return accepted.exists()
+def submission(contribution: Contribution) -> Submission:
+    """A contribution as it was handed in, with what was ordered. Raises HyperGPUError `artifact.unknown`."""
+    assignment, round_ = contribution.assignment, contribution.round
+    return Submission(
+        node_id=contribution.node_id, units=contribution.units, artifact=contribution.artifact,
+        data=store.read(contribution.artifact), shard=assignment.shard,
+        seed=order_seed(round_.job.parsed_spec, round_.number, assignment.shard), steps=assignment.steps,
+        encoding=EncodingSpec.model_validate(assignment.encoding),
+    )  # fmt: skip
+
+
+def standings(round_: Round) -> dict[int, Standing]:
+    """What the job's earlier rounds say of each node: its newest verdict's word."""
+    judged = Contribution.objects.filter(round__job=round_.job, round__number__lt=round_.number, standing__isnull=False)
+    return {c.node_id: Standing(**c.standing) for c in judged.order_by("round__number").only("node_id", "standing")}
 
 
 def stalled_jobs() -> Iterable[dict[str, Any]]:

@@ -93,7 +93,7 @@ class AssignmentSerializer(serializers.ModelSerializer):
         fields = ["id", "round", "node_id", "state", "attempt", "step", "steps", "losses", "leased_at", "reason"]
 
     def get_steps(self, assignment: Assignment) -> int:
-        return assignment.round.job.parsed_spec.inner.steps
+        return assignment.steps
 
     @extend_schema_field(NULLABLE_TIME)
     def get_leased_at(self, assignment: Assignment) -> str | None:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import transaction
 
-from marketplace.artifacts import store
 from marketplace.common.tasks import task
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
@@ -47,12 +46,12 @@ def open_next_round(round_id: int) -> None:
 def check_contribution(contribution_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415
 
-    contribution = Contribution.objects.select_related("round__job").get(pk=contribution_id)
+    contribution = Contribution.objects.select_related("round__job", "assignment").get(pk=contribution_id)
     if contribution.state != Contribution.State.RECEIVED:
         return
     refusal: HyperGPUError | None = None
     try:
-        engine.check(selectors.job_work(contribution.round.job), store.read(contribution.artifact))
+        engine.check(selectors.job_work(contribution.round.job), selectors.submission(contribution))
     except HyperGPUError as error:
         refusal = error
     verdicts.record_check(contribution_id=contribution_id, refusal=refusal)
@@ -83,8 +82,9 @@ def aggregate_round(round_id: int) -> None:
     round_ = Round.objects.select_related("job").get(pk=round_id)
     if round_.state != Round.State.AGGREGATING:
         return
-    result = engine.close_round(selectors.round_work(round_))
-    verdicts.record_round(round_id=round_id, result=result)
+    work = selectors.round_work(round_)
+    result = engine.close_round(work)
+    verdicts.record_round(round_id=round_id, result=result, evidence=engine.evidence(work, result))
 
 
 @task()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 
-from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Verdict
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Verdict
 
 MARK = b"paper update "
 OUTER = b"paper outer state"

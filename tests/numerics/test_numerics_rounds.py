@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.data import load_dataset
 from trainer.diloco.reference import run_job
+from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import JobSpec, parse_spec
 
 FIXTURE = Path(__file__).with_name("rounds.json")
@@ -25,11 +25,13 @@ JOBS = {
     "cnn, topk, sgd, geometric median": {
         "model": {"architecture": "cnn", "config": {"channels": [8], "hidden": 16}},
         "encoding": {"kind": "topk", "chunk": 64, "k": 8},
+        "downlink": {"kind": "topk", "chunk": 64, "k": 16},
         "outer": {"optimizer": "sgd", "learning_rate": 1.0},
     },
-    "resnet, dense, nesterov, weighted mean": {
+    "resnet, fp32, nesterov, weighted mean": {
         "model": {"architecture": "resnet", "config": {"width": 8}},
-        "encoding": {"kind": "dense"},
+        "encoding": {"kind": "fp32"},
+        "downlink": {"kind": "fp32"},
         "aggregation": {"rule": "weighted_mean"},
         "rounds": {"rounds": 2, "nodes": 2},
     },
@@ -50,7 +52,7 @@ def text(tmp_path) -> dict[str, Path]:
 
 def losses(spec: JobSpec, files: dict[str, Path]) -> list[float]:
     torch.set_num_threads(1)
-    return [round(report.metrics.loss, 7) for report in run_job(spec, load_dataset(spec.data, files=files))]
+    return [round(report.result.metric["loss"], 7) for report in run_job(JobWork(spec=spec, files=files))]
 
 
 @pytest.mark.parametrize("name", JOBS)

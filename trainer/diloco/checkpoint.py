@@ -1,27 +1,34 @@
-"""Checkpoints: fp32 parameters as safetensors, whose SHA-256 names the state of a job between two rounds."""
+"""Checkpoints: a job's parameters by name, and what the next outer step needs beside them, as safetensors.
+
+Together with the round's number they are all it takes to go on exactly where a job was: data order follows from seeds and
+the number, and the nodes' own moments and error feedback may be lost.
+"""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.data.sample import SampleInfo
-from trainer.diloco.encoding import Shapes, Tensors
+from trainer.diloco.flat import Shapes, Tensors, count_of, flatten, unflatten
+from trainer.diloco.outer import OuterState
 from trainer.diloco.tensorfile import Expected, max_bytes, read_tensors, refused, write_tensors
 from trainer.models import build_model
 from trainer.protocol.spec import JobSpec
 
 
-def save_checkpoint(params: Tensors) -> bytes:
-    """The same parameters (fp32, by name) give the same bytes. Raises HyperGPUError `artifact.wrong_shape` for other dtypes."""
-    if any(value.dtype != torch.float32 for value in params.values()):
-        raise refused("wrong_shape", "A checkpoint holds fp32 parameters only.")
-    return write_tensors(params)
+def save_checkpoint(params: Tensor, shapes: Shapes) -> bytes:
+    """The same parameters (n,) fp32 give the same bytes. Raises HyperGPUError `artifact.wrong_shape` for other dtypes."""
+    if params.dtype != torch.float32 or params.numel() != count_of(shapes):
+        raise refused(
+            "wrong_shape", f"A checkpoint holds {count_of(shapes)} fp32 parameters, not {params.numel()} {params.dtype}."
+        )
+    return write_tensors(unflatten(params, shapes))
 
 
-def load_checkpoint(data: bytes, *, shapes: Shapes) -> Tensors:
-    """Parameters with exactly these names and shapes, finite. Raises HyperGPUError `artifact.*` as `read_tensors`."""
-    return read_tensors(data, expected_params(shapes))
+def load_checkpoint(data: bytes, *, shapes: Shapes) -> Tensor:
+    """Parameters (n,) of exactly these names and shapes, finite. Raises HyperGPUError `artifact.*` as `read_tensors`."""
+    return flatten(read_tensors(data, expected_params(shapes)))
 
 
 def max_checkpoint_bytes(shapes: Shapes) -> int:
@@ -29,24 +36,24 @@ def max_checkpoint_bytes(shapes: Shapes) -> int:
     return max_bytes(expected_params(shapes))
 
 
-def initial_checkpoint(spec: JobSpec, sample: SampleInfo) -> bytes:
-    """The checkpoint before the first round, fixed by the job's seed."""
-    return save_checkpoint(model_params(build_model(spec.model, sample, seed=spec.seed)))
+def initial_params(spec: JobSpec, sample: SampleInfo) -> Tensor:
+    """(n,) before the first round, fixed by the job's seed: every node makes them itself."""
+    return flatten(dict(build_model(spec.model, sample, seed=spec.seed).named_parameters()))
 
 
-def model_params(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the parameters: fp32 on the CPU, by name, tied ones once."""
-    return {name: value.detach().to("cpu", torch.float32, copy=True) for name, value in model.named_parameters()}
+def save_outer(state: OuterState) -> bytes:
+    """Momentum and error feedback of `state`, whichever its job has; its parameters are the checkpoint's."""
+    return write_tensors(
+        {name: value for name, value in (("momentum", state.momentum), ("error", state.error)) if value is not None}
+    )
 
 
-def save_outer(momentum: Tensors) -> bytes:
-    """The outer optimizer's momentum; an empty dict (plain SGD, or before the first round) is an empty file."""
-    return save_checkpoint(momentum)
-
-
-def load_outer(data: bytes, *, shapes: Shapes) -> Tensors:
-    """What `save_outer` wrote: momentum for every parameter, or for none."""
-    return {} if data == save_outer({}) else load_checkpoint(data, shapes=shapes)
+def load_outer(data: bytes, params: Tensor, spec: JobSpec) -> OuterState:
+    """The state that `save_outer` wrote, around its checkpoint's `params`. Raises HyperGPUError `artifact.*`."""
+    start = OuterState.start(params, spec)
+    wanted = {name: Expected("F32", tuple(params.shape)) for name in ("momentum", "error") if getattr(start, name) is not None}
+    found: Tensors = read_tensors(data, wanted)
+    return OuterState(params, found.get("momentum"), found.get("error"))
 
 
 def expected_params(shapes: Shapes) -> dict[str, Expected]:

@@ -6,99 +6,86 @@ The shortest statement of the algorithm, for readers, tests and tuning. Each ste
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from trainer.data import Dataset
-from trainer.diloco.aggregation import Aggregate, Contribution, aggregate
-from trainer.diloco.checkpoint import initial_checkpoint, load_checkpoint, save_checkpoint
-from trainer.diloco.encoding import Tensors, encode
+from trainer.diloco.checkpoint import initial_params
+from trainer.diloco.encoding import encode
 from trainer.diloco.local import NodeState, run_local_steps
-from trainer.diloco.outer import OuterState, outer_step
+from trainer.diloco.outer import apply_delta
+from trainer.diloco.round import bench, close_round, prepare
+from trainer.diloco.version import model_root
 from trainer.protocol.canonical import sha256_hex
-from trainer.protocol.orders import WorkOrder
+from trainer.protocol.orders import WorkOrder, order_seed
+from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Submission
 from trainer.protocol.spec import JobSpec
-from trainer.scoring.checks import check_contribution, norm_limit
-from trainer.scoring.quality import Score, passes_gate, qualities
-from trainer.scoring.scores import SCORE_SAMPLES, Metrics, draw_batch, evaluate, loss_improvement
 
 
 @dataclass(frozen=True, slots=True)
 class RoundReport:
-    """What one round did; `checkpoint` is the SHA-256 of the state after it, `uploads` bytes by node."""
+    """What one round did; `uploads` and `download` are bytes, of each node and of the outer step that went down."""
 
     round: int
-    metrics: Metrics
-    scores: dict[int, Score]
-    qualities: dict[int, int]
-    refused: list[int]
-    aggregate: Aggregate
-    checkpoint: str
+    result: RoundResult
     uploads: dict[int, int]
+    download: int
 
 
-def run_job(spec: JobSpec, dataset: Dataset, *, device: torch.device | None = None) -> Iterator[RoundReport]:
-    """Each round of the job as it ends, with `spec.rounds.nodes` nodes numbered from 0, all of them honest."""
-    nodes = [NodeState(spec, dataset.info, device=device) for _ in range(spec.rounds.nodes)]
-    data = initial_checkpoint(spec, dataset.info)
-    outer = OuterState(load_checkpoint(data, shapes=nodes[0].shapes))
-    previous: Tensors | None = None
-    for number in range(spec.rounds.rounds):
-        orders = [order(spec, number, node, base=sha256_hex(data)) for node in range(len(nodes))]
-        files = {o.node_id: contribute(nodes[o.node_id], o, outer.params, dataset) for o in orders}
-        contributions, scores = accept(spec, files, outer.params, dataset, nodes[0], previous, number)
-        gathered = aggregate(contributions, spec.aggregation)
-        outer, previous = outer_step(outer, gathered.pseudo_gradient, spec.outer), gathered.pseudo_gradient
-        data = save_checkpoint(outer.params)
-        yield RoundReport(
-            round=number, metrics=evaluate(nodes[0].model, outer.params, dataset.eval), scores=scores,
-            qualities=qualities({c.node_id: scores[c.node_id].improvement for c in contributions}),
-            refused=sorted(set(files) - {c.node_id for c in contributions}), aggregate=gathered,
-            checkpoint=sha256_hex(data), uploads={node: len(file) for node, file in files.items()},
+class Node:
+    """An operator's side: its own copy of the model, which it moves itself from version to version."""
+
+    def __init__(self, job: JobWork, node_id: int, device: torch.device | None) -> None:
+        self.job, self.node_id, self.dataset = job, node_id, bench(job).dataset
+        self.state = NodeState(job.spec, self.dataset.info, device=device)
+        self.params: Tensor = initial_params(job.spec, self.dataset.info)
+
+    def contribute(self, order: WorkOrder) -> Submission:
+        """Local steps, pseudo-gradient, encoding. The version of the node's own copy must be the order's base."""
+        assert model_root(self.params) == order.base
+        local = run_local_steps(self.state, order, self.params, self.dataset)
+        encoded = encode(local.pseudo_gradient, order.encoding, error=self.state.error)
+        self.state.error = encoded.error
+        return Submission(
+            node_id=self.node_id, units=local.units, artifact=sha256_hex(encoded.data), data=encoded.data, shard=order.shard,
+            seed=order.seed, steps=order.steps, encoding=order.encoding,
         )  # fmt: skip
 
+    def follow(self, delta: bytes) -> None:
+        self.params = apply_delta(self.params, delta, self.job.spec)
 
-def order(spec: JobSpec, number: int, node: int, *, base: str) -> WorkOrder:
+
+def run_job(job: JobWork, *, device: torch.device | None = None) -> Iterator[RoundReport]:
+    """Each round of the job as it ends, with `rounds.nodes` nodes numbered from 0, all of them honest."""
+    spec, first = job.spec, prepare(job)
+    nodes = [Node(job, node_id, device) for node_id in range(spec.rounds.nodes)]
+    work = RoundWork(
+        job=job, chain_job_id=0, number=0, base=first.base, params=first.params, outer_state=first.outer_state,
+        previous_aggregate=None, submissions=[],
+    )  # fmt: skip
+    while work.number < spec.rounds.rounds:
+        submissions = [node.contribute(order(spec, work, node.node_id)) for node in nodes]
+        result = close_round(replace(work, submissions=submissions))
+        yield RoundReport(work.number, result, {s.node_id: len(s.data) for s in submissions}, len(result.delta))
+        if result.delta:
+            for node in nodes:
+                node.follow(result.delta)
+        work = next_round(work, result)
+
+
+def order(spec: JobSpec, work: RoundWork, node_id: int) -> WorkOrder:
     return WorkOrder(
-        job_id=0, round=number, node_id=node, fence=1, deadline=2**31, base=base, shard=node, shards=spec.rounds.nodes,
-        seed=spec.seed + number * spec.rounds.nodes + node, spec=spec,
+        job_id=work.chain_job_id, round=work.number, node_id=node_id, fence=1, deadline=2**31, base=work.base,
+        checkpoint=sha256_hex(work.params), shard=node_id, shards=spec.rounds.nodes,
+        seed=order_seed(spec, work.number, node_id), steps=spec.inner.steps, encoding=spec.encoding, spec=spec,
     )  # fmt: skip
 
 
-def contribute(state: NodeState, work: WorkOrder, base: Tensors, dataset: Dataset) -> bytes:
-    """A node's part: local steps, pseudo-gradient, encoding."""
-    result = run_local_steps(state, work, base, dataset)
-    data, state.error = encode(result.pseudo_gradient, work.spec.encoding, error=state.error)
-    return data
-
-
-def accept(
-    spec: JobSpec,
-    files: dict[int, bytes],
-    base: Tensors,
-    dataset: Dataset,
-    scorer: NodeState,
-    previous: Tensors | None,
-    number: int,
-) -> tuple[list[Contribution], dict[int, Score]]:
-    """The coordinator's part: checks, then scores on a batch drawn after all files are known, then the loss gate."""
-    commitments = ":".join(sha256_hex(files[node]) for node in sorted(files))
-    inputs, targets = draw_batch(
-        dataset.score, seed=sha256_hex(f"{number}:{commitments}".encode()), size=SCORE_SAMPLES[dataset.info.kind]
-    )
-    updates: dict[int, Tensors] = {}
-    scores: dict[int, Score] = {}
-    before: float | None = None
-    for node, data in sorted(files.items()):
-        updates[node] = check_contribution(
-            data, spec.encoding, scorer.shapes, others=updates, previous=previous, max_norm=norm_limit(spec, scorer.shapes)
-        )
-        scores[node] = loss_improvement(scorer.model, base, updates[node], inputs, targets, loss_before=before)
-        before = scores[node].loss_before
-    accepted = [
-        Contribution(node, updates[node], spec.units_per_round, scores[node].improvement)
-        for node in updates
-        if passes_gate(scores[node], spec.aggregation.gate_tolerance)
-    ]
-    return accepted, scores
+def next_round(work: RoundWork, result: RoundResult) -> RoundWork:
+    """What the next round starts from."""
+    return replace(
+        work, number=work.number + 1, base=result.version, params=result.params, outer_state=result.outer_state,
+        previous_aggregate=result.aggregate or None, submissions=[],
+        standings=work.standings | {verdict.node_id: verdict.standing for verdict in result.verdicts},
+    )  # fmt: skip

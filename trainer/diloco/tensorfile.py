@@ -53,6 +53,18 @@ def read_tensors(data: bytes, expected: Mapping[str, Expected]) -> dict[str, Ten
     return tensors
 
 
+def shapes_of(data: bytes) -> dict[str, tuple[int, ...]]:
+    """Names and shapes as a file announces them; `read_tensors` with them is still strict. Raises HyperGPUError
+    `artifact.truncated`, `artifact.malformed`."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or not length <= min(MAX_HEADER_BYTES, len(data) - 8):
+        raise refused("truncated", "The file ends within its header.")
+    try:
+        return {name: tuple(map(int, entry["shape"])) for name, entry in parse_header(data[8 : 8 + length]).items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise refused("malformed", f"The header tells no shapes: {error!r}") from error
+
+
 def max_bytes(expected: Mapping[str, Expected]) -> int:
     """No file with these tensors is larger: for upload limits."""
     return 8 + header_limit(expected) + sum(entry.size for entry in expected.values())

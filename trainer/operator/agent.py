@@ -162,12 +162,12 @@ class Agent:
 
     def follow(self, assignment: int, fence: int, order: WorkOrder) -> None:
         self.console.say(
-            "order.leased", f"{title(order)}: {order.spec.inner.steps} steps on shard {order.shard} of {order.shards}",
+            "order.leased", f"{title(order)}: {order.steps} steps on shard {order.shard} of {order.shards}",
             job_id=order.job_id, round=order.round, assignment_id=assignment, fence=fence,
         )  # fmt: skip
         seconds_left = order.deadline - time.time() - self.coordinator.skew
         with Pulse(
-            self.coordinator, assignment=assignment, fence=fence, steps=order.spec.inner.steps, seconds_left=seconds_left,
+            self.coordinator, assignment=assignment, fence=fence, steps=order.steps, seconds_left=seconds_left,
             every=self.heartbeat_seconds,
         ) as pulse:  # fmt: skip
             result = find_result(self.home, order) or self.train(order, pulse)
@@ -181,7 +181,7 @@ class Agent:
         prune(self.home.results, keep_bytes=NOTES_BYTES)
 
     def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
-        base = fetch(self.coordinator, order.base, self.home.cache, check=pulse.check)
+        base = fetch(self.coordinator, order.checkpoint, self.home.cache, check=pulse.check)
         data = {
             role: str(fetch(self.coordinator, sha256, self.home.cache, check=pulse.check))
             for role, sha256 in order.spec.data.files.items()

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from celery import Task, shared_task
+from torch import Tensor
 
 from trainer.data import Dataset, load_dataset
 from trainer.diloco.checkpoint import load_checkpoint
-from trainer.diloco.encoding import Tensors, encode
+from trainer.diloco.encoding import encode
 from trainer.diloco.local import LocalResult, NodeState, run_local_steps
 from trainer.operator.broker import RUN_WORK_ORDER, Updates, connect
 from trainer.operator.config import Home
@@ -37,7 +38,7 @@ class Resident:
     def __init__(self, spec: JobSpec, dataset: Dataset) -> None:
         self.spec, self.dataset = spec, dataset
         self.state = NodeState(spec, dataset.info)
-        self.unsettled: tuple[str, Tensors | None] | None = None
+        self.unsettled: tuple[str, Tensor | None] | None = None
 
     def settle_error(self, home: Home) -> None:
         if self.unsettled is not None:
@@ -86,9 +87,9 @@ def train(order: WorkOrder, home: Home, paths: dict[str, Any], updates: Updates)
     """
     resident = resident_for(order, paths["data"])
     resident.settle_error(home)
-    assert_hash(Path(paths["base"]), order.base)
+    assert_hash(Path(paths["base"]), order.checkpoint)
     base = load_checkpoint(Path(paths["base"]).read_bytes(), shapes=resident.state.shapes)
-    report = Report(updates, order.spec.inner.steps)
+    report = Report(updates, order.steps)
     try:
         local = run_local_steps(
             resident.state, order, base, resident.dataset, on_step=report.step, should_stop=report.should_stop
@@ -96,18 +97,18 @@ def train(order: WorkOrder, home: Home, paths: dict[str, Any], updates: Updates)
     except torch.OutOfMemoryError as error:
         RESIDENTS.clear()  # the other job may be what fills the memory
         raise HyperGPUError("training.out_of_memory", "The model and batch do not fit this GPU's memory.") from error
-    if local.steps_done < order.spec.inner.steps:
+    if local.steps_done < order.steps:
         resident.start_afresh()
         return None
     return store(order, home, resident, local)
 
 
 def store(order: WorkOrder, home: Home, resident: Resident, local: LocalResult) -> WorkResult:
-    data, error = encode(local.pseudo_gradient, order.spec.encoding, error=resident.state.error)
-    resident.unsettled = (order_key(order), error)
+    encoded = encode(local.pseudo_gradient, order.encoding, error=resident.state.error)
+    resident.unsettled = (order_key(order), encoded.error)
     result = WorkResult(
-        sha256=save_artifact(home, data), size=len(data), units=local.units, steps_done=local.steps_done,
-        losses=loss_points(local.losses, steps=order.spec.inner.steps), seconds=local.seconds,
+        sha256=save_artifact(home, encoded.data), size=len(encoded.data), units=local.units, steps_done=local.steps_done,
+        losses=loss_points(local.losses, steps=order.steps), seconds=local.seconds,
     )  # fmt: skip
     save_result(home, order, result)
     return result

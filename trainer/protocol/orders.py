@@ -46,6 +46,12 @@ class WorkOrder(Section):
         return self.steps * self.spec.inner.batch_size
 
 
+def order_seed(spec: JobSpec, number: int, shard: int) -> int:
+    """What fixes the order of a shard's batches in round `number`: another for each of both. The place of a job in its data
+    follows from it, so no cursor can be lost."""
+    return spec.seed + number * spec.rounds.nodes + shard
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedOrder:
     """A work order with the coordinator's signature (65 bytes, 0x-hex)."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainer.protocol.spec import EncodingSpec, JobSpec
 
@@ -90,7 +89,7 @@ class Verdict:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundResult:
     """A round's outcome: `version` is the next model version, `params` its checkpoint, `delta` the file that leads there from
-    the version before; `evidence` the public document that attestors recompute and sign for."""
+    the version before. `aggregate` and `delta` are empty when nothing was accepted."""
 
     version: str
     params: bytes
@@ -99,4 +98,3 @@ class RoundResult:
     delta: bytes
     metric: dict[str, float]
     verdicts: list[Verdict]
-    evidence: dict[str, Any] = field(default_factory=dict)

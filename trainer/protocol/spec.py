@@ -57,7 +57,9 @@ class InnerSpec(Section):
         default=None, ge=1, le=8192, description="Samples in a forward pass: the batch is accumulated from these. Default: all."
     )
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    warmup_steps: int = Field(default=20, ge=0, le=10_000, description="Of a fresh optimizer: at the start, on joining, after a crash.")
+    warmup_steps: int = Field(
+        default=20, ge=0, le=10_000, description="Of a fresh optimizer: at the start, on joining, after a crash."
+    )
     schedule: Literal["constant", "cosine", "wsd"] = Field(
         default="constant", description="cosine: down from the start. wsd: constant, then straight down in the last fifth."
     )
@@ -110,10 +112,12 @@ class EncodingSpec(Section):
 class AggregationSpec(Section):
     """How contributions become one: those that fail the loss gate are left out, norms clipped to the median, then `rule`."""
 
-    rule: Literal[
-        "weighted_mean", "coordinate_median", "trimmed_mean", "multi_krum", "geometric_median", "centered_clipping"
-    ] = "geometric_median"
-    gate: bool = Field(default=True, description="Leave out what raises the held-out loss. With weighted_mean: a score-gated mean.")
+    rule: Literal["weighted_mean", "coordinate_median", "trimmed_mean", "multi_krum", "geometric_median", "centered_clipping"] = (
+        "geometric_median"
+    )
+    gate: bool = Field(
+        default=True, description="Leave out what raises the held-out loss. With weighted_mean: a score-gated mean."
+    )
     gate_tolerance: float = Field(
         default=0.01, ge=0, le=1, description="A contribution may raise the held-out loss by this fraction before it is refused."
     )

@@ -85,7 +85,7 @@ def accept_contribution(
                 pk=assignment.pk, fence=assignment.fence, state=Assignment.State.COMMITTED, uploaded=True
             ).update(
                 state=Assignment.State.HANDED_IN, losses=merge_losses(assignment.losses, losses),
-                step=assignment.round.job.parsed_spec.inner.steps,
+                step=assignment.steps,
             )  # fmt: skip
             if not moved:
                 raise HyperGPUError("artifact.not_committed", "Commit and upload the artifact before its receipt.")
@@ -125,7 +125,7 @@ def check_receipt(assignment: Assignment, receipt: Receipt) -> None:
         base="0x" + round_.base, artifact="0x" + assignment.committed_sha256,
     )  # fmt: skip
     wrong = [name for name, value in expected.as_dict().items() if getattr(receipt, name) != value]
-    if not 0 < receipt.units <= round_.job.parsed_spec.units_per_round:
+    if not 0 < receipt.units <= assignment.steps * round_.job.parsed_spec.inner.batch_size:
         wrong.append("units")
     if wrong:
         raise HyperGPUError(

@@ -16,11 +16,12 @@ from marketplace.chain.services import domain
 from marketplace.events.services import emit, gauge
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
-from marketplace.training.models import Assignment, Round
+from marketplace.training.models import Assignment, Checkpoint, Round
 from marketplace.training.serializers import assignment_json
 from marketplace.training.services.rounds import topic_of
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.orders import SignedOrder, WorkOrder, sign_order
+from trainer.protocol.orders import SignedOrder, WorkOrder, order_seed, sign_order
+from trainer.protocol.spec import EncodingSpec
 
 MAX_ATTEMPTS = 5
 """A slot that was leased this often without a result is given up."""
@@ -64,10 +65,14 @@ def signed_order(assignment: Assignment) -> SignedOrder:
     """The coordinator's word on what is to be done."""
     round_ = assignment.round
     spec = round_.job.parsed_spec
+    checkpoint = Checkpoint.objects.get(job=round_.job, number=round_.number)
+    before = Checkpoint.objects.filter(job=round_.job, number=round_.number - 1).first() if checkpoint.delta else None
     order = WorkOrder(
         job_id=round_.job.chain_id or 0, round=round_.number, node_id=assignment.node_id, fence=assignment.fence,
-        deadline=int(round_.deadline.timestamp()), base=round_.base, shard=assignment.shard, shards=spec.rounds.nodes,
-        seed=spec.seed + round_.number * spec.rounds.nodes + assignment.shard, spec=spec,
+        deadline=int(round_.deadline.timestamp()), base=round_.base, checkpoint=checkpoint.params,
+        parent=before.version if before else None, delta=checkpoint.delta if before else None, shard=assignment.shard,
+        shards=spec.rounds.nodes, seed=order_seed(spec, round_.number, assignment.shard), steps=assignment.steps,
+        encoding=EncodingSpec.model_validate(assignment.encoding), spec=spec,
     )  # fmt: skip
     return sign_order(domain(), order, settings.HYPERGPU.coordinator_key.get_secret_value())
 

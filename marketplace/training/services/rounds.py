@@ -90,14 +90,17 @@ def open_round(*, job_id: int) -> Round | None:
     with transaction.atomic():
         round_, created = Round.objects.get_or_create(
             job=job, number=job.round,
-            defaults={"base": job.checkpoint, "deadline": timezone.now() + timedelta(seconds=spec.rounds.deadline_seconds)},
+            defaults={"base": job.version, "deadline": timezone.now() + timedelta(seconds=spec.rounds.deadline_seconds)},
         )  # fmt: skip
         if not created:
             return None
         assignments = [
-            Assignment.objects.create(round=round_, node_id=seat.node_id, shard=every_seat.index(seat.pk) % spec.rounds.nodes)
+            Assignment.objects.create(
+                round=round_, node_id=seat.node_id, shard=every_seat.index(seat.pk) % spec.rounds.nodes,
+                steps=spec.inner.steps, encoding=spec.encoding.model_dump(mode="json"),
+            )
             for seat in seats
-        ]
+        ]  # fmt: skip
         nodes = [assignment.node_id for assignment in assignments]
         operators.assign_work(node_ids=nodes, working_on={"job_id": job.pk, "round": round_.number})
         Job.objects.filter(pk=job.pk).update(reason="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from django.db import transaction
@@ -14,21 +15,27 @@ from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.jobs.serializers import job_json
 from marketplace.training.models import Checkpoint, Contribution, Round
-from trainer.protocol.rounds import Prepared, RoundResult
 from marketplace.training.serializers import contribution_json, round_json
 from marketplace.training.services.rounds import topic_of
 from trainer.protocol.canonical import canonical_bytes
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import Prepared, RoundResult
 
 
 def record_start(*, job_id: int, prepared: Prepared) -> None:
     """The first checkpoint exists: the job runs. Safe to call twice."""
     params = artifacts.store_bytes(data=prepared.params, kind=Artifact.Kind.CHECKPOINT, public=True)
     outer = artifacts.store_bytes(data=prepared.outer_state, kind=Artifact.Kind.OUTER_STATE, public=True)
+    # Under the hash that the chain holds: who has the job's number there finds all else from here.
+    spec = canonical_bytes(Job.objects.get(pk=job_id).parsed_spec.model_dump(mode="json"))
+    artifacts.store_bytes(data=spec, kind=Artifact.Kind.SPECIFICATION, public=True)
     Checkpoint.objects.get_or_create(
-        job_id=job_id, number=0, defaults={"params": params.pk, "outer_state": outer.pk, "metric": prepared.metric}
+        job_id=job_id, number=0,
+        defaults={"version": prepared.base, "params": params.pk, "outer_state": outer.pk, "metric": prepared.metric},
+    )  # fmt: skip
+    jobs.begin(
+        job_id=job_id, checkpoint=params.pk, version=prepared.base, metric=prepared.metric, upload_limit=prepared.upload_limit
     )
-    jobs.begin(job_id=job_id, checkpoint=params.pk, metric=prepared.metric, upload_limit=prepared.upload_limit)
 
 
 def record_check(*, contribution_id: int, refusal: HyperGPUError | None) -> None:
@@ -57,10 +64,10 @@ def give_up_checks(*, max_drives: int) -> None:
         record_check(contribution_id=pk, refusal=refusal)
 
 
-def record_round(*, round_id: int, result: RoundResult) -> None:
+def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]) -> None:
     """AGGREGATING -> AGGREGATED with its new checkpoint, scores and evidence. Safe to call twice: the first result stands."""
     round_ = Round.objects.select_related("job").get(pk=round_id)
-    stored = store_result(result)
+    stored = store_result(result, evidence)
     with transaction.atomic():
         moved = Round.objects.filter(pk=round_id, state=Round.State.AGGREGATING).update(
             state=Round.State.AGGREGATED, aggregated_at=timezone.now(), metric=result.metric, evidence=stored["evidence"]
@@ -70,10 +77,12 @@ def record_round(*, round_id: int, result: RoundResult) -> None:
         judged = record_verdicts(round_, result)
         artifacts.publish(sha256s=[contribution.artifact for contribution in judged])
         Checkpoint.objects.create(
-            job=round_.job, number=round_.number + 1, params=stored["params"], outer_state=stored["outer_state"],
-            aggregate=stored["aggregate"], metric=result.metric,
+            job=round_.job, number=round_.number + 1, version=result.version, params=stored["params"],
+            outer_state=stored["outer_state"], delta=stored["delta"], aggregate=stored["aggregate"], metric=result.metric,
         )  # fmt: skip
-        jobs.advance(job=Job.objects.get(pk=round_.job_id), checkpoint=stored["params"], metric=result.metric)
+        jobs.advance(
+            job=Job.objects.get(pk=round_.job_id), checkpoint=stored["params"], version=result.version, metric=result.metric
+        )
         round_.refresh_from_db()
         emit(
             "round.aggregated",
@@ -87,15 +96,18 @@ def record_round(*, round_id: int, result: RoundResult) -> None:
         )
 
 
-def store_result(result: RoundResult) -> dict[str, str]:
-    """Hashes of the round's public artifacts."""
+def store_result(result: RoundResult, evidence: dict[str, Any]) -> dict[str, str]:
+    """Hashes of the round's public artifacts; empty for those that there are none of."""
     blobs = {
         "params": (result.params, Artifact.Kind.CHECKPOINT),
         "outer_state": (result.outer_state, Artifact.Kind.OUTER_STATE),
         "aggregate": (result.aggregate, Artifact.Kind.CHECKPOINT),
-        "evidence": (canonical_bytes(result.evidence), Artifact.Kind.EVIDENCE),
+        "delta": (result.delta, Artifact.Kind.DELTA),
+        "evidence": (canonical_bytes(evidence), Artifact.Kind.EVIDENCE),
     }
-    return {name: artifacts.store_bytes(data=data, kind=kind, public=True).pk for name, (data, kind) in blobs.items()}
+    return {
+        name: artifacts.store_bytes(data=data, kind=kind, public=True).pk if data else "" for name, (data, kind) in blobs.items()
+    }
 
 
 def record_verdicts(round_: Round, result: RoundResult) -> list[Contribution]:
@@ -103,6 +115,7 @@ def record_verdicts(round_: Round, result: RoundResult) -> list[Contribution]:
     judged = []
     for verdict in result.verdicts:
         changes: dict[str, Any] = {"score": verdict.score, "quality": verdict.quality, "weight": verdict.weight}
+        changes["standing"] = asdict(verdict.standing)
         if verdict.code:
             changes |= {"state": Contribution.State.REJECTED, "code": verdict.code, "reason": verdict.reason[:300]}
         else:

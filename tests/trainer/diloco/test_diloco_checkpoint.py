@@ -8,17 +8,20 @@ from safetensors.torch import save
 
 from trainer.data.sample import SampleInfo
 from trainer.diloco.checkpoint import (
-    initial_checkpoint,
+    initial_params,
     load_checkpoint,
     load_outer,
     max_checkpoint_bytes,
     save_checkpoint,
     save_outer,
 )
+from trainer.diloco.flat import count_of, flatten, unflatten
+from trainer.diloco.outer import OuterState
+from trainer.diloco.tensorfile import write_tensors
+from trainer.diloco.version import model_root
 from trainer.models import model_shapes
-from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.spec import JobSpec
+from trainer.protocol.spec import EncodingSpec, JobSpec, OuterSpec
 
 SHAPES = {"layer.weight": (3, 4), "layer.bias": (4,), "scale": ()}
 
@@ -28,38 +31,42 @@ def params(seed: int = 0) -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
 
 
+def saved(seed: int = 0) -> bytes:
+    return save_checkpoint(flatten(params(seed)), SHAPES)
+
+
 def test_what_was_saved_is_loaded_bit_for_bit():
-    loaded = load_checkpoint(save_checkpoint(params()), shapes=SHAPES)
+    loaded = unflatten(load_checkpoint(saved(), shapes=SHAPES), SHAPES)
     assert all(torch.equal(loaded[name], value) for name, value in params().items())
 
 
-def test_the_same_parameters_have_the_same_hash_whatever_their_order_or_layout():
+def test_the_same_parameters_have_the_same_bytes_whatever_their_order_or_layout():
     backwards = dict(reversed(params().items()))
     transposed = params() | {"layer.weight": params()["layer.weight"].T.contiguous().T}
     assert not transposed["layer.weight"].is_contiguous()
-    assert save_checkpoint(params()) == save_checkpoint(backwards) == save_checkpoint(transposed)
-    assert save_checkpoint(params()) != save_checkpoint(params(1))
+    assert saved() == save_checkpoint(flatten(backwards), SHAPES) == save_checkpoint(flatten(transposed), SHAPES)
+    assert saved() != saved(1)
 
 
-def test_the_first_checkpoint_follows_from_the_job_alone():
+def test_the_first_version_follows_from_the_job_alone():
     sample = SampleInfo("image", (1, 8, 8), 10)
     torch.manual_seed(1)
-    first = initial_checkpoint(JobSpec(), sample)
+    first = initial_params(JobSpec(), sample)
     torch.manual_seed(2)
-    assert sha256_hex(first) == sha256_hex(initial_checkpoint(JobSpec(), sample))
-    assert first != initial_checkpoint(JobSpec(seed=1), sample)
+    assert model_root(first) == model_root(initial_params(JobSpec(), sample))
+    assert model_root(first) != model_root(initial_params(JobSpec(seed=1), sample))
     shapes = model_shapes(JobSpec().model, sample)
-    assert set(load_checkpoint(first, shapes=shapes)) == set(shapes) and len(first) <= max_checkpoint_bytes(shapes)
+    assert len(first) == count_of(shapes) and len(save_checkpoint(first, shapes)) <= max_checkpoint_bytes(shapes)
 
 
 @pytest.mark.parametrize(
     ("data", "code"),
     [
-        (save_checkpoint(params())[:-4], "artifact.truncated"),
-        (save_checkpoint({"layer.weight": torch.zeros(3, 4)}), "artifact.wrong_shape"),
-        (save_checkpoint(params() | {"layer.bias": torch.zeros(5)}), "artifact.wrong_shape"),
+        (saved()[:-4], "artifact.truncated"),
+        (write_tensors({"layer.weight": torch.zeros(3, 4)}), "artifact.wrong_shape"),
+        (write_tensors(params() | {"layer.bias": torch.zeros(5)}), "artifact.wrong_shape"),
         (save(params() | {"layer.bias": torch.zeros(4, dtype=torch.int32)}), "artifact.wrong_shape"),
-        (save_checkpoint(params() | {"scale": torch.tensor(float("nan"))}), "artifact.not_finite"),
+        (write_tensors(params() | {"scale": torch.tensor(float("nan"))}), "artifact.not_finite"),
         (save(params(), metadata={"format": "pt"}), "artifact.wrong_shape"),
     ],
 )
@@ -71,13 +78,13 @@ def test_a_checkpoint_of_another_model_is_refused(data, code):
 
 def test_only_fp32_is_saved():
     with pytest.raises(HyperGPUError):
-        save_checkpoint({"a": torch.zeros(3, dtype=torch.float64)})
+        save_checkpoint(torch.zeros(3, dtype=torch.float64), {"a": (3,)})
 
 
 @settings(max_examples=200)
 @given(position=st.integers(0, 400), value=st.integers(0, 255), cut=st.integers(0, 30))
 def test_a_changed_checkpoint_is_refused_or_another_sound_one(position, value, cut):
-    data = bytearray(save_checkpoint(params()))
+    data = bytearray(saved())
     position %= len(data)
     data[position] = value
     del data[position : position + cut]
@@ -86,10 +93,24 @@ def test_a_changed_checkpoint_is_refused_or_another_sound_one(position, value, c
     except HyperGPUError as refusal:
         assert refusal.code.startswith("artifact.")
     else:
-        assert {name: tuple(tensor.shape) for name, tensor in loaded.items()} == SHAPES
+        assert loaded.numel() == count_of(SHAPES)
 
 
-def test_outer_momentum_comes_back_or_stays_absent():
-    assert load_outer(save_outer({}), shapes=SHAPES) == {}
-    loaded = load_outer(save_outer(params()), shapes=SHAPES)
-    assert all(torch.equal(loaded[name], value) for name, value in params().items())
+@pytest.mark.parametrize("outer", ["sgd", "nesterov"])
+@pytest.mark.parametrize("downlink", ["int8", "topk"])
+def test_the_outer_state_comes_back_with_all_that_the_next_step_needs(outer, downlink):
+    spec = JobSpec(outer=OuterSpec(optimizer=outer), downlink=EncodingSpec(kind=downlink))
+    start = OuterState.start(flatten(params()), spec)
+    state = OuterState(start.params, *(None if v is None else v + 1 for v in (start.momentum, start.error)))
+    loaded = load_outer(save_outer(state), state.params, spec)
+    for mine, theirs in ((state.momentum, loaded.momentum), (state.error, loaded.error)):
+        assert (mine is None and theirs is None) or torch.equal(mine, theirs)
+    assert (state.momentum is None) == (outer == "sgd") and (state.error is None) == (downlink == "int8")
+
+
+def test_an_outer_state_of_another_job_is_refused():
+    nesterov, sgd = (JobSpec(outer=OuterSpec(optimizer=name)) for name in ("nesterov", "sgd"))
+    data = save_outer(OuterState.start(flatten(params()), sgd))
+    with pytest.raises(HyperGPUError) as refusal:
+        load_outer(data, flatten(params()), nesterov)
+    assert refusal.value.code == "artifact.wrong_shape"

@@ -1,0 +1,226 @@
+"""A round's end, from submissions to the next version: judge, aggregate, step.
+
+One implementation for everybody: the coordinator closes rounds with it, attestors and strangers replay them, the simulation
+runs on it. Everything here is a function of its arguments. What is measured (the scores, the metric) is floating point and may
+differ in the last digits between machines; what follows from a given list of accepted contributions is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from trainer.data import Dataset, load_dataset
+from trainer.diloco.aggregation import Aggregate, Contribution, aggregate
+from trainer.diloco.checkpoint import initial_params, load_checkpoint, load_outer, save_checkpoint, save_outer
+from trainer.diloco.encoding import Update, decode, encoded_bytes
+from trainer.diloco.flat import Shapes, count_of
+from trainer.diloco.outer import OuterState, outer_step
+from trainer.diloco.version import model_root
+from trainer.models import build_model, parameter_shapes
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Standing, Submission, Verdict
+from trainer.protocol.spec import EncodingSpec, JobSpec
+from trainer.scoring.checks import check_contribution, find_copies, norm_limit
+from trainer.scoring.quality import Score, passes_gate, qualities
+from trainer.scoring.scores import SCORE_SAMPLES, draw_batch, evaluate, loss_improvement, measure
+
+
+class Bench(NamedTuple):
+    """What a job's rounds have in common; kept between rounds, since building it costs more than a small round."""
+
+    dataset: Dataset
+    model: nn.Module
+    shapes: Shapes
+    count: int
+
+
+def bench(job: JobWork) -> Bench:
+    """The job's data set and architecture. Raises HyperGPUError `data.*` or `model.*`."""
+    return cached_bench(job.spec.model_dump_json(include={"model", "data", "seed"}), tuple(sorted(job.files.items())))
+
+
+@lru_cache(maxsize=4)
+def cached_bench(spec_json: str, files: tuple[Any, ...]) -> Bench:
+    spec = JobSpec.model_validate_json(spec_json)
+    dataset = load_dataset(spec.data, files=dict(files))
+    model = build_model(spec.model, dataset.info, seed=spec.seed)
+    shapes = parameter_shapes(model)
+    return Bench(dataset, model, shapes, count_of(shapes))
+
+
+def prepare(job: JobWork) -> Prepared:
+    """The job before its first round. Raises HyperGPUError when data or model cannot be had."""
+    at = bench(job)
+    params = initial_params(job.spec, at.dataset.info)
+    return Prepared(
+        base=model_root(params), params=save_checkpoint(params, at.shapes),
+        outer_state=save_outer(OuterState.start(params, job.spec)),
+        metric=asdict(evaluate(at.model, at.shapes, params, at.dataset.eval)),
+        upload_limit=encoded_bytes(at.count, EncodingSpec(kind="fp32")),
+    )  # fmt: skip
+
+
+def first_version(job: JobWork) -> str:
+    """The version before the first round, from the job's seed."""
+    return model_root(initial_params(job.spec, bench(job).dataset.info))
+
+
+def check(job: JobWork, submission: Submission) -> None:
+    """Is it an update at all? Raises HyperGPUError `artifact.*` or `contribution.*`."""
+    checked(job, submission)
+
+
+def checked(job: JobWork, submission: Submission) -> Update:
+    count = bench(job).count
+    limit = norm_limit(job.spec, count, submission.steps)
+    return check_contribution(submission.data, submission.encoding, count, max_norm=limit)
+
+
+# The round before it is judged.
+
+
+def read_state(work: RoundWork, *, shapes: Shapes | None = None) -> OuterState:
+    """Parameters and outer state of the round's base. Raises HyperGPUError `round.wrong_base` when they are not that version,
+    `artifact.*` when they cannot be read."""
+    params = load_checkpoint(work.params, shapes=bench(work.job).shapes if shapes is None else shapes)
+    if (found := model_root(params)) != work.base:
+        raise HyperGPUError("round.wrong_base", f"The checkpoint is version {found}, the round began at {work.base}.")
+    return load_outer(work.outer_state, params, work.job.spec)
+
+
+def score_seed(work: RoundWork) -> str:
+    """A hash over all commitments of the round: nobody knows the batches when committing, everybody can draw them after."""
+    commitments = ":".join(sorted(submission.artifact for submission in work.submissions))
+    return sha256_hex(f"{work.chain_job_id}:{work.number}:{work.base}:{commitments}".encode())
+
+
+# Judging.
+
+
+@dataclass(slots=True)
+class Findings:
+    """A round's submissions looked at, by node: updates, scores, standings after the round, refusals."""
+
+    updates: dict[int, Update]
+    scores: dict[int, Score]
+    standings: dict[int, Standing]
+    refused: dict[int, HyperGPUError]
+
+    @property
+    def accepted(self) -> list[int]:
+        return [node_id for node_id in self.scores if node_id not in self.refused]
+
+
+def judge_round(work: RoundWork) -> list[Verdict]:
+    """Who is accepted, with which quality, and why not: what an attestor recomputes before it signs."""
+    return verdicts(work, assess(work, read_state(work).params))
+
+
+def assess(work: RoundWork, base: Tensor) -> Findings:
+    """Each submission, until something speaks against it: it is no update, a copy of one committed earlier, harmful."""
+    found = Findings(
+        {}, {}, {submission.node_id: work.standings.get(submission.node_id, Standing()) for submission in work.submissions}, {}
+    )
+    previous = load_checkpoint(work.previous_aggregate, shapes=bench(work.job).shapes) if work.previous_aggregate else None
+    for submission in work.submissions:
+        try:
+            found.updates[submission.node_id] = checked(work.job, submission)
+        except HyperGPUError as error:
+            found.refused[submission.node_id] = error
+    found.refused |= find_copies({node: update.values for node, update in found.updates.items()}, previous)
+    score(work, base, found)
+    return found
+
+
+def score(work: RoundWork, base: Tensor, found: Findings) -> None:
+    """Loss improvement of each update on the round's held-out batch, and whether it knows the data it was assigned."""
+    at, seed = bench(work.job), score_seed(work)
+    inputs, targets = draw_batch(at.dataset.score, seed=seed, size=SCORE_SAMPLES[at.dataset.info.kind])
+    before = measure(at.model, at.shapes, base, inputs, targets).loss
+    for submission in work.submissions:
+        node_id = submission.node_id
+        if node_id in found.refused:
+            continue
+        update = found.updates[node_id].values
+        try:
+            found.scores[node_id] = result = loss_improvement(
+                at.model, at.shapes, base, update, inputs, targets, loss_before=before
+            )
+            if work.job.spec.aggregation.gate and not passes_gate(result, work.job.spec.aggregation.gate_tolerance):
+                text = f"It raises the held-out loss from {before:.4f} to {result.loss_after:.4f}."
+                raise HyperGPUError("contribution.harmful", text)
+        except HyperGPUError as error:
+            found.refused[node_id] = error
+
+
+def verdicts(work: RoundWork, found: Findings) -> list[Verdict]:
+    points = qualities({node_id: found.scores[node_id].improvement for node_id in found.accepted})
+    result = []
+    for node_id in (submission.node_id for submission in work.submissions):
+        known = asdict(found.scores[node_id]) if node_id in found.scores else None
+        verdict = Verdict(node_id=node_id, score=known, standing=found.standings[node_id])
+        if (error := found.refused.get(node_id)) is not None:
+            result.append(replace(verdict, code=error.code, reason=error.message))
+        else:
+            result.append(replace(verdict, quality=points[node_id]))
+    return result
+
+
+# Advancing.
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What follows, bit by bit, from a base and the accepted contributions. `gathered` is None when there were none: then the
+    version stays."""
+
+    state: OuterState
+    gathered: Aggregate | None
+    delta: bytes
+
+    @property
+    def version(self) -> str:
+        return model_root(self.state.params)
+
+
+def advance(work: RoundWork, state: OuterState, updates: Mapping[int, Update], accepted: Collection[int]) -> Advance:
+    """Aggregate and step. Raises HyperGPUError `aggregation.*`."""
+    if not accepted:
+        return Advance(state, None, b"")
+    units = {submission.node_id: submission.units for submission in work.submissions}
+    contributions = [Contribution(node_id, updates[node_id], units[node_id]) for node_id in accepted]
+    gathered = aggregate(contributions, work.job.spec.aggregation)
+    stepped = outer_step(state, gathered.pseudo_gradient, work.job.spec, number=work.number)
+    return Advance(stepped.state, gathered, stepped.delta)
+
+
+def close_round(work: RoundWork) -> RoundResult:
+    """Judge, aggregate, take the outer step and evaluate: the whole of a round's end."""
+    at = bench(work.job)
+    state = read_state(work)
+    found = assess(work, state.params)
+    after = advance(work, state, found.updates, found.accepted)
+    weights = after.gathered.weights if after.gathered else {}
+    return RoundResult(
+        version=after.version, params=save_checkpoint(after.state.params, at.shapes), outer_state=save_outer(after.state),
+        aggregate=save_checkpoint(after.gathered.pseudo_gradient, at.shapes) if after.gathered else b"", delta=after.delta,
+        metric=asdict(evaluate(at.model, at.shapes, after.state.params, at.dataset.eval)),
+        verdicts=[replace(verdict, weight=weights.get(verdict.node_id)) for verdict in verdicts(work, found)],
+    )  # fmt: skip
+
+
+def replay_round(work: RoundWork, accepted: Collection[int], *, shapes: Shapes | None = None) -> Advance:
+    """The round again, given who was accepted. Raises HyperGPUError `round.wrong_base`, `artifact.*`, `aggregation.*`, and
+    `round.incomplete` when an accepted contribution is not among the submissions: a part never passes as the whole."""
+    state = read_state(work, shapes=shapes)
+    by_node = {submission.node_id: submission for submission in work.submissions}
+    if missing := sorted(set(accepted) - set(by_node)):
+        raise HyperGPUError("round.incomplete", f"Contributions of accepted nodes are missing: {missing}.", nodes=missing)
+    updates = {node: decode(by_node[node].data, by_node[node].encoding, count=state.params.numel()) for node in accepted}
+    return advance(work, state, updates, accepted)
