@@ -91,7 +91,8 @@ def encode(vector: Tensor, spec: EncodingSpec, *, error: Tensor | None = None, t
     values, after = np.empty(count, np.float32), np.empty(count, np.float32) if spec.kind == "topk" else None
     for part in parts(count, spec):
         here = slice(part.start, part.start + part.rows * part.width)
-        wanted = given[here] if before is None else given[here] + before[here]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused below
+            wanted = given[here] if before is None else given[here] + before[here]
         if not (np.abs(wanted) < LIMIT).all():
             raise refused("not_finite", "The update holds values that are not finite, or beyond 2**126.")
         records = write_records(wanted.reshape(part.rows, part.width), spec)
