@@ -106,7 +106,7 @@ def encode(vector: Tensor, spec: EncodingSpec, *, error: Tensor | None = None, t
 def decode(data: bytes, spec: EncodingSpec, *, count: int) -> Update:
     """The vector of `count` values in a file that a stranger may have written.
 
-    Takes exactly the files that `encode` can write with this specification. Raises HyperGPUError `artifact.truncated`,
+    Two files that are taken never mean the same. Raises HyperGPUError `artifact.truncated`,
     `artifact.too_large`, `artifact.malformed`, `artifact.wrong_encoding`, `artifact.wrong_shape` or `artifact.not_finite`.
     """
     header = read_header(data)

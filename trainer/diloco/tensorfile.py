@@ -19,7 +19,7 @@ from torch import Tensor
 from trainer.protocol.errors import HyperGPUError
 
 MAX_HEADER_BYTES = 256 * 1024
-DTYPES = {"F32": torch.float32, "I8": torch.int8, "U16": torch.uint16}
+DTYPES = {"F32": torch.float32}
 
 
 class Expected(NamedTuple):

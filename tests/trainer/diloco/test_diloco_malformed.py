@@ -1,169 +1,235 @@
-"""Artifacts from strangers: every broken byte string ends in a refusal with its code, never in a crash or a wrong tensor."""
+"""Files from strangers: every broken byte string ends in a refusal with its code, never in a crash or a wrong vector; and no
+two files mean the same."""
 
-import json
 import struct
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save
 
-from trainer.diloco.encoding import decode, encode, max_encoded_bytes
-from trainer.diloco.tensorfile import Expected, read_tensors
+from trainer.diloco.encoding import decode, encode, encoded_bytes, read_header
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import EncodingSpec
 
-SHAPES = {"a": (10, 10), "b": (7,)}
-KINDS = ("dense", "int8", "topk")
-CODES = {"artifact.truncated", "artifact.malformed", "artifact.wrong_shape", "artifact.not_finite", "artifact.too_large"}
-
-
-def spec(kind: str) -> EncodingSpec:
-    return EncodingSpec(kind=kind, chunk=64, k=4)
+COUNT = 107
+CODES = {"truncated", "too_large", "malformed", "wrong_encoding", "wrong_shape", "not_finite"}
+SPECS = {
+    "fp32": EncodingSpec(kind="fp32"),
+    "bf16": EncodingSpec(kind="bf16"),
+    "int8": EncodingSpec(kind="int8", chunk=64),
+    "int4": EncodingSpec(kind="int4", chunk=64),
+    "packed": EncodingSpec(kind="topk", chunk=64, k=5, indices="packed"),
+    "elias_fano": EncodingSpec(kind="topk", chunk=64, k=5, indices="elias_fano"),
+}
+kinds = st.sampled_from(list(SPECS))
 
 
 def valid(kind: str) -> bytes:
-    generator = torch.Generator().manual_seed(0)
-    return encode({name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}, spec(kind), error=None)[0]
+    return encode(torch.randn(COUNT, generator=torch.Generator().manual_seed(0)), SPECS[kind]).data
 
 
-def refuse(data: bytes, kind: str = "dense") -> str:
+def refuse(data: bytes, kind: str, count: int = COUNT) -> str:
     with pytest.raises(HyperGPUError) as refusal:
-        decode(data, spec(kind), shapes=SHAPES)
-    assert refusal.value.code in CODES
+        decode(data, SPECS[kind], count=count)
     return refusal.value.code.removeprefix("artifact.")
 
 
-def file(header: str | bytes, payload: bytes = bytes(4 * 107)) -> bytes:
-    header = header.encode() if isinstance(header, str) else header
-    return struct.pack("<Q", len(header)) + header + payload
+def changed(kind: str, offset: int, new: bytes) -> bytes:
+    data = bytearray(valid(kind))
+    data[offset : offset + len(new)] = new
+    return bytes(data)
 
 
-def entry(dtype="F32", shape=(107,), offsets=(0, 428)) -> dict:
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+def header(offset: int, new: bytes) -> bytes:
+    return changed("int8", offset, new)
 
 
-def header(**entries) -> str:
-    return json.dumps(entries)
-
-
-BROKEN = {
+HEADERS = {
     "empty": (b"", "truncated"),
-    "seven bytes": (bytes(7), "truncated"),
-    "header longer than the file": (struct.pack("<Q", 150) + b"{}", "truncated"),
-    "header of 2**63": (struct.pack("<Q", 2**63) + b"{}", "malformed"),
-    "one byte short": (valid("dense")[:-1], "truncated"),
-    "one byte long": (valid("dense") + b"\0", "malformed"),
-    "far too long": (valid("dense") + bytes(10_000), "too_large"),
-    "not UTF-8": (file(b"\xff" * 20), "malformed"),
-    "not JSON": (file("values"), "malformed"),
-    "a list": (file("[]"), "malformed"),
-    "nested": (file("[" * 150), "malformed"),
-    "a huge integer": (file('{"values":' + "9" * 100 + "}"), "malformed"),
-    "no tensor": (file("{}"), "wrong_shape"),
-    "other name": (file(header(weights=entry())), "wrong_shape"),
-    "metadata": (file(header(values=entry(), __metadata__={})), "wrong_shape"),
-    "other dtype": (file(header(values=entry("I32"))), "wrong_shape"),
-    "other shape": (file(header(values=entry(shape=(107, 1)))), "wrong_shape"),
-    "entry is a number": (file(header(values=7)), "malformed"),
-    "entry without offsets": (file(header(values={"dtype": "F32", "shape": [107]})), "malformed"),
-    "shape of booleans": (file(header(values=entry(shape=(True,)))), "malformed"),
-    "offsets beyond": (file(header(values=entry(offsets=(4, 432)))), "malformed"),
-    "offsets of floats": (file(header(values=entry(offsets=(0.0, 428.0)))), "malformed"),
-    "name twice": (file(header(values=entry())[:-1] + ", " + header(values=entry())[1:]), "malformed"),
-    "NaN": (save({"values": torch.full((107,), float("nan"))}), "not_finite"),
-    "infinite": (save({"values": torch.full((107,), float("-inf"))}), "not_finite"),
+    "63 bytes": (valid("int8")[:63], "truncated"),
+    "a header alone": (valid("int8")[:64], "truncated"),
+    "one byte short": (valid("int8")[:-1], "truncated"),
+    "one byte long": (valid("int8") + b"\0", "too_large"),
+    "far too long": (valid("int8") + bytes(10_000), "too_large"),
+    "other magic": (header(0, b"HGPH"), "malformed"),
+    "version 0": (header(4, b"\0"), "wrong_encoding"),
+    "version 2": (header(4, b"\2"), "wrong_encoding"),
+    "kind 0": (header(5, b"\0"), "wrong_encoding"),
+    "another kind": (header(5, b"\4"), "wrong_encoding"),
+    "unknown kind": (header(5, b"\xff"), "wrong_encoding"),
+    "another chunk": (header(6, b"\7"), "wrong_encoding"),
+    "no chunk": (header(6, b"\0"), "wrong_encoding"),
+    "a chunk of 2**255": (header(6, b"\xff"), "wrong_encoding"),
+    "indices of a dense file": (header(7, b"\1"), "wrong_encoding"),
+    "k of a dense file": (header(8, b"\1"), "wrong_encoding"),
+    "one value more": (header(12, struct.pack("<Q", COUNT + 1)), "wrong_shape"),
+    "2**64 - 1 values": (header(12, b"\xff" * 8), "wrong_shape"),
+    "reserved byte": (header(20, b"\1"), "malformed"),
+    "last reserved byte": (header(31, b"\1"), "malformed"),
+    "safetensors": (struct.pack("<Q", 64) + b"{" * 300, "malformed"),
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_refused_with_its_code(case):
-    data, code = BROKEN[case]
-    assert refuse(data) == code
+@pytest.mark.parametrize("case", HEADERS)
+def test_a_header_that_is_not_the_jobs_is_refused(case):
+    data, code = HEADERS[case]
+    assert refuse(data, "int8") == code
 
 
-def test_a_header_nested_beyond_the_stack_is_refused():
-    many = {f"layer.{i}": Expected("F32", (1,)) for i in range(900)}
-    with pytest.raises(HyperGPUError) as refusal:
-        read_tensors(file("[" * 120_000), many)
-    assert refusal.value.code == "artifact.malformed"
+@pytest.mark.parametrize("kind", SPECS)
+def test_no_kind_passes_for_another(kind):
+    for other in SPECS:
+        if other == kind:
+            assert len(decode(valid(other), SPECS[kind], count=COUNT).values) == COUNT
+        else:
+            assert refuse(valid(other), kind) == "wrong_encoding"
 
 
-def topk(*, codes=None, indices=None, scales=None) -> bytes:
-    return save(
-        {
-            "codes": torch.full((12,), 5, dtype=torch.int8) if codes is None else codes,
-            "indices": torch.tensor([0, 1, 2, 3] * 3, dtype=torch.uint16) if indices is None else indices,
-            "scales": torch.ones(3) if scales is None else scales,
-        }
-    )
+def test_another_density_is_refused():
+    for change in ({"k": 6}, {"chunk": 128}, {"indices": "packed"}):
+        spec = SPECS["elias_fano"].model_copy(update=change)
+        with pytest.raises(HyperGPUError) as refusal:
+            decode(valid("elias_fano"), spec, count=COUNT)
+        assert refusal.value.code == "artifact.wrong_encoding"
 
 
-def indices(*last: int) -> torch.Tensor:
-    return torch.tensor([0, 1, 2, 3, 0, 1, 2, 35, *last], dtype=torch.uint16)
+def topk(
+    kind="packed", *, levels=(0x3F80 << 1, 0x4000 << 1), indices=(0, 1, 2, 3, 63), signs=0, high=0b10101, tail=None, spare=0
+):
+    """A file whose first chunk (64 values) is as told, written bit by bit; the second (43) is `tail`, or a sound one."""
+    if kind == "packed":
+        stream, bits = sum(index << 6 * i for i, index in enumerate(indices)), 30
+    else:  # floor(log2(64 / 5)) = 3 low bits
+        stream = sum((index & 7) << 3 * i for i, index in enumerate(indices))
+        stream |= sum(1 << ((index >> 3) + i) for i, index in enumerate(indices)) << 15
+        bits = 15 + 5 + 7
+    stream |= signs << bits | high << (bits + 5) | spare << (bits + 10)
+    record = struct.pack("<HH", *levels) + stream.to_bytes((bits + 17) // 8, "little")
+    data = valid(kind)
+    return data[:64] + record + (data[64 + len(record) :] if tail is None else tail)
 
 
+def tail(*indices: int) -> bytes:
+    stream = sum(index << 6 * i for i, index in enumerate(indices)) | 0b10101 << 35
+    return struct.pack("<HH", 0x3F80 << 1, 0x4000 << 1) + stream.to_bytes(5, "little")
+
+
+@pytest.mark.parametrize("kind", ["packed", "elias_fano"])
+def test_the_files_below_are_taken_without_their_lies(kind):
+    values = decode(topk(kind, signs=0b00010), SPECS[kind], count=COUNT).values
+    assert values[[0, 1, 2, 3, 63]].tolist() == [2, -1, 2, 1, 2]
+    values = decode(topk(tail=tail(0, 1, 2, 3, 42)), SPECS["packed"], count=COUNT).values
+    assert values[[64, 106]].tolist() == [2, 2]
+
+
+ONE, TWO = 0x3F80 << 1, 0x4000 << 1
 LIES = {
-    "index beyond a full chunk": (topk(indices=torch.tensor([0, 1, 2, 64] + [0, 1, 2, 3] * 2, dtype=torch.uint16)), "malformed"),
-    "index beyond a short chunk": (topk(indices=indices(0, 1, 2, 7)), "malformed"),
-    "index twice": (topk(indices=indices(0, 1, 1, 2)), "malformed"),
-    "indices out of order": (topk(indices=indices(1, 0, 2, 3)), "malformed"),
-    "negative scale": (topk(scales=torch.tensor([1.0, -1.0, 1.0])), "malformed"),
-    "scale is NaN": (topk(scales=torch.tensor([1.0, float("nan"), 1.0])), "not_finite"),
-    "value overflows": (topk(scales=torch.full((3,), 3e38)), "not_finite"),
-    "one value less": (topk(codes=torch.zeros(11, dtype=torch.int8)), "wrong_shape"),
-    "int8 file": (valid("int8"), "wrong_shape"),
+    "index twice": (topk(indices=(0, 1, 1, 3, 63)), "malformed"),
+    "indices out of order": (topk(indices=(1, 0, 2, 3, 63)), "malformed"),
+    "index beyond the short chunk": (topk(tail=tail(0, 1, 2, 3, 43)), "malformed"),
+    "levels swapped": (topk(levels=(TWO, ONE)), "malformed"),
+    "equal levels, two names": (topk(levels=(ONE, ONE)), "malformed"),
+    "only the higher level": (topk(high=0b11111), "malformed"),
+    "only the lower level": (topk(high=0), "malformed"),
+    "minus zero": (topk(levels=(0, ONE), signs=0b00010), "malformed"),
+    "zeros with a sign": (topk(levels=(0, 0), high=0, signs=1), "malformed"),
+    "subnormal level": (topk(levels=(255, ONE)), "malformed"),
+    "infinite level": (topk(levels=(ONE, 0xFF00)), "not_finite"),
+    "NaN level": (topk(levels=(ONE, 0xFFFF)), "not_finite"),
+}
+ELIAS_FANO_LIES = {
+    "index twice": (topk("elias_fano", indices=(0, 1, 1, 3, 63)), "malformed"),
+    "order of low bits": (topk("elias_fano", indices=(1, 0, 2, 3, 63)), "malformed"),
+    "six ones": (topk("elias_fano", signs=1 << 2)[:68] + b"\xff" * 5 + topk("elias_fano")[73:], "malformed"),
+    "no ones": (topk("elias_fano")[:68] + bytes(5) + topk("elias_fano")[73:], "malformed"),
+    "bits behind the last": (topk("elias_fano", spare=1), "malformed"),
 }
 
 
 @pytest.mark.parametrize("case", LIES)
 def test_a_sparse_file_that_lies_is_refused(case):
     data, code = LIES[case]
-    assert refuse(data, "topk") in {code, "too_large"}
+    assert len(data) == encoded_bytes(COUNT, SPECS["packed"]) and refuse(data, "packed") == code
 
 
-def test_the_same_sparse_file_without_lies_is_taken():
-    values = decode(topk(indices=indices(0, 1, 2, 6)), spec("topk"), shapes=SHAPES)
-    assert values["b"].tolist() == [5, 5, 5, 0, 0, 0, 5] and values["a"].flatten()[99] == 5
+@pytest.mark.parametrize("case", ELIAS_FANO_LIES)
+def test_an_elias_fano_file_that_lies_is_refused(case):
+    data, code = ELIAS_FANO_LIES[case]
+    assert len(data) == encoded_bytes(COUNT, SPECS["elias_fano"]) and refuse(data, "elias_fano") == code
 
 
-def test_a_header_with_tensors_in_another_order_is_still_that_file():
-    """safetensors fixes no order of names: other writers may choose their own."""
-    scales, codes = torch.ones(3).numpy().tobytes(), bytes(107)
-    text = header(codes=entry("I8", (107,), (12, 119)), scales=entry("F32", (3,), (0, 12)))
-    assert decode(file(text, scales + codes), spec("int8"), shapes=SHAPES)["a"].abs().sum() == 0
+DENSE_LIES = {
+    "fp32 NaN": ("fp32", 64, struct.pack("<f", float("nan")), "not_finite"),
+    "fp32 infinite": ("fp32", 64 + 4 * 106, struct.pack("<f", float("-inf")), "not_finite"),
+    "bf16 infinite": ("bf16", 64, b"\x80\x7f", "not_finite"),
+    "bf16 NaN": ("bf16", 64 + 2 * 106, b"\xc0\xff", "not_finite"),
+    "int8 code -128": ("int8", 70, b"\x80", "malformed"),
+    "int8 without its largest code": ("int8", 66, bytes(64), "malformed"),
+    "int8 codes without a scale": ("int8", 64, bytes(2), "malformed"),
+    "int8 infinite scale": ("int8", 64, b"\x00\xff", "not_finite"),
+    "int8 subnormal scale": ("int8", 64, b"\xff\x00", "malformed"),
+    "int8 values overflow": ("int8", 64, b"\xff\xfe", "not_finite"),
+    "int4 code -8": ("int4", 70, b"\x88", "malformed"),
+    "int4 half byte behind the last": ("int4", 64 + 34 + 2 + 21, b"\x17", "malformed"),
+    "int4 codes without a scale": ("int4", 64, bytes(2), "malformed"),
+}
 
 
-def test_the_upload_limit_leaves_no_room_for_a_second_file():
-    for kind in KINDS:
-        assert len(valid(kind)) <= max_encoded_bytes(SHAPES, spec(kind)) < 2 * len(valid(kind)) + 1024
+@pytest.mark.parametrize("case", DENSE_LIES)
+def test_a_dense_file_that_lies_is_refused(case):
+    kind, offset, new, code = DENSE_LIES[case]
+    assert refuse(changed(kind, offset, new), kind) == code
 
 
-@settings(max_examples=400)
-@example(kind="topk", position=0, value=255, cut=0, insert=b"")
-@given(
-    kind=st.sampled_from(KINDS),
-    position=st.integers(0, 2000),
-    value=st.integers(0, 255),
-    cut=st.integers(0, 40),
-    insert=st.binary(max_size=12),
-)
+def check_refused_or_sound(data: bytes, kind: str) -> None:
+    try:
+        update = decode(data, SPECS[kind], count=COUNT)
+    except HyperGPUError as refusal:
+        assert refusal.code.removeprefix("artifact.") in CODES
+        return
+    assert update.values.shape == (COUNT,) and update.values.dtype == torch.float32 and torch.isfinite(update.values).all()
+    if update.sent is None:  # no other file holds these values
+        assert (update.values.abs() >= 2.0**126).any() or encode(update.values, SPECS[kind], trace=update.trace).data == data
+    else:
+        original = decode(valid(kind), SPECS[kind], count=COUNT)
+        assert update.sent.shape == (COUNT,) and (update.values[~update.sent] == 0).all()
+        same = torch.equal(update.values, original.values) and torch.equal(update.sent, original.sent)
+        assert (data == valid(kind)) == (same and update.trace == original.trace)
+
+
+@settings(max_examples=600)
+@example(kind="fp32", position=67, value=0x7F, cut=0, insert=b"")
+@given(kind=kinds, position=st.integers(0, 600), value=st.integers(0, 255), cut=st.integers(0, 40), insert=st.binary(max_size=12))
 def test_whatever_is_changed_the_result_is_a_refusal_or_a_sound_update(kind, position, value, cut, insert):
     data = bytearray(valid(kind))
     position %= len(data)
     data[position] = value
     data[position : position + cut] = insert
-    try:
-        update = decode(bytes(data), spec(kind), shapes=SHAPES)
-    except HyperGPUError as refusal:
-        assert refusal.code in CODES
-    else:
-        assert {name: tuple(tensor.shape) for name, tensor in update.items()} == SHAPES
-        assert all(tensor.dtype == torch.float32 and torch.isfinite(tensor).all() for tensor in update.values())
+    check_refused_or_sound(bytes(data), kind)
 
 
-@settings(max_examples=200)
-@given(kind=st.sampled_from(KINDS), data=st.binary(max_size=600))
+@settings(max_examples=600)
+@given(kind=kinds, seed=st.integers(0, 2**32), share=st.floats(0, 1))
+def test_random_payloads_behind_a_sound_header_are_refused_or_sound(kind, seed, share):
+    generator = torch.Generator().manual_seed(seed)
+    data = torch.frombuffer(bytearray(valid(kind)), dtype=torch.uint8)
+    noise = torch.randint(0, 256, data.shape, generator=generator, dtype=torch.uint8)
+    data[64:] = torch.where(torch.rand(len(data) - 64, generator=generator) < share, noise[64:], data[64:])
+    check_refused_or_sound(data.numpy().tobytes(), kind)
+
+
+@settings(max_examples=300)
+@given(kind=kinds, data=st.binary(max_size=600))
 def test_random_bytes_are_refused(kind, data):
-    refuse(data, kind)
+    assert refuse(data, kind) in {"truncated", "malformed"}
+
+
+@settings(max_examples=300)
+@given(data=st.binary(min_size=64, max_size=64))
+def test_any_header_is_read_or_refused(data):
+    for begin in (b"", b"HGPG", b"HGPG\1"):
+        try:
+            assert read_header(begin + data).count >= 0
+        except HyperGPUError as refusal:
+            assert refusal.code in {"artifact.malformed", "artifact.wrong_encoding"}
