@@ -25,8 +25,17 @@ def shard_indices(split: Split, *, shard: int, shards: int) -> Tensor:
 def shard_batches(
     split: Split, *, shard: int, shards: int, seed: int, steps: int, batch_size: int, first: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`steps` batches of exactly `batch_size` samples (inputs, targets) of one shard, in an order fixed by `seed`, from batch
-    number `first` on.
+    """The samples of `batch_indices`: `steps` batches of inputs and targets."""
+    return map(
+        split.take, batch_indices(split, shard=shard, shards=shards, seed=seed, steps=steps, batch_size=batch_size, first=first)
+    )
+
+
+def batch_indices(
+    split: Split, *, shard: int, shards: int, seed: int, steps: int, batch_size: int, first: int = 0
+) -> Iterator[Tensor]:
+    """`steps` batches of exactly `batch_size` indices (int64) of one shard, in an order fixed by `seed`, from batch number
+    `first` on.
 
     A used-up shard starts over in a new order; a batch may lie across that border.
     """
@@ -38,5 +47,5 @@ def shard_batches(
             queue = torch.cat([queue, indices[permutation(len(indices), "order", seed, lap)]])
             lap += 1
         if step >= first:
-            yield split.take(queue[:batch_size])
+            yield queue[:batch_size]
         queue = queue[batch_size:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from trainer.data import Split
 from trainer.data.permutation import permutation
-from trainer.diloco.encoding import Tensors
+from trainer.diloco.flat import Shapes, unflatten
 from trainer.models import loss_and_correct
 from trainer.protocol.errors import HyperGPUError
 from trainer.scoring.quality import STEP_SCALE, Score
@@ -39,39 +39,39 @@ def draw_batch(split: Split, *, seed: str, size: int) -> tuple[Tensor, Tensor]:
 
 def loss_improvement(
     model: nn.Module,
-    base_params: Tensors,
-    pseudo_gradient: Tensors,
+    shapes: Shapes,
+    base: Tensor,
+    update: Tensor,
     inputs: Tensor,
     targets: Tensor,
     *,
     step_scale: float = STEP_SCALE,
     loss_before: float | None = None,
 ) -> Score:
-    """Loss on one batch at `base_params` and after `step_scale` times the update. `model` lends its architecture and device;
-    its own parameters are neither used nor changed. `loss_before` saves measuring it again for each node of a round.
+    """Loss on one batch at `base` (n,) and after `step_scale` times the update (n,). `model` lends its architecture (of `shapes`)
+    and device; its own parameters are neither used nor changed. `loss_before` saves measuring it again for each node of a round.
 
     Raises HyperGPUError `contribution.diverges` if the loss after the update is not a number.
     """
     if loss_before is None:
-        loss_before = measure(model, base_params, inputs, targets).loss
-    moved = {name: value - step_scale * pseudo_gradient[name] for name, value in base_params.items()}
-    after = measure(model, moved, inputs, targets).loss
+        loss_before = measure(model, shapes, base, inputs, targets).loss
+    after = measure(model, shapes, base - step_scale * update, inputs, targets).loss
     if not math.isfinite(after):
         raise HyperGPUError("contribution.diverges", "The held-out loss after this update is not a number.")
     return Score(loss_before, after, loss_before - after)
 
 
-def evaluate(model: nn.Module, params: Tensors, split: Split) -> Metrics:
-    """Metrics of `params` over a whole split; `model` as in `loss_improvement`."""
-    return measure_batches(model, params, (split.take(part) for part in torch.arange(len(split)).split(BATCH)))
+def evaluate(model: nn.Module, shapes: Shapes, params: Tensor, split: Split) -> Metrics:
+    """Metrics of `params` (n,) over a whole split; `model` as in `loss_improvement`."""
+    return measure_batches(model, unflatten(params, shapes), (split.take(part) for part in torch.arange(len(split)).split(BATCH)))
 
 
-def measure(model: nn.Module, params: Tensors, inputs: Tensor, targets: Tensor) -> Metrics:
-    return measure_batches(model, params, zip(inputs.split(BATCH), targets.split(BATCH), strict=True))
+def measure(model: nn.Module, shapes: Shapes, params: Tensor, inputs: Tensor, targets: Tensor) -> Metrics:
+    return measure_batches(model, unflatten(params, shapes), zip(inputs.split(BATCH), targets.split(BATCH), strict=True))
 
 
 @torch.no_grad()
-def measure_batches(model: nn.Module, params: Tensors, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
+def measure_batches(model: nn.Module, params: Mapping[str, Tensor], batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
     device = next(model.parameters()).device
     placed = {name: value.to(device) for name, value in params.items()}
     was_training = model.training

@@ -2,87 +2,111 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer.diloco.encoding import encode
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import EncodingSpec, JobSpec
-from trainer.scoring.checks import check_contribution, norm_limit
+from trainer.scoring.checks import check_contribution, find_copies, norm_limit, refuse_copy
 
-SPEC = EncodingSpec()
-
-
-def shapes(update):
-    return {name: tuple(value.shape) for name, value in update.items()}
+SPEC = JobSpec()
+ENCODINGS = [EncodingSpec(kind=kind) for kind in ("fp32", "bf16", "int8", "int4", "topk")]
 
 
-def check(update, *, spec=SPEC, **known):
-    data = encode(update, spec, error=None)[0]
-    return check_contribution(data, spec, shapes(update), **({"others": {}} | known))
+def check(update, *, spec=SPEC):
+    data = encode(update, spec.encoding).data
+    limit = norm_limit(spec, len(update), spec.inner.steps)
+    return check_contribution(data, spec.encoding, len(update), max_norm=limit)
 
 
-def refuse(update, **known) -> HyperGPUError:
-    with pytest.raises(HyperGPUError) as refusal:
-        check(update, **known)
-    return refusal.value
+def refusal(update) -> HyperGPUError:
+    with pytest.raises(HyperGPUError) as refused:
+        check(update)
+    return refused.value
 
 
-def noisy(update, part: float):
-    generator = torch.Generator().manual_seed(0)
-    norm = sum(float((v**2).sum()) for v in update.values()) ** 0.5
-    noise = {name: torch.randn(value.shape, generator=generator) for name, value in update.items()}
-    noise_norm = sum(float((v**2).sum()) for v in noise.values()) ** 0.5
-    return {name: value + part * norm / noise_norm * noise[name] for name, value in update.items()}
+def noisy(update, part: float, *, seed: int = 0):
+    noise = torch.randn(update.shape, generator=torch.Generator().manual_seed(seed))
+    return update + part * update.norm() / noise.norm() * noise
 
 
-@pytest.mark.parametrize("spec", [SPEC, EncodingSpec(kind="dense"), EncodingSpec(kind="topk")])
-def test_honest_updates_pass_beside_each_other(honest, spec):
-    limit = norm_limit(JobSpec(encoding=spec), shapes(honest[1]))
-    others: dict = {}
-    for node, update in honest.items():
-        others[node] = check(update, spec=spec, others=others, previous=others.get(node - 1), max_norm=limit)
-    assert len(others) == 3
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.kind)
+def test_honest_updates_pass_beside_each_other(honest, encoding):
+    updates = {node: check(update, spec=JobSpec(encoding=encoding)).values for node, update in honest.items()}
+    assert find_copies(updates, None) == {}
+    assert find_copies({1: updates[1], 2: updates[2]}, updates[3]) == {}
 
 
-@pytest.mark.parametrize("changed", [lambda u: u, lambda u: noisy(u, 0.02), lambda u: {n: 3 * v for n, v in u.items()}])
-def test_a_copy_is_refused_and_names_its_source(honest, changed):
-    assert refuse(changed(honest[2]), others={2: honest[2]}).data["node"] == 2
-    refusal = refuse(changed(honest[2]), others={1: honest[1], 2: honest[2]})
-    assert refusal.code == "contribution.copy" and refusal.data["node"] == 2 and refusal.data["cosine"] > 0.98
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.kind)
+@pytest.mark.parametrize("changed", [lambda u: u, lambda u: noisy(u, 0.02), lambda u: 3 * u], ids=["same", "noisy", "scaled"])
+def test_a_copy_is_refused_and_names_its_source(honest, encoding, changed):
+    def sent(update):
+        return encode(update, encoding).values
+
+    updates = {2: sent(honest[2]), 7: sent(changed(sent(honest[2])))}
+    assert find_copies(updates, None)[7].data["node"] == 2
+    among = find_copies({1: sent(honest[1]), **updates}, sent(honest[3]))
+    assert list(among) == [7] and among[7].code == "contribution.copy"
+    assert among[7].data["node"] == 2 and among[7].data["cosine"] > 0.98
+
+
+def test_the_earlier_commitment_is_the_original(honest):
+    assert list(find_copies({5: honest[1], 2: honest[1], 9: honest[1]}, None)) == [2, 9]
 
 
 def test_a_copy_under_noise_is_found_when_the_honest_differ(honest):
-    others = {1: honest[1], 2: honest[2], 3: honest[3]}
-    assert refuse(noisy(honest[2], 0.15), others=others).data["node"] == 2
-    assert refuse(noisy(honest[2], 0.15), others={1: honest[1]}, previous=honest[2]).data["node"] is None
+    assert find_copies({**honest, 7: noisy(honest[2], 0.15)}, None)[7].data["node"] == 2
+    assert find_copies({1: honest[1], 7: noisy(honest[2], 0.15)}, honest[2])[7].data["node"] is None
 
 
 def test_honest_updates_that_move_as_one_are_not_taken_for_copies(honest):
     """Small models early on: every pair has a cosine of about 0.99."""
-    alike = {node: noisy(honest[1], 0.0) for node in range(4)}
-    generator = torch.Generator().manual_seed(5)
-    for update in alike.values():
-        for value in update.values():
-            value += 0.1 * value.square().mean().sqrt() * torch.randn(value.shape, generator=generator)
-    for node, update in alike.items():
-        check(update, others={other: alike[other] for other in range(node)}, previous=noisy(honest[1], 0.2))
+    alike = {node: noisy(honest[1], 0.1, seed=node) for node in range(4)}
+    assert find_copies(alike, noisy(honest[1], 0.2, seed=9)) == {}
 
 
 def test_the_last_aggregate_sent_again_is_refused(honest):
-    refusal = refuse(honest[1], others={2: honest[2]}, previous=honest[1])
-    assert refusal.code == "contribution.copy" and refusal.data["node"] is None and "previous aggregate" in refusal.message
+    refused = find_copies({2: honest[2], 1: honest[1]}, honest[1])
+    assert list(refused) == [1] and refused[1].data["node"] is None and "previous aggregate" in refused[1].message
+
+
+def test_one_huge_value_hides_no_copy(honest):
+    """An accomplice cannot push the others below the grid of the exact products."""
+    huge = honest[3].clone()
+    huge[0] = 1e30
+    assert list(find_copies({3: huge, 1: honest[1], 2: honest[1]}, None)) == [2]
+
+
+@given(order=st.permutations(range(200)))
+def test_who_is_refused_does_not_depend_on_the_order_of_summation(honest, order):
+    """The same products whatever the order of the values, so whatever the machine's vector width."""
+    part = {node: update[:200] for node, update in honest.items()} | {7: noisy(honest[2], 0.05)[:200]}
+    shuffled = {node: update[list(order)] for node, update in part.items()}
+    known, again = find_copies(part, None), find_copies(shuffled, None)
+    assert {node: error.data for node, error in known.items()} == {node: error.data for node, error in again.items()}
+
+
+def test_nothing_to_compare_with_refuses_nobody(honest):
+    assert find_copies({}, honest[1]) == {} and find_copies({1: honest[1]}, None) == {}
+    refuse_copy({}, None)
 
 
 def test_a_zero_update_is_refused(honest):
-    assert refuse({name: torch.zeros_like(value) for name, value in honest[1].items()}).code == "contribution.empty"
+    assert refusal(torch.zeros_like(honest[1])).code == "contribution.empty"
 
 
 def test_an_absurd_norm_is_refused(honest):
-    limit = norm_limit(JobSpec(), shapes(honest[1]))
-    huge = {name: 100 * value for name, value in honest[1].items()}
-    assert refuse(huge, max_norm=limit).code == "contribution.norm_too_large"
+    assert refusal(100 * honest[1]).code == "contribution.norm_too_large"
+
+
+def test_fewer_steps_may_move_less_and_error_feedback_more():
+    assert norm_limit(SPEC, 1000, 10) == pytest.approx(norm_limit(SPEC, 1000, 40) / 4)
+    sparse = JobSpec(encoding=EncodingSpec(kind="topk"))
+    assert norm_limit(sparse, 1000, 40) > norm_limit(sparse, 1000, 10) > 10 * norm_limit(SPEC, 1000, 40)
 
 
 def test_a_broken_file_is_refused_by_its_own_code(honest):
-    with pytest.raises(HyperGPUError) as refusal:
-        check_contribution(b"nothing", SPEC, shapes(honest[1]), others={})
-    assert refusal.value.code == "artifact.truncated"
+    with pytest.raises(HyperGPUError) as refused:
+        check_contribution(b"nothing", SPEC.encoding, len(honest[1]), max_norm=1.0)
+    assert refused.value.code == "artifact.truncated"

@@ -3,13 +3,10 @@
 import pytest
 import torch
 
+from trainer.diloco.flat import unflatten
 from trainer.protocol.errors import HyperGPUError
 from trainer.scoring.quality import passes_gate
 from trainer.scoring.scores import draw_batch, evaluate, loss_improvement
-
-
-def scaled(update, factor):
-    return {name: factor * value for name, value in update.items()}
 
 
 def test_the_batch_follows_from_the_seed_and_holds_no_sample_twice(digits):
@@ -20,51 +17,55 @@ def test_the_batch_follows_from_the_seed_and_holds_no_sample_twice(digits):
     assert sorted(targets.tolist()) == sorted(digits.score.targets.tolist())
 
 
-def test_honest_work_lowers_the_held_out_loss_and_its_reverse_is_refused(digits, model, base, honest):
+def test_honest_work_lowers_the_held_out_loss_and_its_reverse_is_refused(digits, state, base, honest):
     batch = draw_batch(digits.score, seed="round", size=180)
     for update in honest.values():
-        good = loss_improvement(model, base, update, *batch)
-        bad = loss_improvement(model, base, scaled(update, -10), *batch)
+        good = loss_improvement(state.model, state.shapes, base, update, *batch)
+        bad = loss_improvement(state.model, state.shapes, base, -10 * update, *batch)
         assert good.improvement > 0.05 and good.improvement == good.loss_before - good.loss_after
         assert passes_gate(good, 0.0) and not passes_gate(bad, 0.05)
 
 
-def test_a_known_loss_before_gives_the_same_score(digits, model, base, honest):
+def test_a_known_loss_before_gives_the_same_score(digits, state, base, honest):
     batch = draw_batch(digits.score, seed="round", size=64)
-    score = loss_improvement(model, base, honest[1], *batch)
-    assert loss_improvement(model, base, honest[1], *batch, loss_before=score.loss_before) == score
+    score = loss_improvement(state.model, state.shapes, base, honest[1], *batch)
+    assert loss_improvement(state.model, state.shapes, base, honest[1], *batch, loss_before=score.loss_before) == score
 
 
-def test_updates_are_scored_at_their_share_of_a_round(digits, model, base, honest):
+def test_updates_are_scored_at_their_share_of_a_round(digits, state, base, honest):
     batch = draw_batch(digits.score, seed="round", size=64)
-    assert loss_improvement(model, base, honest[1], *batch) == loss_improvement(model, base, honest[1], *batch, step_scale=0.25)
+    assert loss_improvement(state.model, state.shapes, base, honest[1], *batch) == loss_improvement(
+        state.model, state.shapes, base, honest[1], *batch, step_scale=0.25
+    )
 
 
-def test_half_a_step_is_the_whole_of_half_an_update(digits, model, base, honest):
+def test_half_a_step_is_the_whole_of_half_an_update(digits, state, base, honest):
     batch = draw_batch(digits.score, seed="round", size=64)
-    whole = loss_improvement(model, base, scaled(honest[1], 0.5), *batch, step_scale=1.0)
-    assert loss_improvement(model, base, honest[1], *batch, step_scale=0.5).loss_after == pytest.approx(whole.loss_after)
+    whole = loss_improvement(state.model, state.shapes, base, 0.5 * honest[1], *batch, step_scale=1.0)
+    assert loss_improvement(state.model, state.shapes, base, honest[1], *batch, step_scale=0.5).loss_after == pytest.approx(
+        whole.loss_after
+    )
 
 
-def test_an_update_to_nowhere_is_refused(digits, model, base, honest):
+def test_an_update_to_nowhere_is_refused(digits, state, base, honest):
     with pytest.raises(HyperGPUError) as refusal:
-        loss_improvement(model, base, scaled(honest[1], 1e38), *draw_batch(digits.score, seed="round", size=64))
+        loss_improvement(state.model, state.shapes, base, 1e38 * honest[1], *draw_batch(digits.score, seed="round", size=64))
     assert refusal.value.code == "contribution.diverges"
 
 
-def test_scoring_leaves_the_model_as_it_was(digits, model, base, honest):
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.train()
-    loss_improvement(model, {n: v + 1 for n, v in base.items()}, honest[1], *draw_batch(digits.score, seed="x", size=8))
-    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+def test_scoring_leaves_the_model_as_it_was(digits, state, base, honest):
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    state.model.train()
+    loss_improvement(state.model, state.shapes, base + 1, honest[1], *draw_batch(digits.score, seed="x", size=8))
+    assert state.model.training and all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
 
 
-def test_evaluation_covers_the_whole_split_whatever_the_batches(digits, model, base, monkeypatch):
-    metrics = evaluate(model, base, digits.eval)
+def test_evaluation_covers_the_whole_split_whatever_the_batches(digits, state, base, monkeypatch):
+    metrics = evaluate(state.model, state.shapes, base, digits.eval)
     monkeypatch.setattr("trainer.scoring.scores.BATCH", 7)
-    again = evaluate(model, base, digits.eval)
+    again = evaluate(state.model, state.shapes, base, digits.eval)
     assert metrics.loss == pytest.approx(again.loss, abs=1e-6) and metrics.accuracy == again.accuracy
     inputs, targets = digits.eval.take(torch.arange(len(digits.eval)))
-    logits = torch.func.functional_call(model, base, (inputs,))
+    logits = torch.func.functional_call(state.model, unflatten(base, state.shapes), (inputs,))
     assert metrics.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, targets).item(), abs=1e-6)
     assert metrics.accuracy == pytest.approx((logits.argmax(1) == targets).float().mean().item(), abs=1e-6)
