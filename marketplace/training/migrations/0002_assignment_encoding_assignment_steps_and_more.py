@@ -13,13 +13,13 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='assignment',
             name='encoding',
-            field=models.JSONField(default=1),
+            field=models.JSONField(default=dict),
             preserve_default=False,
         ),
         migrations.AddField(
             model_name='assignment',
             name='steps',
-            field=models.IntegerField(default={}),
+            field=models.IntegerField(default=1),
             preserve_default=False,
         ),
         migrations.AddField(
