@@ -1,33 +1,71 @@
-"""One local step: the optimizer, its learning rate, and the gradient it takes."""
+"""What the inner loop is made of: its optimizers, its learning rate, and the parts of a model that are treated alike."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from trainer.diloco.flat import flatten, unflatten
-from trainer.models import loss_and_correct
-from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import InnerSpec
 
-if TYPE_CHECKING:
-    from trainer.diloco.local import NodeState
-
 BETAS = (0.9, 0.95)
 WSD_DECAY = 0.2
-"""Part of the job, at its end, in which `wsd` goes down (Hu et al. 2024, arXiv:2404.06395, take a tenth to a fifth)."""
+"""Part of the job, at its end, in which `wsd` goes down (Hu et al. 2024, arXiv:2404.06395)."""
 
 
-def inner_optimizer(model: nn.Module, spec: InnerSpec) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2017); matrices decay, norms and biases do not."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=spec.learning_rate, betas=BETAS, fused=True)
+def inner_optimizers(model: nn.Module, spec: InnerSpec) -> list[torch.optim.Optimizer]:
+    """AdamW (Loshchilov and Hutter 2017) for all parameters, or for what Muon leaves; norms and biases do not decay.
+
+    Muon (Jordan et al. 2024; as DiLoCo's inner optimizer: MuLoCo, arXiv:2505.23725) moves a matrix by its momentum made
+    orthogonal, here scaled to the length of an AdamW step (Liu et al. 2025, arXiv:2502.16982), so that one learning rate
+    and one weight decay serve both.
+    """
+    muon = hidden_matrices(model) if spec.optimizer == "muon" else []
+    rest = [p for p in model.parameters() if not any(p is matrix for matrix in muon)]
+    groups = [
+        {"params": [p for p in rest if p.dim() > 1], "weight_decay": spec.weight_decay},
+        {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    optimizers: list[torch.optim.Optimizer] = []
+    if muon:
+        optimizers.append(
+            torch.optim.Muon(muon, lr=spec.learning_rate, weight_decay=spec.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    if rest:
+        optimizers.append(torch.optim.AdamW([g for g in groups if g["params"]], lr=spec.learning_rate, betas=BETAS, fused=True))
+    return optimizers
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Two-dimensional weights but for embeddings and the head, which is the last one unless a block holds that."""
+    embeddings = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+    inside = [p for block in blocks(model) for p in block.parameters()]
+    matrices = [p for p in model.parameters() if p.dim() == 2 and not any(p is weight for weight in embeddings)]
+    if matrices and not any(matrices[-1] is p for p in inside):
+        matrices.pop()
+    return matrices
+
+
+def blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """The repeated parts of a model, such as the layers of a transformer: outermost elements of module lists and sequences
+    that consist of several modules themselves."""
+    listed = isinstance(model, nn.ModuleList | nn.Sequential)
+    for child in model.children():
+        if listed and next(child.children(), None) is not None:
+            yield child
+        else:
+            yield from blocks(child)
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """Blocks keep their inputs only and run forward again in the backward pass (Chen et al. 2016, arXiv:1604.06174)."""
+    for block in blocks(model):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def learning_rate(order: WorkOrder, step: int, *, seen: int) -> float:
@@ -46,60 +84,3 @@ def scheduled(spec: InnerSpec, progress: float) -> float:
     cosine, wsd = (1 + math.cos(math.pi * progress)) / 2, min(1.0, (1 - progress) / WSD_DECAY)
     height = cosine if spec.schedule == "cosine" else wsd
     return spec.final_fraction + (1 - spec.final_fraction) * height
-
-
-def local_step(state: NodeState, inputs: Tensor, targets: Tensor, spec: InnerSpec, *, rate: float, step: int) -> float:
-    """One step at learning rate `rate`, with the gradient clipped to `clip_norm`; the loss before it, in nats.
-
-    Raises HyperGPUError `training.not_finite`; the optimizer starts afresh then.
-    """
-    state.optimizer.zero_grad(set_to_none=True)
-    loss, _ = loss_and_correct(state.model, inputs, targets)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), spec.clip_norm)
-    value = loss.item()
-    if not (math.isfinite(value) and math.isfinite(norm.item())):
-        state.optimizer, state.steps = inner_optimizer(state.model, spec), 0
-        raise HyperGPUError(
-            "training.not_finite", f"The loss or its gradient is not a number at step {step}: lower the learning rate.", step=step
-        )
-    state.steps += 1
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    state.optimizer.step()
-    return value
-
-
-def optimizer_vectors(state: NodeState) -> dict[str, Tensor]:
-    """{"first": (n,), "second": (n,)}: moments as flat fp32 CPU vectors, zeros before the first step."""
-    vectors = {}
-    for kind, key in (("first", "exp_avg"), ("second", "exp_avg_sq")):
-        held = {name: state.optimizer.state[p].get(key) for name, p in state.model.named_parameters()}
-        vectors[kind] = flatten(
-            {name: torch.zeros(state.shapes[name]) if value is None else value for name, value in held.items()}
-        )
-    return vectors
-
-
-@torch.no_grad()
-def restore(state: NodeState, params: Tensor, vectors: dict[str, Tensor], steps: int) -> None:
-    """Put the node where a snapshot was taken: parameters (n,), what `optimizer_vectors` gave, and the steps it had seen."""
-    load_vector(state, params)
-    first, second = (unflatten(vectors[kind], state.shapes) for kind in ("first", "second"))
-    for name, parameter in state.model.named_parameters():
-        state.optimizer.state[parameter] = {
-            "step": torch.tensor(float(steps), device=state.device),
-            "exp_avg": first[name].to(state.device, copy=True),
-            "exp_avg_sq": second[name].to(state.device, copy=True),
-        }
-    state.steps = steps
-
-
-@torch.no_grad()
-def load_vector(state: NodeState, params: Tensor) -> None:
-    """Parameters (n,) into the resident model. Raises HyperGPUError `artifact.wrong_shape` when they are of another one."""
-    if params.shape != (state.count,):
-        raise HyperGPUError("artifact.wrong_shape", "The base does not hold this model's parameters.")
-    values = unflatten(params, state.shapes)
-    for name, parameter in state.model.named_parameters():
-        parameter.copy_(values[name])

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from trainer.data import load_dataset, shard_batches
-from trainer.diloco.inner import local_step
-from trainer.diloco.local import NodeState
+from trainer.diloco.local import NodeState, local_step
 from trainer.operator.config import Home
 from trainer.operator.version import VERSION
 from trainer.protocol.spec import JobSpec
@@ -41,7 +40,7 @@ def samples_per_second(*, seconds: float) -> float:
     for warm in (True, False):
         steps, started = 0, time.monotonic()
         for inputs, targets in islice((pair for lap in repeat(batches) for pair in lap), len(batches) if warm else None):
-            local_step(state, inputs.to(state.device), targets.to(state.device), spec.inner, rate=1e-3, step=steps)
+            local_step(state, inputs.to(state.device), targets.to(state.device), spec.inner, rate=1e-3)
             steps += 1
             if time.monotonic() - started > seconds:
                 break

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from trainer.diloco.inner import optimizer_vectors, restore
-from trainer.diloco.local import NodeState, default_device, run_local_steps, train
+from trainer.diloco.local import NodeState, default_device, optimizer_vectors, restore, run_local_steps, train
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
