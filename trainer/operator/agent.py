@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from trainer.operator.cache import CACHE_BYTES, NOTES_BYTES, OWN_BYTES, fetch, prune
+from trainer.operator.cache import CACHE_BYTES, NOTES_BYTES, OWN_BYTES, VERSIONS_BYTES, fetch, prune
 from trainer.operator.client import Coordinator
 from trainer.operator.config import AgentConfig, Home
 from trainer.operator.console import Console
@@ -31,6 +31,8 @@ CURABLE = ("node.unknown_key", "node.key_expired", "request.clock_skew")
 """Refusals that end once somebody acts; the agent says what to do and waits."""
 FATAL = ("coordinator.changed", "node.retired", "worker.")
 """Nothing that waiting would cure."""
+FETCHES = 4
+"""Tries of one order: for its data, its outer step, and a checkpoint if that step leads elsewhere."""
 HAND_IN_SECONDS = 10
 """What a stop signal leaves for work that is already being handed in."""
 MAX_PAUSE_SECONDS = 30
@@ -179,14 +181,21 @@ class Agent:
         prune(self.home.cache, keep_bytes=CACHE_BYTES)
         prune(self.home.artifacts, keep_bytes=OWN_BYTES)
         prune(self.home.results, keep_bytes=NOTES_BYTES)
+        prune(self.home.versions, keep_bytes=VERSIONS_BYTES)
 
     def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
-        base = fetch(self.coordinator, order.checkpoint, self.home.cache, check=pulse.check)
-        data = {
-            role: str(fetch(self.coordinator, sha256, self.home.cache, check=pulse.check))
-            for role, sha256 in order.spec.data.files.items()
-        }
-        return self.engine.run(order, {"base": str(base), "data": data}, on_progress=pulse.progress, check=pulse.check)
+        """The worker says what it lacks: data at first, then the outer step alone, or a checkpoint when it cannot follow."""
+        for _ in range(FETCHES):
+            made = self.engine.run(order, on_progress=pulse.progress, check=pulse.check)
+            if isinstance(made, WorkResult):
+                return made
+            for what, sha256 in made.items():
+                size = fetch(self.coordinator, sha256, self.home.cache, check=pulse.check).stat().st_size
+                self.console.say(
+                    "order.fetched", f"{title(order)}: {what}, {size / 1000:,.1f} kB",
+                    job_id=order.job_id, round=order.round, what=what, sha256=sha256, size=size,
+                )  # fmt: skip
+        raise HyperGPUError("agent.cache", "What was fetched for this order does not stay on the disk.")
 
     def hand_in(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
         """Commit to the hash, so that nobody can copy; then upload; then sign for it."""
@@ -204,7 +213,7 @@ class Agent:
         self.coordinator.upload(assignment, fence, self.home.artifacts / result.sha256, result.sha256, check=check)
         receipt = Receipt(
             job_id=order.job_id, round=order.round, node_id=order.node_id, units=result.units,
-            base="0x" + order.base, artifact="0x" + result.sha256,
+            base="0x" + result.base, artifact="0x" + result.sha256,
         )  # fmt: skip
         payload = {
             "fence": fence, "receipt": receipt.as_dict(), "signature": sign(self.pin.domain, receipt, self.key),

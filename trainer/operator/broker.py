@@ -48,7 +48,8 @@ def connect(socket: Path) -> Redis:
 
 
 class Updates:
-    """What a run tells the agent, in order: {"step", "losses"} now and then; at last one of {"done"}, {"stopped"}, {"failed"}."""
+    """What a run tells the agent, in order: {"step", "losses"} and {"note"} now and then; at last one of {"done"}, {"stopped"},
+    {"missing"}, {"failed"}."""
 
     def __init__(self, redis: Redis, run_id: str) -> None:
         self.redis = redis

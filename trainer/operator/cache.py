@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 import httpx
 
 from trainer.operator.client import Check, Coordinator, UnavailableError
+from trainer.operator.config import sha256_of
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 
 CACHE_BYTES = 20 * 2**30
 OWN_BYTES = 4 * 2**30
 NOTES_BYTES = 64 * 2**20
-"""How much is kept of what was fetched, of what this node made, and of the notes on it."""
+VERSIONS_BYTES = 20 * 2**30
+"""How much is kept of what was fetched, of what this node made, of the notes on it, and of models to go on from."""
 
 
 def fetch(coordinator: Coordinator, sha256: str, folder: Path, *, check: Check) -> Path:
@@ -25,9 +26,7 @@ def fetch(coordinator: Coordinator, sha256: str, folder: Path, *, check: Check) 
         os.utime(final)
         return final
     coordinator.persist(lambda: download(coordinator, sha256, part, check), check=check)
-    with part.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual != sha256:
+    if (actual := sha256_of(part)) != sha256:
         part.unlink()
         raise HyperGPUError("artifact.hash_mismatch", f"What arrived as {sha256} hashes to {actual}; it was thrown away.")
     os.replace(part, final)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
 import os
@@ -31,7 +32,7 @@ class Home:
             text = f"The path {home.root} is too long for a Unix socket; choose a shorter --home."
             raise HyperGPUError("config.home_too_long", text)
         home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in (home.cache, home.artifacts, home.results, home.logs):
+        for folder in (home.cache, home.artifacts, home.results, home.versions, home.logs):
             folder.mkdir(exist_ok=True)
         return home
 
@@ -74,6 +75,11 @@ class Home:
     @property
     def results(self) -> Path:
         return self.root / "results"
+
+    @property
+    def versions(self) -> Path:
+        """For each job, the model version that the worker holds: `<job>-<version>`, raw fp32."""
+        return self.root / "versions"
 
     @property
     def logs(self) -> Path:
@@ -137,3 +143,9 @@ def write_json(path: Path, value: object) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(value))
     os.replace(temporary, path)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file of any size, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

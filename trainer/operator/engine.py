@@ -36,6 +36,8 @@ STOP_SECONDS = 3
 
 OnProgress = Callable[[int, list[list[float]]], None]
 """Called with the steps done and the new loss points."""
+Missing = dict[str, str]
+"""What a run lacks, by SHA-256, with a word for what it is."""
 
 
 class EngineDiedError(Exception):
@@ -113,8 +115,9 @@ class Engine:
                 raise EngineDiedError
         return self.facts
 
-    def run(self, order: WorkOrder, paths: dict[str, Any], *, on_progress: OnProgress, check: Callable[[], None]) -> WorkResult:
-        """Have `order` run; `check()` raises to stop it.
+    def run(self, order: WorkOrder, *, on_progress: OnProgress, check: Callable[[], None]) -> WorkResult | Missing:
+        """Have `order` run; what it lacks when it cannot, to be put into the cache before the next try. `check()` raises to
+        stop it.
 
         A worker that dies is started again and given the order again. Raises what `check` raises, HyperGPUError with the
         run's own code, or `worker.crashed`.
@@ -123,17 +126,15 @@ class Engine:
             try:
                 if not self.is_alive:
                     self.restart_after_death()
-                return self.run_once(order, paths, on_progress=on_progress, check=check)
+                return self.run_once(order, on_progress=on_progress, check=check)
             except EngineDiedError:
                 continue
         raise HyperGPUError("worker.crashed", f"The GPU worker died {ATTEMPTS} times on this order.")
 
-    def run_once(
-        self, order: WorkOrder, paths: dict[str, Any], *, on_progress: OnProgress, check: Callable[[], None]
-    ) -> WorkResult:
+    def run_once(self, order: WorkOrder, *, on_progress: OnProgress, check: Callable[[], None]) -> WorkResult | Missing:
         run_id = secrets.token_hex(8)
         updates = Updates(self.redis, run_id)
-        message = {"order": order.model_dump(mode="json"), "home": str(self.home.root), "paths": paths}
+        message = {"order": order.model_dump(mode="json"), "home": str(self.home.root)}
         self.guarded(lambda: self.app.send_task(RUN_WORK_ORDER, kwargs=message, task_id=run_id))
         while True:
             try:
@@ -146,12 +147,19 @@ class Engine:
                 continue
             if "done" in update:
                 return WorkResult(**update["done"])
+            if "missing" in update:
+                missing: Missing = update["missing"]
+                return missing
             if "failed" in update:
                 failure = update["failed"]
                 if failure["code"] == "worker.failed":  # not a refusal: the process, or its CUDA context, may be broken
                     kill_child(self.worker)
                 raise HyperGPUError(failure["code"], failure["message"], **failure["data"])
-            on_progress(update["step"], update["losses"])
+            if "note" in update:
+                note = update["note"]
+                self.console.say("worker.note", f"{note['code']}: {note['message']}", code=note["code"])
+            else:
+                on_progress(update["step"], update["losses"])
 
     def stop_run(self, updates: Updates) -> None:
         """Ask the run to stop; end the worker when it does not. The next order starts it again."""
@@ -160,7 +168,7 @@ class Engine:
             deadline = time.monotonic() + STOP_SECONDS
             while self.is_alive and time.monotonic() < deadline:
                 update = updates.next(timeout=0.25)
-                if update is not None and "step" not in update:
+                if update is not None and not {"step", "note"} & set(update):
                     return
         except (RedisConnectionError, RedisTimeoutError):
             pass

@@ -17,8 +17,10 @@ MAX_POINTS = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkResult:
-    """`sha256` and `size` (bytes) name the artifact; `losses` are (step from 1, loss in nats); `seconds` of training."""
+    """`base` is the model version that the worker found itself to start from; `sha256` and `size` (bytes) name the artifact;
+    `losses` are (step from 1, loss in nats); `seconds` of training."""
 
+    base: str
     sha256: str
     size: int
     units: int

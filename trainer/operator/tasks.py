@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +12,11 @@ from celery import Task, shared_task
 from torch import Tensor
 
 from trainer.data import Dataset, load_dataset
-from trainer.diloco.checkpoint import load_checkpoint
 from trainer.diloco.encoding import encode
 from trainer.diloco.local import LocalResult, NodeState, run_local_steps
 from trainer.operator.broker import RUN_WORK_ORDER, Updates, connect
-from trainer.operator.config import Home
+from trainer.operator.config import Home, sha256_of
+from trainer.operator.replica import MissingError, Replica
 from trainer.operator.results import WorkResult, is_point, loss_points, order_key, save_artifact, save_result, was_handed_in
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
@@ -29,14 +28,15 @@ RESIDENT_JOBS = 2
 
 
 class Resident:
-    """What stays between the rounds of one job: data, model, AdamW's moments and the error feedback.
+    """What stays between the rounds of one job: data, the version of the model to start from, the model in training, its
+    optimizer's moments and the error feedback.
 
     The error that a round leaves counts from when that round's artifact was handed in: work that nobody received must not
     change what is sent next.
     """
 
-    def __init__(self, spec: JobSpec, dataset: Dataset) -> None:
-        self.spec, self.dataset = spec, dataset
+    def __init__(self, spec: JobSpec, dataset: Dataset, replica: Replica) -> None:
+        self.spec, self.dataset, self.replica = spec, dataset, replica
         self.state = NodeState(spec, dataset.info)
         self.unsettled: tuple[str, Tensor | None] | None = None
 
@@ -68,11 +68,16 @@ class ReportedTask(Task):
 
 
 @shared_task(bind=True, base=ReportedTask, name=RUN_WORK_ORDER)
-def run_work_order(self: Task, *, order: dict[str, Any], home: str, paths: dict[str, Any]) -> None:
-    """`paths`: {"base": file, "data": {role: file}} in the agent's cache. Posts {"done": WorkResult} or {"stopped"}."""
-    updates = updates_of(self)
-    result = train(WorkOrder.model_validate(order), Home(Path(home)), paths, updates)
+def run_work_order(self: Task, *, order: dict[str, Any], home: str) -> None:
+    """Posts {"done": WorkResult}, {"stopped"} or {"missing": {what: SHA-256}}. Files are looked for in the agent's cache."""
+    updates, work = updates_of(self), WorkOrder.model_validate(order)
+    try:
+        result = train(work, Home(Path(home)), updates)
+    except MissingError as error:
+        updates.post({"missing": error.artifacts})
+        return
     updates.post({"stopped": True} if result is None else {"done": asdict(result)})
+    RESIDENTS[work.job_id].replica.keep()  # while the agent hands in
 
 
 def updates_of(task: Task) -> Updates:
@@ -80,15 +85,17 @@ def updates_of(task: Task) -> Updates:
     return Updates(connect(socket), task.request.id)
 
 
-def train(order: WorkOrder, home: Home, paths: dict[str, Any], updates: Updates) -> WorkResult | None:
+def train(order: WorkOrder, home: Home, updates: Updates) -> WorkResult | None:
     """Run the whole order and store its artifact and result; None when asked to stop before the end.
 
-    Raises HyperGPUError `training.*`, `artifact.*`, `data.*` or `model.*`.
+    Raises MissingError for files that the agent has to fetch first, HyperGPUError `training.*`, `artifact.*`, `data.*`,
+    `model.*` or `version.mismatch`.
     """
-    resident = resident_for(order, paths["data"])
+    resident = resident_for(order, home)
     resident.settle_error(home)
-    assert_hash(Path(paths["base"]), order.checkpoint)
-    base = load_checkpoint(Path(paths["base"]).read_bytes(), shapes=resident.state.shapes)
+    base = resident.replica.reach(
+        order, resident.state.shapes, resident.dataset.info, say=lambda error: updates.post({"note": error.as_json()})
+    )
     report = Report(updates, order.steps)
     try:
         local = run_local_steps(
@@ -106,34 +113,39 @@ def train(order: WorkOrder, home: Home, paths: dict[str, Any], updates: Updates)
 def store(order: WorkOrder, home: Home, resident: Resident, local: LocalResult) -> WorkResult:
     encoded = encode(local.pseudo_gradient, order.encoding, error=resident.state.error)
     resident.unsettled = (order_key(order), encoded.error)
+    assert resident.replica.version is not None
     result = WorkResult(
-        sha256=save_artifact(home, encoded.data), size=len(encoded.data), units=local.units, steps_done=local.steps_done,
-        losses=loss_points(local.losses, steps=order.steps), seconds=local.seconds,
+        base=resident.replica.version, sha256=save_artifact(home, encoded.data), size=len(encoded.data), units=local.units,
+        steps_done=local.steps_done, losses=loss_points(local.losses, steps=order.steps), seconds=local.seconds,
     )  # fmt: skip
     save_result(home, order, result)
     return result
 
 
-def resident_for(order: WorkOrder, files: dict[str, str]) -> Resident:
+def resident_for(order: WorkOrder, home: Home) -> Resident:
+    """Raises MissingError and HyperGPUError `data.*`, `model.*`."""
     resident = RESIDENTS.pop(order.job_id, None)
     if resident is None or resident.spec != order.spec:
         while len(RESIDENTS) >= RESIDENT_JOBS:
             RESIDENTS.pop(next(iter(RESIDENTS)))
-        data = {role: Path(file) for role, file in files.items()}
-        for role, file in data.items():
-            assert_hash(file, order.spec.data.files[role])
-        resident = Resident(order.spec, load_dataset(order.spec.data, files=data))
+        dataset = load_dataset(order.spec.data, files=data_files(order.spec, home))
+        resident = Resident(order.spec, dataset, Replica(home, order.job_id))
     RESIDENTS[order.job_id] = resident
     return resident
 
 
-def assert_hash(path: Path, sha256: str) -> None:
-    """Raises HyperGPUError `artifact.hash_mismatch`; the file is then removed, so that it is fetched again."""
-    with path.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
-    if actual != sha256:
-        path.unlink()
-        raise HyperGPUError("artifact.hash_mismatch", f"{path.name} hashes to {actual}; it will be fetched again.")
+def data_files(spec: JobSpec, home: Home) -> dict[str, Path]:
+    """The job's data by role. Raises MissingError, also for a file that rotted: it is then removed."""
+    missing = {}
+    for role, sha256 in spec.data.files.items():
+        path = home.cache / sha256
+        if path.exists() and sha256_of(path) != sha256:
+            path.unlink()
+        if not path.exists():
+            missing[role] = sha256
+    if missing:
+        raise MissingError(missing)
+    return {role: home.cache / sha256 for role, sha256 in spec.data.files.items()}
 
 
 class Report:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -28,11 +29,23 @@ COORDINATOR_KEY = "0x" + "22" * 32
 STATUS = {"lease": 409, "node": 401, "request": 401, "signature": 401, "assignment": 404}
 
 
+@dataclass(frozen=True)
+class Version:
+    """A model version and how to get there: see WorkOrder."""
+
+    base: str
+    checkpoint: str
+    parent: str | None = None
+    delta: str | None = None
+
+
 class Slot:
     """One assignment as the coordinator sees it. `cancel` and `stale` (from now, or from a verb on) change its answers."""
 
-    def __init__(self, number: int, spec: JobSpec, base: str, *, round: int, key: str = COORDINATOR_KEY) -> None:
-        self.id, self.spec, self.base, self.round, self.key = number, spec, base, round, key
+    def __init__(
+        self, number: int, spec: JobSpec, version: Version, *, round: int, job_id: int = 1, key: str = COORDINATOR_KEY
+    ) -> None:
+        self.id, self.spec, self.version, self.round, self.job_id, self.key = number, spec, version, round, job_id, key
         self.fence = 0
         self.is_over = self.cancel = self.stale = False
         self.stale_at: str | None = None
@@ -50,8 +63,9 @@ class Slot:
     def lease(self) -> dict[str, Any]:
         self.fence += 1
         order = WorkOrder(
-            job_id=1, round=self.round, node_id=NODE_ID, fence=self.fence, deadline=int(time.time()) + 60, base=self.base,
-            shard=0, shards=4, seed=self.round, spec=self.spec,
+            job_id=self.job_id, round=self.round, node_id=NODE_ID, fence=self.fence, deadline=int(time.time()) + 60, shard=0,
+            shards=4, seed=self.round, steps=self.spec.inner.steps, encoding=self.spec.encoding, spec=self.spec,
+            **asdict(self.version),
         )  # fmt: skip
         signed = sign_order(DOMAIN, order, self.key).as_json()
         return {"assignment_id": self.id, "fence": self.fence, "lease_seconds": 10, **signed}
@@ -61,6 +75,7 @@ class FakeCoordinator:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.blobs: dict[str, bytes] = {}
+        self.served: list[str] = []
         self.slots: dict[int, Slot] = {}
         self.registered: dict[str, int] = {}
         self.hellos: list[dict[str, Any]] = []
@@ -94,10 +109,10 @@ class FakeCoordinator:
         self.blobs[sha256] = data
         return sha256
 
-    def offer(self, spec: JobSpec, base: str, **options: Any) -> Slot:
+    def offer(self, spec: JobSpec, version: Version, **options: Any) -> Slot:
         with self.changed:
             number = next(self.numbers)
-            slot = self.slots[number] = Slot(number, spec, base, round=options.pop("round", number), **options)
+            slot = self.slots[number] = Slot(number, spec, version, round=options.pop("round", number), **options)
             self.changed.notify_all()
         return slot
 
@@ -212,6 +227,7 @@ class Handler(BaseHTTPRequestHandler):
         if parts == ["leases"]:
             return world.next_lease()
         if parts[0] == "artifacts":
+            world.served.append(parts[1])
             return self.blob(world.blobs[parts[1]])
         slot, verb = world.slots[int(parts[1])], parts[2]
         fence = int(parse_qs(query)["fence"][0]) if verb == "artifact" else json.loads(body)["fence"]

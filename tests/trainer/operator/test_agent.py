@@ -10,15 +10,15 @@ from collections.abc import Callable
 import psutil
 import pytest
 from conftest import AgentProcess
-from fake_coordinator import DOMAIN, NODE_ID, OPERATOR, FakeCoordinator
+from fake_coordinator import DOMAIN, NODE_ID, OPERATOR, FakeCoordinator, Version
+from lineage import lineage
 
 from trainer.data import load_dataset
-from trainer.diloco.checkpoint import initial_checkpoint
+from trainer.diloco.checkpoint import initial_params
 from trainer.diloco.encoding import decode
-from trainer.models import model_shapes
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.eip712 import recover
-from trainer.protocol.spec import DataSpec, parse_spec
+from trainer.protocol.spec import parse_spec
 from trainer.protocol.types import Receipt
 
 pytestmark = pytest.mark.processes
@@ -29,15 +29,14 @@ ENDLESS = parse_spec({"model": {"config": {"hidden": [256, 256]}}, "inner": {"st
 
 
 @pytest.fixture(scope="module")
-def bases(coordinator: FakeCoordinator) -> dict[str, str]:
-    """The first checkpoint of each spec, by the spec's hash, ready for download."""
-    info = load_dataset(DataSpec(), files={}).info
-    return {spec.sha256(): coordinator.put(initial_checkpoint(spec, info)) for spec in (QUICK, SLOW, ENDLESS)}
+def versions(coordinator: FakeCoordinator) -> dict[str, Version]:
+    """The first version of each spec, by the spec's hash, its checkpoint ready for download."""
+    return {spec.sha256(): lineage(spec, coordinator.put, length=1)[0].version for spec in (QUICK, SLOW, ENDLESS)}
 
 
 @pytest.fixture
-def offer(coordinator: FakeCoordinator, bases: dict[str, str]) -> Callable:
-    return lambda spec, **options: coordinator.offer(spec, bases[spec.sha256()], **options)
+def offer(coordinator: FakeCoordinator, versions: dict[str, Version]) -> Callable:
+    return lambda spec, **options: coordinator.offer(spec, versions[spec.sha256()], **options)
 
 
 def test_given_an_order_when_leased_then_a_signed_receipt_for_a_decodable_artifact_comes_back(agent, coordinator, offer):
@@ -47,14 +46,14 @@ def test_given_an_order_when_leased_then_a_signed_receipt_for_a_decodable_artifa
     receipt = Receipt(**slot.receipt["receipt"])
     assert recover(DOMAIN, receipt, slot.receipt["signature"]) == agent.address
     assert (receipt.job_id, receipt.round, receipt.node_id) == (1, slot.round, NODE_ID)
-    assert (receipt.units, receipt.base) == (320, "0x" + slot.base)
+    assert (receipt.units, receipt.base) == (320, "0x" + slot.version.base)
     assert receipt.artifact == "0x" + sha256_hex(slot.artifact) == "0x" + slot.committed["sha256"]
     assert slot.committed["size"] == len(slot.artifact)
     verbs = [verb for verb in slot.calls if verb != "heartbeat"]
     assert verbs == ["commit", "artifact", "receipt"]
     assert [step for step, _ in slot.receipt["losses"]] == list(range(1, 21))
-    info = load_dataset(DataSpec(), files={}).info
-    decode(slot.artifact, QUICK.encoding, shapes=model_shapes(QUICK.model, info))
+    count = initial_params(QUICK, load_dataset(QUICK.data, files={}).info).numel()
+    decode(slot.artifact, QUICK.encoding, count=count)
     coordinator.until(lambda: (coordinator.hellos[-1]["samples_per_second"] or 0) > 0)
 
 
@@ -92,10 +91,10 @@ def test_given_an_order_that_the_coordinator_did_not_sign_then_it_is_refused_and
     assert forged.calls == ["fail"]
 
 
-def test_given_a_base_whose_bytes_are_not_its_hash_then_it_is_refused(agent, coordinator, offer):
+def test_given_a_checkpoint_whose_bytes_are_not_its_hash_then_it_is_refused(agent, coordinator):
     sha256 = coordinator.put(b"promised")
     coordinator.blobs[sha256] = b"delivered"
-    slot = coordinator.offer(QUICK, sha256)
+    slot = coordinator.offer(QUICK, Version("ab" * 32, sha256))
     coordinator.until(lambda: slot.failure)
 
     assert slot.failure["code"] == "artifact.hash_mismatch"
