@@ -97,6 +97,14 @@ def test_levels_are_the_means_of_what_takes_them():
     assert np.array_equal(level_values(levels, negative, high) < 0, kept < 0)
 
 
+@pytest.mark.parametrize("pair", [(1.0, -1.0001), (1.0, -1e-20), (1e-30, -1e-45), (-1e-40, 1e-41), (0.0, -0.0)])
+def test_levels_that_rounding_makes_equal_or_zero_have_one_spelling(pair):
+    encoded = encode(torch.tensor(pair), spec(k=2))
+    values = decode(encoded.data, spec(k=2), count=2).values
+    assert torch.equal(values, encoded.values)
+    torch.testing.assert_close(values, torch.tensor(pair), rtol=2**-9, atol=2e-20)
+
+
 @given(value=st.floats(0, 2.0**126, width=32))
 def test_scales_are_off_by_at_most_one_in_512(value):
     after = float(read_scales(write_scales(np.array([value], np.float32)))[0])

@@ -129,6 +129,7 @@ LIES = {
     "indices out of order": (topk(indices=(1, 0, 2, 3, 63)), "malformed"),
     "index beyond the short chunk": (topk(tail=tail(0, 1, 2, 3, 43)), "malformed"),
     "levels swapped": (topk(levels=(TWO, ONE)), "malformed"),
+    "levels swapped, one unused": (topk(levels=(TWO, ONE), high=0), "malformed"),
     "equal levels, two names": (topk(levels=(ONE, ONE)), "malformed"),
     "only the higher level": (topk(high=0b11111), "malformed"),
     "only the lower level": (topk(high=0), "malformed"),
