@@ -301,3 +301,26 @@ def test_any_numbers_below_the_limit_can_be_sent(vector, chosen):
     encoded = encode(sent, chosen)
     assert torch.isfinite(encoded.values).all()
     assert torch.equal(decode(encoded.data, chosen, count=len(vector)).values, encoded.values)
+
+
+def test_the_example_of_the_document():
+    text = (vectors.PATH.parents[2] / "docs" / "wire-format.md").read_text()
+    written = bytes.fromhex("".join(text.split("```")[1].split()))
+    sent = torch.tensor([0.5, 0, -2, 0.25, 1, 0, 0, -1.5, 0, 0.125])
+    encoded = encode(sent, spec(k=3))
+    assert encoded.data == written and len(written) == 70
+    assert encoded.values.tolist() == [0, 0, -1.75, 0, 1, 0, 0, -1.75, 0, 0]
+    torch.testing.assert_close(encoded.error, torch.tensor([0.475, 0, -0.2375, 0.2375, 0, 0, 0, 0.2375, 0, 0.11875]))
+
+
+def test_the_sizes_in_the_document():
+    text = (vectors.PATH.parents[2] / "docs" / "wire-format.md").read_text()
+    rows = [[cell.strip().replace(",", "") for cell in line.split("|")[1:-1]] for line in text.splitlines() if "| " in line]
+    table = {row[0]: row[1:] for row in rows if len(row) == 6 and row[1].isdigit()}
+    assert len(table) == 12
+    for name, (record, bits, ratio, *files) in table.items():
+        kind, k, coding = name.split() if " " in name else (name, 128, "packed")
+        chosen = EncodingSpec(kind=kind, k=k, indices=coding.lower().replace("-", "_"))
+        size = encoded_bytes(4096, chosen) - 64
+        assert int(record) == size and float(bits) == round(size * 8 / 4096, 4) and float(ratio) == round(16_384 / size, 1)
+        assert [int(file) for file in files] == [encoded_bytes(n, chosen) for n in (388_416, 124_439_808)]
