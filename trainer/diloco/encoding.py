@@ -20,8 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.diloco.flat import Shapes as Shapes  # until those that import them from here have moved
-from trainer.diloco.flat import Tensors as Tensors
 from trainer.diloco.indices import index_bits, read_indices, write_indices
 from trainer.diloco.tensorfile import refused
 from trainer.diloco.values import SCALE, dequantize, largest, level_values, quantize, two_levels
