@@ -7,16 +7,15 @@ from datetime import timedelta
 import pytest
 import torch
 from django.utils import timezone
-from safetensors.torch import load
 
 from marketplace.artifacts import store
-from marketplace.training import engine, selectors
+from marketplace.training import selectors
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.tasks import check_contribution
 from tests.marketplace.training.work import commit, contribute, hand_in, lease, train, upload
 from tests.marketplace.world import TestNode, wallet
-from trainer.diloco.encoding import encode
-from trainer.diloco.tensorfile import write_tensors
+from trainer.diloco.encoding import HEADER, encode
+from trainer.diloco.round import bench
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.spec import EncodingSpec
 
@@ -142,28 +141,23 @@ def test_the_same_bytes_count_once(open_round: Round, nodes: list[TestNode]) -> 
     refused(commit(nodes[1], lease(nodes[1]), data), 422, "artifact.copied")
 
 
-def encoded(tensors: dict[str, torch.Tensor]) -> bytes:
-    return encode(tensors, EncodingSpec(), error=None)[0]
-
-
-def poisoned(kind: str, shapes: dict[str, tuple[int, ...]]) -> bytes:
-    honest = {name: torch.full(shape, 1e-3) for name, shape in shapes.items()}
+def poisoned(kind: str, count: int) -> bytes:
+    """Files of `count` values that are no update."""
+    honest = encode(torch.full((count,), 1e-3), EncodingSpec()).data
     match kind:
-        case "nan":
-            raw = load(encoded(honest))
-            scale = next(n for n, v in raw.items() if v.dtype.is_floating_point)
-            raw[scale] = torch.full_like(raw[scale], float("nan"))
-            return write_tensors(raw)
+        case "nan":  # the scale of the first chunk
+            return honest[: HEADER.size] + b"\xff\xff" + honest[HEADER.size + 2 :]
         case "shape":
-            raw = load(encoded(honest))
-            return write_tensors({name: value.reshape(1, -1) for name, value in raw.items()})
+            return encode(torch.full((count + 1,), 1e-3), EncodingSpec()).data
+        case "encoding":
+            return encode(torch.full((count,), 1e-3), EncodingSpec(kind="bf16")).data
         case "truncated":
-            return encoded(honest)[:-20]
+            return honest[:-20]
         case "zero":
-            return encoded({n: torch.zeros_like(v) for n, v in honest.items()})
+            return encode(torch.zeros(count), EncodingSpec()).data
         case "huge":
-            return encoded({n: v * 1e6 for n, v in honest.items()})
-    return b"not a tensor file at all"
+            return encode(torch.full((count,), 1e3), EncodingSpec()).data
+    return b"not an update at all".ljust(HEADER.size, b".")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +165,7 @@ def poisoned(kind: str, shapes: dict[str, tuple[int, ...]]) -> bytes:
     [
         ("nan", "artifact.not_finite"),
         ("shape", "artifact.wrong_shape"),
+        ("encoding", "artifact.wrong_encoding"),
         ("truncated", "artifact.truncated"),
         ("zero", "contribution.empty"),
         ("huge", "contribution.norm_too_large"),
@@ -178,7 +173,7 @@ def poisoned(kind: str, shapes: dict[str, tuple[int, ...]]) -> bytes:
     ],
 )
 def test_what_is_no_update_is_rejected_with_its_reason(open_round: Round, nodes: list[TestNode], kind: str, code: str) -> None:
-    data = poisoned(kind, dict(engine.bench(selectors.job_work(open_round.job)).shapes))
+    data = poisoned(kind, bench(selectors.job_work(open_round.job)).count)
     contribute(nodes[0], data)
     contribution = Contribution.objects.get()
     check_contribution(contribution.pk)

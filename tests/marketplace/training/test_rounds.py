@@ -21,6 +21,10 @@ from marketplace.training.models import Assignment, Checkpoint, Contribution, Ro
 from marketplace.training.services import leases, rounds
 from tests.marketplace.training.work import commit, contribute, hand_in, lease, train, upload
 from tests.marketplace.world import TestNode, fund, register
+from trainer.diloco.checkpoint import load_checkpoint
+from trainer.diloco.outer import apply_delta
+from trainer.diloco.round import bench
+from trainer.diloco.version import model_root
 from trainer.protocol import eip712
 from trainer.protocol.types import Bid as SignedBid
 
@@ -44,7 +48,12 @@ def test_a_round_ends_in_a_better_checkpoint(open_round: Round, nodes: list[Test
     assert job.metric["loss"] < job.start_metric["loss"]
     assert job.round == 1
     checkpoint = Checkpoint.objects.get(job=job, number=1)
-    assert checkpoint.params == job.checkpoint != open_round.base
+    assert (checkpoint.params, checkpoint.version) == (job.checkpoint, job.version)
+    assert checkpoint.version != open_round.base
+    before = Checkpoint.objects.get(job=job, number=0)
+    params = load_checkpoint(store.read(before.params), shapes=bench(selectors.job_work(job)).shapes)
+    stepped = apply_delta(params, store.read(checkpoint.delta), job.parsed_spec)
+    assert model_root(stepped) == checkpoint.version, "the step that nodes are sent leads there"
     assert store.read(open_round.evidence)
     for contribution in Contribution.objects.all():
         assert contribution.state == Contribution.State.ACCEPTED

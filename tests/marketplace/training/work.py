@@ -27,9 +27,9 @@ def trained(order_json: str) -> bytes:
     order = WorkOrder.model_validate_json(order_json)
     dataset = load_dataset(order.spec.data, files={})
     state = NodeState(order.spec, dataset.info)
-    base = load_checkpoint(store.read(order.base), shapes=state.shapes)
+    base = load_checkpoint(store.read(order.checkpoint), shapes=state.shapes)
     result = run_local_steps(state, order, base, dataset)
-    return encode(result.pseudo_gradient, order.spec.encoding, error=None)[0]
+    return encode(result.pseudo_gradient, order.encoding).data
 
 
 def train(leased: dict[str, Any]) -> bytes:
