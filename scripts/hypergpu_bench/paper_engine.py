@@ -7,11 +7,15 @@ process, aggregated, committed to, signed, settled and indexed. Judgements agree
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from typing import Any
 
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Verdict
+from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Submission, Verdict
+from trainer.protocol.spec import EncodingSpec
+
+Document = dict[str, Any]
 
 MARK = b"paper update "
 OUTER = b"paper outer state"
@@ -24,13 +28,19 @@ def warm_up() -> None:
     """Nothing to load."""
 
 
+def checkpoint(number: int) -> bytes:
+    return f"paper checkpoint {number}".encode()
+
+
 def prepare(job: JobWork) -> Prepared:
-    return Prepared(params=b"paper checkpoint 0", outer_state=OUTER, metric=METRIC, upload_limit=1024)
+    return Prepared(
+        base=sha256_hex(checkpoint(0)), params=checkpoint(0), outer_state=OUTER, metric=METRIC, upload_limit=1024
+    )  # fmt: skip
 
 
-def check(job: JobWork, data: bytes) -> None:
+def check(job: JobWork, submission: Submission) -> None:
     """Raises HyperGPUError `artifact.malformed`."""
-    if not data.startswith(MARK):
+    if not submission.data.startswith(MARK):
         raise HyperGPUError("artifact.malformed", "This is no paper update.")
 
 
@@ -41,22 +51,52 @@ def judge_round(work: RoundWork) -> list[Verdict]:
     ]
 
 
-def score_seed(work: RoundWork) -> str:
-    return sha256_hex(json.dumps([work.chain_job_id, work.number, sorted(one.artifact for one in work.submissions)]).encode())
-
-
 def close_round(work: RoundWork) -> RoundResult:
-    verdicts = judge_round(work)
-    params = f"paper checkpoint {work.number + 1}".encode()
-    entries = [
-        {"node": verdict.node_id, "artifact": one.artifact, "units": one.units, "quality": verdict.quality}
-        for verdict, one in zip(verdicts, work.submissions, strict=True)
-    ]
-    evidence = {
-        "version": 1, "job": work.chain_job_id, "round": work.number, "spec": work.job.spec.sha256(), "base": work.base,
-        "outer_state": sha256_hex(work.outer_state),
-        "previous_aggregate": sha256_hex(work.previous_aggregate) if work.previous_aggregate else None,
-        "score_seed": score_seed(work), "contributions": entries, "checkpoint": sha256_hex(params), "metric": METRIC,
+    params, number = checkpoint(work.number + 1), str(work.number + 1).encode()
+    return RoundResult(
+        version=sha256_hex(params), params=params, outer_state=OUTER, aggregate=b"paper aggregate " + number,
+        delta=b"paper step " + number, metric=METRIC, verdicts=judge_round(work),
+    )  # fmt: skip
+
+
+def evidence(work: RoundWork, result: RoundResult) -> Document:
+    return {
+        "job": work.chain_job_id, "round": work.number, "spec": work.job.spec.sha256(), "base": work.base,
+        "checkpoint": sha256_hex(work.params), "outer_state": sha256_hex(work.outer_state),
+        "contributions": [
+            {
+                "node": one.node_id, "artifact": one.artifact, "units": one.units, "shard": one.shard, "seed": one.seed,
+                "steps": one.steps, "encoding": one.encoding.model_dump(mode="json"),
+            }
+            for one in work.submissions
+        ],
+        "after": {"version": result.version},
     }  # fmt: skip
-    aggregate = f"paper aggregate {work.number + 1}".encode()
-    return RoundResult(params=params, outer_state=OUTER, aggregate=aggregate, metric=METRIC, verdicts=verdicts, evidence=evidence)
+
+
+def round_work(document: Document, job: JobWork, read: Callable[[str], bytes]) -> RoundWork:
+    """Reads every artifact, as an attestor must."""
+    return RoundWork(
+        job=job, chain_job_id=document["job"], number=document["round"], base=document["base"],
+        params=read(document["checkpoint"]), outer_state=read(document["outer_state"]), previous_aggregate=None,
+        submissions=[
+            Submission(
+                node_id=entry["node"], units=entry["units"], artifact=entry["artifact"], data=read(entry["artifact"]),
+                shard=entry["shard"], seed=entry["seed"], steps=entry["steps"],
+                encoding=EncodingSpec.model_validate(entry["encoding"]),
+            )
+            for entry in document["contributions"]
+        ],
+    )  # fmt: skip
+
+
+def check_chain(document: Document, before: Document | None, job: JobWork) -> None:
+    """Raises HyperGPUError `evidence.broken_chain`."""
+    if document["base"] != (before["after"]["version"] if before else sha256_hex(checkpoint(0))):
+        raise HyperGPUError("evidence.broken_chain", "It does not begin where the round before ended.")
+
+
+def check_outcome(work: RoundWork, document: Document) -> None:
+    """Raises HyperGPUError `evidence.other_outcome`."""
+    if document["after"]["version"] != close_round(work).version:
+        raise HyperGPUError("evidence.other_outcome", "Another version comes out.")

@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from inspect import Parameter, signature
 from pathlib import Path
 
 import pytest
 
-from scripts.hypergpu_bench import pricing
+from marketplace.training import engine
+from scripts.hypergpu_bench import paper_engine, pricing
 from scripts.hypergpu_bench.catalogue import BENCHES
 from scripts.hypergpu_bench.chain import Contract, local_chain
 from scripts.hypergpu_bench.compiled import product
@@ -135,6 +137,14 @@ def test_what_can_be_plotted_is_a_png_beside_the_result(tmp_path: Path):
     measured = Measured(seeds=(1,), conditions=(), rows=[], figures={}, plots=(curves, bars))
     write(Result(name="x", command="c", versions={}, measured=measured), tmp_path / "x.json")
     assert (tmp_path / "x.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_paper_engine_offers_what_the_products_does():
+    missing = [name for name in engine.__all__ if not callable(getattr(paper_engine, name, None))]
+    assert missing == []
+    for name in engine.__all__:
+        theirs, ours = (signature(getattr(module, name)).parameters for module in (engine, paper_engine))
+        assert [name for name, one in theirs.items() if one.default is Parameter.empty] == list(ours), name
 
 
 @pytest.mark.processes
