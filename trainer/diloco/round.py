@@ -27,6 +27,7 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Standing, Submission, Verdict
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit
+from trainer.scoring.ownership import assigned_samples, ownership, refuse_other_data, renewed
 from trainer.scoring.quality import Score, passes_gate, qualities
 from trainer.scoring.scores import SCORE_SAMPLES, draw_batch, evaluate, loss_improvement, measure
 
@@ -135,11 +136,12 @@ def assess(work: RoundWork, base: Tensor) -> Findings:
             found.refused[submission.node_id] = error
     found.refused |= find_copies({node: update.values for node, update in found.updates.items()}, previous)
     score(work, base, found)
+    compare_with_orders(work, base, found)
     return found
 
 
 def score(work: RoundWork, base: Tensor, found: Findings) -> None:
-    """Loss improvement of each update on the round's held-out batch, and whether it knows the data it was assigned."""
+    """Loss improvement of each update on the round's held-out batch."""
     at, seed = bench(work.job), score_seed(work)
     inputs, targets = draw_batch(at.dataset.score, seed=seed, size=SCORE_SAMPLES[at.dataset.info.kind])
     before = measure(at.model, at.shapes, base, inputs, targets).loss
@@ -155,6 +157,21 @@ def score(work: RoundWork, base: Tensor, found: Findings) -> None:
             if work.job.spec.aggregation.gate and not passes_gate(result, work.job.spec.aggregation.gate_tolerance):
                 text = f"It raises the held-out loss from {before:.4f} to {result.loss_after:.4f}."
                 raise HyperGPUError("contribution.harmful", text)
+        except HyperGPUError as error:
+            found.refused[node_id] = error
+
+
+def compare_with_orders(work: RoundWork, base: Tensor, found: Findings) -> None:
+    """Whether each update knows the data that its order named: that moves the node's standing, and one too low refuses."""
+    at, updates = bench(work.job), {node_id: found.updates[node_id].values for node_id in found.accepted}
+    assigned = {s.node_id: assigned_samples(at.dataset.train, work.job.spec, s) for s in work.submissions}
+    gains = ownership(
+        at.model, at.shapes, base, updates, train=at.dataset.train, assigned=assigned, seed=score_seed(work)
+    )  # fmt: skip
+    for node_id in updates:
+        found.standings[node_id] = renewed(found.standings[node_id], gains.get(node_id))
+        try:
+            refuse_other_data(found.standings[node_id])
         except HyperGPUError as error:
             found.refused[node_id] = error
 

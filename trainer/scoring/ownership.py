@@ -1,0 +1,128 @@
+"""Does an update know the data that it was to be made from?
+
+An update lowers the loss on the samples it was computed from a little more than on others of the same kind. A copy, or work on
+other data, gains as much on both. Which samples a node was assigned follows from its work order; which of them are looked at,
+from a seed that nobody knew when committing (the idea: Gauntlet, arXiv:2505.21684, section 3).
+
+One round says little, so a node's standing is an average over rounds. On a byte GPT (tiny Shakespeare) and a CNN (MNIST), eight
+nodes, int8 and topk, honest updates gain more on their own samples in 97 to 100 % of the rounds, others in 55 to 65 %
+(`./scripts/bench audits` measures it again). With `FADING` and `LEAST_OWNED` as they are, an honest node at 97 % is refused
+wrongly within 60 rounds with a probability of 0.0001 (at 93 %: 0.009), and a cheat at 57 % passes 12 rounds with 0.5, 24 with
+0.1 and 60 with 0.001. No node is refused before its fifth round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from trainer.data import Split
+from trainer.data.permutation import permutation
+from trainer.data.shards import batch_indices
+from trainer.diloco.flat import Shapes
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import Standing, Submission
+from trainer.protocol.spec import JobSpec
+from trainer.scoring.quality import STEP_SCALE
+from trainer.scoring.scores import measure
+
+OWN_SAMPLES = {"image": 128, "bytes": 64}
+"""Of each of the two batches, by kind of data. A node then costs 3 such batches, about what its score costs."""
+FADING = 0.1
+"""Weight of the newest round in a standing."""
+LEAST_OWNED = 0.65
+"""A node below this share trains on something else than it is paid for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gains:
+    """Loss improvement in nats, at the scorers' step scale, on samples of the node's order and on others."""
+
+    own: float
+    other: float
+
+    @property
+    def owned(self) -> bool:
+        """False also where a loss is not a number."""
+        return self.own > self.other
+
+
+def assigned_samples(train: Split, spec: JobSpec, submission: Submission) -> Tensor:
+    """Indices (int64, ascending, each once) of the training samples that the submission's work order names."""
+    batches = batch_indices(
+        train, shard=submission.shard, shards=spec.rounds.nodes, seed=submission.seed, steps=submission.steps,
+        batch_size=spec.inner.batch_size,
+    )  # fmt: skip
+    return torch.cat(list(batches)).unique()
+
+
+def ownership(
+    model: nn.Module,
+    shapes: Shapes,
+    base: Tensor,
+    updates: Mapping[int, Tensor],
+    *,
+    train: Split,
+    assigned: Mapping[int, Tensor],
+    seed: str,
+) -> dict[int, Gains]:
+    """Gains by node id of `updates` (n,) from `base` (n,); `assigned` holds the samples of every order of the round.
+
+    The other samples are ones that nobody was assigned; where too few are left, ones that this node was not. A node that was
+    assigned everything is left out.
+    """
+    size = OWN_SAMPLES[train.kind]
+    nobodys = outside(train, *assigned.values())
+    shared = Batch(train, nobodys, seed=seed, size=size) if len(nobodys) >= size else None
+    gains = {}
+    for node_id, update in updates.items():
+        others = outside(train, assigned[node_id])
+        if shared is None and not len(others):
+            continue
+        own = Batch(train, assigned[node_id], seed=seed, size=size)
+        other = shared or Batch(train, others, seed=seed, size=size)
+        gains[node_id] = Gains(*(batch.gain(model, shapes, base, update) for batch in (own, other)))
+    return gains
+
+
+class Batch:
+    """Samples of a pool, drawn by the seed, with the loss at the base measured once."""
+
+    def __init__(self, train: Split, pool: Tensor, *, seed: str, size: int) -> None:
+        self.inputs, self.targets = train.take(pool[permutation(len(pool), "ownership", seed)[:size]])
+        self.before: float | None = None
+
+    def gain(self, model: nn.Module, shapes: Shapes, base: Tensor, update: Tensor) -> float:
+        if self.before is None:
+            self.before = measure(model, shapes, base, self.inputs, self.targets).loss
+        return self.before - measure(model, shapes, base - STEP_SCALE * update, self.inputs, self.targets).loss
+
+
+def outside(train: Split, *pools: Tensor) -> Tensor:
+    """Indices of the samples in none of `pools`, ascending."""
+    free = torch.ones(len(train), dtype=torch.bool)
+    for pool in pools:
+        free[pool] = False
+    return free.nonzero().flatten()
+
+
+def renewed(standing: Standing, gains: Gains | None) -> Standing:
+    """The standing after a round; as it was when nothing could be measured."""
+    if gains is None:
+        return standing
+    owned = (1 - FADING) * standing.owned + FADING * gains.owned
+    return replace(standing, rounds=standing.rounds + 1, owned=owned)
+
+
+def refuse_other_data(standing: Standing) -> None:
+    """Raises HyperGPUError `contribution.not_assigned_data`. Rounds of assigned data lift a standing again."""
+    if standing.owned < LEAST_OWNED:
+        raise HyperGPUError(
+            "contribution.not_assigned_data",
+            f"Over the last of its {standing.rounds} rounds the node's updates gained more on the data assigned to it than on "
+            f"other data in {standing.owned:.0%} of them; honest work does in more than {LEAST_OWNED:.0%}.",
+            owned=standing.owned, least=LEAST_OWNED,
+        )  # fmt: skip
