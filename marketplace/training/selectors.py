@@ -57,7 +57,7 @@ def submission(contribution: Contribution) -> Submission:
 def standings(round_: Round) -> dict[int, Standing]:
     """What the job's earlier rounds say of each node: its newest verdict's word."""
     judged = Contribution.objects.filter(round__job=round_.job, round__number__lt=round_.number, standing__isnull=False)
-    return {c.node_id: Standing(**c.standing) for c in judged.order_by("round__number").only("node_id", "standing")}
+    return {c.node_id: Standing(**(c.standing or {})) for c in judged.order_by("round__number").only("node_id", "standing")}
 
 
 def stalled_jobs() -> Iterable[dict[str, Any]]:

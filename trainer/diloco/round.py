@@ -38,7 +38,11 @@ class Bench(NamedTuple):
     dataset: Dataset
     model: nn.Module
     shapes: Shapes
-    count: int
+
+    @property
+    def size(self) -> int:
+        """Parameters in total."""
+        return count_of(self.shapes)
 
 
 def bench(job: JobWork) -> Bench:
@@ -51,8 +55,7 @@ def cached_bench(spec_json: str, files: tuple[Any, ...]) -> Bench:
     spec = JobSpec.model_validate_json(spec_json)
     dataset = load_dataset(spec.data, files=dict(files))
     model = build_model(spec.model, dataset.info, seed=spec.seed)
-    shapes = parameter_shapes(model)
-    return Bench(dataset, model, shapes, count_of(shapes))
+    return Bench(dataset, model, parameter_shapes(model))
 
 
 def prepare(job: JobWork) -> Prepared:
@@ -63,7 +66,7 @@ def prepare(job: JobWork) -> Prepared:
         base=model_root(params), params=save_checkpoint(params, at.shapes),
         outer_state=save_outer(OuterState.start(params, job.spec)),
         metric=asdict(evaluate(at.model, at.shapes, params, at.dataset.eval)),
-        upload_limit=encoded_bytes(at.count, EncodingSpec(kind="fp32")),
+        upload_limit=encoded_bytes(at.size, EncodingSpec(kind="fp32")),
     )  # fmt: skip
 
 
@@ -78,7 +81,7 @@ def check(job: JobWork, submission: Submission) -> None:
 
 
 def checked(job: JobWork, submission: Submission) -> Update:
-    count = bench(job).count
+    count = bench(job).size
     limit = norm_limit(job.spec, count, submission.steps)
     return check_contribution(submission.data, submission.encoding, count, max_norm=limit)
 

@@ -3,7 +3,6 @@ and every worker derives it again: two machines that hold the same version hold 
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
 from trainer.protocol.merkle import leaf_hash, merkle_root
@@ -15,7 +14,7 @@ PAGE_VALUES = 1 << 18
 def page_hashes(params: Tensor) -> list[bytes]:
     """The leaf of each page of `params` (n,), as little-endian fp32; the last page may be short."""
     values = params.numpy().astype("<f4", copy=False)
-    return [leaf_hash(np.ascontiguousarray(values[at : at + PAGE_VALUES]).data) for at in range(0, len(values), PAGE_VALUES)]
+    return [leaf_hash(values[at : at + PAGE_VALUES].tobytes()) for at in range(0, len(values), PAGE_VALUES)]
 
 
 def model_root(params: Tensor) -> str:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -69,30 +70,28 @@ def audit(history: History, read: Read, *, step: Step) -> AuditReport:
     Raises HyperGPUError `audit.no_spec` when the job's specification cannot be had: then nothing can be replayed.
     """
     report = AuditReport(job_id=history.job_id)
-    job = job_of(history, read, report)
     rounds = settled_rounds(history)
     progress = step("rounds")
     before: dict[str, Any] | None = None
-    for index, (number, batches) in enumerate(sorted(rounds.items())):
-        before = audit_round(number, batches, before, job, read, report)
-        progress(index + 1, len(rounds))
+    with TemporaryDirectory(prefix="hypergpu-audit-") as folder:
+        job = job_of(history, read, report, Path(folder))
+        for index, (number, batches) in enumerate(sorted(rounds.items())):
+            before = audit_round(number, batches, before, job, read, report)
+            progress(index + 1, len(rounds))
     return report
 
 
-def job_of(history: History, read: Read, report: AuditReport) -> JobWork:
+def job_of(history: History, read: Read, report: AuditReport, folder: Path) -> JobWork:
     """The specification that the chain names, and those of its data files that are public."""
     created = next(entry for entry in history.entries if entry.name == "JobCreated")
     try:
         spec = parse_spec(json.loads(read(created.args["spec"].removeprefix("0x"))))
     except (HyperGPUError, ValueError) as error:
         raise HyperGPUError("audit.no_spec", f"The specification of job {history.job_id} cannot be had: {error}") from error
-    return JobWork(spec=spec, files=data_files(spec, read, report))
+    return JobWork(spec=spec, files=data_files(spec, read, report, folder))
 
 
-def data_files(spec: JobSpec, read: Read, report: AuditReport) -> dict[str, Path]:
-    import tempfile  # noqa: PLC0415
-
-    folder = Path(tempfile.mkdtemp(prefix="hypergpu-audit-"))
+def data_files(spec: JobSpec, read: Read, report: AuditReport, folder: Path) -> dict[str, Path]:
     files = {}
     for role, sha256 in spec.data.files.items():
         try:

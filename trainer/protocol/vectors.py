@@ -59,8 +59,10 @@ def messages() -> dict[str, tuple[Message, str]]:
     wallet, hot = Account.from_key(KEYS["wallet"]).address, Account.from_key(KEYS["hot"]).address
     base = bytes32("base")
     order = WorkOrder(
-        job_id=7, round=3, node_id=12, fence=2, deadline=1_800_000_000, base=base[2:], shard=1, shards=4, seed=99, spec=JobSpec()
-    )
+        job_id=7, round=3, node_id=12, fence=2, deadline=1_800_000_000, base=base[2:], checkpoint=bytes32("checkpoint")[2:],
+        parent=bytes32("parent")[2:], delta=bytes32("delta")[2:], shard=1, shards=4, seed=99, steps=40,
+        encoding=JobSpec().encoding, spec=JobSpec(),
+    )  # fmt: skip
     receipt = Receipt(job_id=7, round=3, node_id=12, units=1280, base=base, artifact=bytes32("artifact"))
     return {
         "delegation": (Delegation(operator=wallet, hot_key=hot, expires_at=1_800_000_000, nonce=0), "wallet"),

@@ -1,0 +1,110 @@
+"""A round can be computed again by anyone from its evidence, and nothing but the whole of it passes."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from tests.support.rounds import JOB, SPEC, World
+from trainer.diloco.encoding import decode, encode
+from trainer.diloco.evidence import check_chain, check_outcome, round_work
+from trainer.diloco.round import bench, judge_round, replay_round
+from trainer.protocol.canonical import canonical_bytes, sha256_hex
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import JobWork
+from trainer.protocol.spec import EncodingSpec
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+def refusal(call, *args) -> str:
+    with pytest.raises(HyperGPUError) as caught:
+        call(*args)
+    return caught.value.code
+
+
+def changed(document: dict, change) -> dict:
+    other = copy.deepcopy(document)
+    change(other)
+    return other
+
+
+def test_the_evidence_gives_the_round_again_and_the_same_outcome(world):
+    before = None
+    for document, work in zip(world.documents, world.works, strict=True):
+        check_chain(document, before, JOB)
+        again = round_work(document, JOB, world.read)
+        assert replace(again, standings={}) == replace(work, standings={})
+        assert all(again.standings[node] == standing for node, standing in work.standings.items())
+        check_outcome(again, document)
+        assert [(v.node_id, v.quality) for v in judge_round(again)] == [
+            (entry["node"], entry["quality"]) for entry in document["contributions"]
+        ]
+        before = document
+
+
+def test_evidence_is_canonical_json(world):
+    assert canonical_bytes(world.documents[0]) == canonical_bytes(copy.deepcopy(world.documents[0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda d: d["after"].update(version="0" * 64), "evidence.other_outcome"),
+        (lambda d: d["after"].update(delta="0" * 64), "evidence.other_outcome"),
+        (lambda d: d["contributions"][0].update(refused="contribution.copy"), "evidence.other_outcome"),
+        (lambda d: d["contributions"][0].update(units=1), "evidence.other_outcome"),
+        (lambda d: d.update(score_seed="0" * 64), "evidence.other_batch"),
+        (lambda d: d.update(base="0" * 64, score_seed=None), "evidence.other_batch"),
+    ],
+)
+def test_what_does_not_follow_is_refused(change, code, world):
+    document = changed(world.documents[1], change)
+    assert refusal(lambda: check_outcome(round_work(document, JOB, world.read), document)) == code
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(base="0" * 64),
+        lambda d: d.update(outer_state=d["checkpoint"]),
+        lambda d: d.update(previous_aggregate=None),
+        lambda d: d["contributions"][1].update(standing={"rounds": 99, "owned": 1.0}),
+    ],
+)
+def test_a_round_must_begin_where_the_one_before_ended(change, world):
+    assert refusal(check_chain, changed(world.documents[1], change), world.documents[0], JOB) == "evidence.broken_chain"
+
+
+def test_the_first_round_must_begin_at_the_seeds_version(world):
+    other = JobWork(spec=SPEC.model_copy(update={"seed": 1}), files={})
+    assert refusal(check_chain, world.documents[0], None, other) == "evidence.broken_chain"
+
+
+def test_a_part_never_passes_as_the_whole(world):
+    work = world.works[0]
+    part = replace(work, submissions=work.submissions[:2])
+    assert refusal(replay_round, part, [0, 1, 2]) == "round.incomplete"
+    missing = {name: data for name, data in world.store.items() if name != work.submissions[2].artifact}
+    assert refusal(lambda: round_work(world.documents[0], JOB, lambda name: missing[name])) == "evidence.malformed"
+
+
+def test_a_checkpoint_of_another_version_is_refused(world):
+    first, second = world.works
+    assert refusal(judge_round, replace(second, params=first.params)) == "round.wrong_base"
+
+
+def test_evidence_of_another_shape_or_version_is_refused(world):
+    for change in (lambda d: d.update(version=2), lambda d: d.pop("base"), lambda d: d["contributions"][0].pop("seed")):
+        assert refusal(round_work, changed(world.documents[0], change), JOB, world.read) == "evidence.malformed"
+
+
+def test_a_file_of_another_encoding_than_ordered_is_refused(world):
+    work, count = world.works[0], bench(JOB).size
+    dense = encode(decode(work.submissions[0].data, SPEC.encoding, count=count).values, EncodingSpec(kind="int8")).data
+    first = replace(work.submissions[0], data=dense, artifact=sha256_hex(dense))
+    verdicts = judge_round(replace(work, submissions=[first, *work.submissions[1:]]))
+    assert [verdict.code for verdict in verdicts] == ["artifact.wrong_encoding", "", ""]
