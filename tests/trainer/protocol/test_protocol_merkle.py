@@ -35,8 +35,6 @@ PATH = merkle_path(LEAVES, 0)
 
 
 @pytest.mark.parametrize(("path", "index"), [([], 0), (PATH[:-1], 0), ([*PATH, LEAVES[1]], 0)])
-    ("path", "index"), [([], 0), (merkle_path(LEAVES, 0)[:-1], 0), ([*merkle_path(LEAVES, 0), LEAVES[1]], 0)]
-)
 def test_a_path_of_another_length_is_refused(path, index):
     with pytest.raises(HyperGPUError) as refusal:
         path_root(LEAVES[0], path, index=index, count=8)
