@@ -238,6 +238,46 @@ def settle(
     typer.echo("✔ It would settle; nothing was sent." if dry_run else f"✔ Round {round} of job {found.job_id} is settled.")
 
 
+@app.command()
+def simulate(
+    profile: Annotated[str, typer.Option(help="lan, wan-good, wan-hetero, flaky, asymmetric, mobile, hostile-20, or a file.")],
+    policy: Annotated[list[str], typer.Option(help="centralized, ddp, diloco, network-aware; several to compare them.")],
+    trace: Annotated[Path | None, typer.Option(help="JSON lines of what was measured; replaces the profile's nodes.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, max=1024, help="How many; default: as the profile.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, max=100_000, help="Default: as the job.")] = None,
+    model: Annotated[str | None, typer.Option(help="mlp, cnn, gpt, ...; default: mlp, or gpt for text.")] = None,
+    data: Annotated[str | None, typer.Option(help="'digits' or the path of a text file.")] = None,
+    job: Annotated[Path | None, typer.Option(help="A job's specification in JSON, instead of --model and --data.")] = None,
+    file: Annotated[list[str] | None, typer.Option(help="ROLE=PATH of the job's data, for each of its files.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
+    attack: Annotated[str | None, typer.Option(help="What hostile nodes do, such as sign_flip, lazy_50, alie.")] = None,
+    hostile: Annotated[int, typer.Option(min=1, help="How many, where the profile has none.")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every round.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a PNG of loss over time and over rounds.")] = None,
+) -> None:
+    """Train for real on an emulated network: which policy is how fast on which links, and what hostile nodes do to it."""
+    from rich.console import Console as Screen  # noqa: PLC0415
+
+    from trainer.simulation import command  # noqa: PLC0415
+
+    try:
+        result = command.run(
+            command.Options(
+                profile=profile, policies=command.checked_policies(policy), trace=trace, nodes=nodes, rounds=rounds, model=model,
+                data=data, job=job, files=file or (), seed=seed, attack=attack, hostile=hostile,
+            ),
+            Screen(),
+        )  # fmt: skip
+        if json_file is not None:
+            json_file.write_text(json.dumps(result, indent=2) + "\n")
+        if plot is not None:
+            command.plot(result, plot)
+    except HyperGPUError as error:
+        end_with(error)
+    except OSError as error:
+        end_with(HyperGPUError("simulation.not_written", f"{error.filename} cannot be written: {error.strerror}."))
+
+
 def known_pin(home: Home, url: str) -> Pin:
     """The pinned chain, or, before the first hello, the one that the coordinator's public page names (pinned from then on)."""
     import httpx  # noqa: PLC0415

@@ -1,0 +1,147 @@
+"""Whole runs: the same from the same seed, with the product's rounds, on a clock that follows its links."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from trainer.cli import app
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import JobWork
+from trainer.protocol.spec import AggregationSpec, EncodingSpec, InnerSpec, JobSpec, ModelSpec, RoundSpec
+from trainer.simulation.network import Network, network_of
+from trainer.simulation.policies import LEAST_STEPS, MOST_STEPS, NodeFacts, Plan, network_aware, plain
+from trainer.simulation.profiles import load_profile
+from trainer.simulation.rounds import Rounds, Row
+from trainer.simulation.run import PolicyName, simulate, sized, stands_for
+
+SPEC = JobSpec(
+    model=ModelSpec(architecture="mlp", config={"hidden": [16]}), inner=InnerSpec(steps=4, batch_size=8),
+    rounds=RoundSpec(rounds=2, nodes=8, quorum=2),
+)  # fmt: skip
+JOB = JobWork(spec=SPEC, files={})
+
+
+def network(profile: str = "wan-hetero", **changes: object) -> Network:
+    return network_of(load_profile(profile), seed=3, **changes)  # type: ignore[arg-type]
+
+
+def rows(policy: PolicyName, profile: str = "wan-hetero", *, job: JobWork = JOB, **changes: object) -> list[Row]:
+    return list(simulate(job, network(profile, **changes), policy, seed=3))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_another():
+    first = rows("network-aware", "mobile")
+    assert first == rows("network-aware", "mobile")
+    assert first != list(simulate(JOB, network_of(load_profile("mobile"), seed=4), "network-aware", seed=4))
+
+
+def test_the_policies_learn_alike_and_differ_in_time_and_bytes():
+    found = {policy: rows(policy) for policy in ("centralized", "ddp", "diloco", "network-aware")}
+    last = {policy: one[-1] for policy, one in found.items()}
+    assert last["centralized"].loss == last["ddp"].loss
+    assert last["centralized"].seconds < last["network-aware"].seconds < last["diloco"].seconds < last["ddp"].seconds
+    n = network().parameters
+    # Per step and node 2 (P - 1) / P * 4 n bytes; 4 n for a round of dense DiLoCo, header aside.
+    assert last["ddp"].sent == pytest.approx(8 * 4 * 2 * 7 / 8 * 4 * n)
+    assert last["diloco"].sent == pytest.approx(8 * 4 * n, rel=0.03)
+    assert last["network-aware"].sent < last["diloco"].sent / 3
+
+
+def test_crashed_late_and_leaving_nodes_cost_their_work_alone():
+    crashing = rows("diloco", "lan", failure=0.4)
+    assert any(row.missing for row in crashing) and all("crashed" in set(row.missing.values()) for row in crashing if row.missing)
+    assert all(len(row.units) + len(row.missing) == 8 for row in crashing)
+    profile = load_profile("lan")
+    leaving = profile.nodes[0].model_copy(update={"count": 1, "leaves_s": 1.0})
+    staying = profile.nodes[0].model_copy(update={"count": 7})
+    found = list(simulate(JOB, network_of(profile.model_copy(update={"nodes": (staying, leaving)}), seed=0), "diloco"))
+    assert found[0].missing == {7: "gone"} and found[1].missing == {} and len(found[1].units) == 7
+    gone = profile.model_copy(update={"nodes": (leaving,)})
+    with pytest.raises(HyperGPUError) as deserted:
+        list(simulate(JOB, network_of(gone, seed=0), "diloco"))
+    assert deserted.value.code == "simulation.deserted"
+
+
+def test_a_round_closes_at_its_deadline_with_a_quorum_and_who_is_late_misses_the_next_too():
+    profile = load_profile("lan")
+    slow = profile.nodes[0].model_copy(update={"count": 1, "samples_per_second": 1.0})  # 32 s for its 32 samples; the others 4 s
+    unequal = profile.model_copy(update={"nodes": (profile.nodes[0].model_copy(update={"count": 3}), slow)})
+
+    def deadline(facts: Sequence[NodeFacts]) -> Plan:
+        return replace(plain(facts, SPEC), quorum=2, deadline_s=10.0)
+
+    job = JobWork(spec=sized(SPEC, 4), files={})
+    first, second = Rounds(job, network_of(unequal, seed=0), deadline, seed=0)
+    assert (first.seconds, first.missing, set(first.units)) == (10.0, {3: "late"}, {0, 1, 2})
+    assert second.missing == {} and set(second.units) == {0, 1, 2} and 14 < second.seconds < 15
+
+
+def test_hostile_nodes_are_seen_by_the_products_own_rules():
+    job = JobWork(spec=SPEC.model_copy(update={"aggregation": AggregationSpec()}), files={})
+    zeros = rows("diloco", "lan", job=job, attack="zeros")
+    assert all(row.refused == {6: "contribution.empty", 7: "contribution.empty"} for row in zeros)
+    resent = rows("diloco", "lan", job=job, attack="resend")
+    assert resent[0].missing == {6: "silent", 7: "silent"}
+    assert resent[1].refused == {6: "contribution.copy", 7: "contribution.copy"}
+    with pytest.raises(HyperGPUError) as refused:
+        rows("ddp", "lan", attack="zeros")
+    assert refused.value.code == "simulation.no_defence"
+
+
+FACTS = [
+    NodeFacts(node_id=0, samples_per_second=8, up=1e7, down=1e7, rtt_s=0.01),
+    NodeFacts(node_id=1, samples_per_second=4, up=1e7, down=1e7, rtt_s=0.01),
+    NodeFacts(node_id=2, samples_per_second=8, up=1e5, down=1e7, rtt_s=0.2),
+    NodeFacts(node_id=3, samples_per_second=0.1, up=1e7, down=1e7, rtt_s=0.01),
+]
+
+
+def test_network_aware_orders_finish_together_and_slow_links_send_less():
+    spec = SPEC.model_copy(update={"inner": InnerSpec(steps=40, batch_size=8), "encoding": EncodingSpec(kind="fp32")})
+    plan = network_aware(FACTS, spec, count=10_000_000, scale=1.0)
+    steps = {node: part.steps for node, part in plan.parts.items()}
+    assert steps[0] == pytest.approx(2 * steps[1], rel=0.05) and steps[3] == LEAST_STEPS * 40
+    assert plan.parts[0].encoding.kind == "int8" and plan.parts[2].encoding.kind == "topk"
+    assert plan.quorum == 3 and max(steps.values()) <= MOST_STEPS * 40
+    assert plain(FACTS, spec).deadline_s is None
+    assert {part.encoding.kind for part in plain(FACTS, spec).parts.values()} == {"fp32"}
+
+
+def test_the_emulation_states_what_its_proportion_stands_for():
+    text = stands_for(network("lan"), SPEC, 1000)
+    assert "124,000,000 parameters (496 MB in fp32)" in text and "step of 8 samples takes 1 s" in text
+    assert "takes 0.5 to 4 s" in stands_for(network(), SPEC, 1000)
+
+
+def test_the_command_writes_a_table_json_and_a_plot(tmp_path: Path):
+    job, out, plot = tmp_path / "job.json", tmp_path / "out.json", tmp_path / "out.png"
+    job.write_text(SPEC.model_dump_json())
+    options = ["simulate", "--profile", "lan", "--policy", "diloco", "--policy", "ddp", "--nodes", "4", "--rounds", "1"]
+    done = CliRunner().invoke(app, [*options, "--job", str(job), "--json", str(out), "--plot", str(plot), "--seed", "5"])
+    assert done.exit_code == 0, done.output
+    assert "Emulated" in done.output and "sent by a node" in done.output
+    found = json.loads(out.read_text())
+    assert set(found["policies"]) == {"diloco", "ddp"} and found["nodes"] == 4 and "Emulated" in found["emulated"]
+    assert found["policies"]["diloco"]["summary"]["rounds"] == len(found["policies"]["diloco"]["rows"]) == 1
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--profile", "moon", "--policy", "ddp"], "wan-hetero"), (["--profile", "lan", "--policy", "magic"], "network-aware"),
+     (["--profile", "lan", "--policy", "ddp", "--data", "nowhere.txt"], "digits"),
+     (["--profile", "lan", "--policy", "ddp", "--model", "brain"], "cnn"),
+     (["--profile", "lan", "--policy", "diloco", "--attack", "magic"], "sign_flip"),
+     (["--profile", "lan", "--policy", "diloco", "--job", "x.json", "--model", "mlp"], "leave out"),
+     (["--profile", "lan", "--policy", "diloco", "--job", "nowhere.json"], "nowhere.json"),
+     (["--profile", "lan", "--policy", "diloco", "--file", "text"], "ROLE=PATH")],
+)  # fmt: skip
+def test_bad_input_says_what_to_do(options: list[str], says: str):
+    done = CliRunner().invoke(app, ["simulate", *options])
+    assert done.exit_code == 1 and says in done.output

@@ -1,0 +1,96 @@
+"""The machines of a run, from a profile or a trace, and what can be measured of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trainer.protocol.errors import HyperGPUError
+from trainer.simulation.attackers import attack_named
+from trainer.simulation.links import AWAY, Conditions, Machine, link_of, machine_of, path_bps, recorded_machine, server_of
+from trainer.simulation.policies import NodeFacts
+from trainer.simulation.profiles import LinkSpec, NodeSpec, Profile, TraceRecord
+
+LAN = LinkSpec(up_bps=10e9, down_bps=10e9, latency_s=1e-4)
+"""Links of `centralized`: 10 Gb/s, a tenth of a millisecond one way."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """Machines by node number, the coordinator as each of them sees it, chances to crash in a round, attacks by hostile node;
+    `parameters` of the model whose times are emulated."""
+
+    machines: Sequence[Machine]
+    coordinator: Machine
+    failures: Sequence[float]
+    attacks: Mapping[int, str]
+    parameters: int
+
+
+def network_of(
+    profile: Profile,
+    *,
+    seed: int,
+    nodes: int | None = None,
+    trace: Mapping[int, Sequence[TraceRecord]] | None = None,
+    attack: str | None = None,
+    hostile: int = 2,
+    failure: float | None = None,
+) -> Network:
+    """The machines of `profile`, or those recorded in `trace` around its coordinator. `attack` is what the profile's hostile
+    nodes do; if it has none, the last `hostile` nodes are. `failure` replaces the profile's chance to crash.
+
+    Raises HyperGPUError `attack.unknown`, `attack.majority`, `profile.nodes`.
+    """
+    if trace is not None:
+        if nodes not in (None, len(trace)):
+            raise HyperGPUError("profile.nodes", f"The trace was recorded of {len(trace)} nodes, not of {nodes}.")
+        machines = [recorded_machine(records, seed=f"{seed}:{node}") for node, records in enumerate(trace.values())]
+        members: list[NodeSpec] = []
+    else:
+        members = profile.members(nodes)
+        machines = [machine_of(spec, seed=f"{seed}:{node}") for node, spec in enumerate(members)]
+    attacks = {node: spec.attack for node, spec in enumerate(members) if spec.attack is not None}
+    if attack is not None:
+        chosen = attacks or range(max(0, len(machines) - hostile), len(machines))
+        attacks = dict.fromkeys(chosen, attack)
+    for name in attacks.values():
+        attack_named(name)
+    if 2 * len(attacks) >= len(machines):
+        raise HyperGPUError(
+            "attack.majority",
+            f"{len(attacks)} of {len(machines)} nodes would be hostile: no rule survives a majority. Take more nodes.",
+        )
+    crashes = [spec.failure if failure is None else failure for spec in members] or [failure or 0.0] * len(machines)
+    return Network(
+        machines=machines, coordinator=server_of(profile.coordinator, sharing=len(machines)), failures=crashes, attacks=attacks,
+        parameters=profile.parameters,
+    )  # fmt: skip
+
+
+def measured(network: Network, node: int, time: float) -> NodeFacts:
+    """What a perfect measurement of a node would give now; bytes/s."""
+    here, there = network.machines[node].at(time), network.coordinator.at(time)
+    return NodeFacts(
+        node_id=node, samples_per_second=here.samples_per_second, up=path_bps(here, there) / 8, down=path_bps(there, here) / 8,
+        rtt_s=2 * (here.latency_s + there.latency_s),
+    )  # fmt: skip
+
+
+def present(network: Network, time: float) -> list[int]:
+    """Nodes that compute and can be reached."""
+    return [
+        node for node, machine in enumerate(network.machines)
+        if (now := machine.at(time)).samples_per_second > 0 and now.up_bps > 0 and now.down_bps > 0
+    ]  # fmt: skip
+
+
+def on_a_lan(network: Network) -> list[Machine]:
+    """The same machines with the links of `LAN` and no outages."""
+    return [
+        Machine(
+            [(time, at if at is AWAY else Conditions(at.samples_per_second, *link_of(LAN))) for time, at in machine.timeline],
+            seed="lan",
+        )
+        for machine in network.machines
+    ]

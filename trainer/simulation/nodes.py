@@ -1,0 +1,92 @@
+"""The operators of a simulated run: those that work, and those that do something else."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from trainer.data import Dataset
+from trainer.diloco.encoding import encode
+from trainer.diloco.local import NodeState, run_local_steps
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.orders import WorkOrder
+from trainer.protocol.rounds import Submission
+from trainer.protocol.spec import JobSpec
+from trainer.simulation.attackers import Attack, Sight, mislabelled
+
+
+class Operator:
+    """A node with what it keeps between rounds. `version` is the model version that it holds, `busy` whether it still works
+    on a round that may be closed."""
+
+    def __init__(self, node_id: int, spec: JobSpec, dataset: Dataset, *, seed: int) -> None:
+        self.node_id, self.spec, self.dataset = node_id, spec, dataset
+        self.random = random.Random(f"{seed}:{node_id}:failures")
+        self.version: str | None = None
+        self.busy = False
+        self.state = NodeState(spec, dataset.info, device=torch.device("cpu"))
+
+    def crash(self) -> None:
+        """What it held in memory is lost."""
+        self.version = None
+        self.state = NodeState(self.spec, self.dataset.info, device=torch.device("cpu"))
+
+    def work(self, order: WorkOrder, base: Tensor) -> Tensor:
+        """The honest pseudo-gradient (n,)."""
+        return run_local_steps(self.state, order, base, self.dataset).pseudo_gradient
+
+    def submit(self, order: WorkOrder, update: Tensor) -> Submission:
+        encoded = encode(update, order.encoding, error=self.state.error)
+        self.state.error = encoded.error
+        return Submission(
+            node_id=self.node_id, units=order.units, artifact=sha256_hex(encoded.data), data=encoded.data, shard=order.shard,
+            seed=order.seed, steps=order.steps, encoding=order.encoding,
+        )  # fmt: skip
+
+
+class Gang:
+    """The hostile nodes of a round, which tell each other everything. Each claims the full order."""
+
+    def __init__(self, attacks: Mapping[int, Attack], dataset: Dataset, *, seed: int) -> None:
+        self.attacks = dict(sorted(attacks.items()))
+        self.wrong = mislabelled(dataset) if any(attack.wrong for attack in attacks.values()) else dataset
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def cheats(self, node_id: int) -> bool:
+        """Whether what this node hands in is not what it was ordered to do."""
+        return node_id in self.attacks and not (self.attacks[node_id].honest_first and node_id == next(iter(self.attacks)))
+
+    def submissions(
+        self, operators: Sequence[Operator], orders: Mapping[int, WorkOrder], base: Tensor,
+        *, published: Mapping[int, Tensor], aggregate: Tensor | None,
+    ) -> dict[int, Submission | None]:  # fmt: skip
+        """What those with an order hand in: None for nothing."""
+        members = [node for node in self.attacks if node in orders]
+        trained = [self.train(operators[node], orders[node], base) for node in members]
+        found: dict[int, Submission | None] = {}
+        for place, node in enumerate(members):
+            inner = orders[node].spec.inner
+            sight = Sight(
+                place=place, own=trained[place], gang=trained, published=published, aggregate=aggregate, generator=self.generator,
+                usual_norm=inner.learning_rate * math.sqrt(orders[node].steps * len(base)),
+            )  # fmt: skip
+            update = self.attacks[node].craft(sight)
+            found[node] = None if update is None else operators[node].submit(orders[node], update)
+        return found
+
+    def train(self, operator: Operator, order: WorkOrder, base: Tensor) -> Tensor:
+        attack = self.attacks[operator.node_id]
+        if not attack.work:
+            return torch.zeros_like(base)
+        done = replace_order(
+            order, steps=max(1, round(attack.work * order.steps)), shard=(order.shard + attack.shift) % order.shards
+        )
+        return run_local_steps(operator.state, done, base, self.wrong).pseudo_gradient
+
+
+def replace_order(order: WorkOrder, *, steps: int, shard: int) -> WorkOrder:
+    return order.model_copy(update={"steps": steps, "shard": shard})

@@ -1,0 +1,229 @@
+"""DiLoCo on the virtual clock: the product's own rounds, under a policy that says who does what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from trainer.diloco.checkpoint import initial_params, load_checkpoint
+from trainer.diloco.encoding import decode, encoded_bytes
+from trainer.diloco.outer import apply_delta
+from trainer.diloco.reference import next_round
+from trainer.diloco.round import bench, close_round, prepare
+from trainer.diloco.version import model_root
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.orders import WorkOrder, order_seed
+from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Submission
+from trainer.simulation.attackers import attack_named
+from trainer.simulation.clock import Clock
+from trainer.simulation.links import transferred
+from trainer.simulation.network import Network, measured, present
+from trainer.simulation.nodes import Gang, Operator
+from trainer.simulation.policies import NodeFacts, Part, Plan
+
+Policy = Callable[[Sequence[NodeFacts]], Plan]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One round, or as many steps of data parallelism. Emulated: `seconds` since the start at its end, `sent` and `received`
+    bytes of all nodes, and `busy`, the part of the nodes' time in which they computed. Real: the rest. `units` and `qualities`
+    (basis points) by accepted node; `refused` code by node; `missing` why by node."""
+
+    round: int
+    seconds: float
+    loss: float
+    accuracy: float
+    samples: int
+    sent: float
+    received: float
+    busy: float
+    units: dict[int, int] = field(default_factory=dict)
+    qualities: dict[int, int] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """On the clock: a contribution has come, a node has gone or crashed, a deadline has passed."""
+
+    kind: Literal["came", "gone", "crashed", "deadline"]
+    round: int
+    node_id: int = -1
+
+
+class Rounds:
+    """A job on a network. Iterating runs it, a row a round."""
+
+    def __init__(self, job: JobWork, network: Network, policy: Policy, *, seed: int) -> None:
+        self.job, self.network, self.policy = job, network, policy
+        self.dataset, self.count = bench(job).dataset, bench(job).count
+        self.scale = network.parameters / self.count
+        self.clock: Clock[Event] = Clock()
+        self.operators = [Operator(node, job.spec, self.dataset, seed=seed) for node in range(len(network.machines))]
+        self.gang = Gang({node: attack_named(name) for node, name in network.attacks.items()}, self.dataset, seed=seed)
+        first = prepare(job)
+        self.work = RoundWork(
+            job=job, chain_job_id=0, number=0, base=first.base, params=first.params, outer_state=first.outer_state,
+            previous_aggregate=None, submissions=[],
+        )  # fmt: skip
+        self.params = initial_params(job.spec, self.dataset.info)
+        for operator in self.operators:
+            operator.version = first.base
+        self.parent: str | None = None
+        self.delta = b""
+        self.published: dict[int, Tensor] = {}
+        self.sent = self.received = self.computing = 0.0
+
+    def __iter__(self) -> Iterator[Row]:
+        while self.work.number < self.job.spec.rounds.rounds:
+            yield self.run_round()
+
+    def run_round(self) -> Row:
+        began = self.clock.now
+        self.sent = self.received = self.computing = 0.0
+        ready = self.wait_for_nodes()
+        plan = self.policy([measured(self.network, node, self.clock.now) for node in ready])
+        orders = {node: self.order(node, part) for node, part in plan.parts.items()}
+        expected = {node: self.start(node, order) for node, order in orders.items()}
+        submissions = self.contributions({node: order for node, order in orders.items() if expected[node] == "came"})
+        arrived, missing = self.gather(plan, set(orders), submissions)
+        result = close_round(replace(self.work, submissions=arrived))
+        row = self.row(result, arrived, missing, began)
+        self.advance(result, arrived)
+        return row
+
+    # Who takes part, and when it is done.
+
+    def wait_for_nodes(self) -> list[int]:
+        """Nodes that are there and free, as soon as there is one. Raises HyperGPUError `simulation.deserted`."""
+        while True:
+            ready = [node for node in present(self.network, self.clock.now) if not self.operators[node].busy]
+            if ready:
+                return ready
+            if len(self.clock):
+                self.free(self.clock.take())
+                continue
+            soon = min(machine.change_after(self.clock.now) for machine in self.network.machines)
+            if math.isinf(soon):
+                text = f"All nodes have left in round {self.work.number}: nobody is there to train any more."
+                raise HyperGPUError("simulation.deserted", text, round=self.work.number)
+            self.clock.now = soon
+
+    def order(self, node: int, part: Part) -> WorkOrder:
+        spec, work = self.job.spec, self.work
+        return WorkOrder(
+            job_id=work.chain_job_id, round=work.number, node_id=node, fence=1, deadline=2**31, base=work.base,
+            checkpoint=sha256_hex(work.params), parent=self.parent, delta=sha256_hex(self.delta) if self.parent else None,
+            shard=node, shards=len(self.operators), seed=order_seed(spec, work.number, node), steps=part.steps,
+            encoding=part.encoding, spec=spec,
+        )  # fmt: skip
+
+    def start(self, node: int, order: WorkOrder) -> str:
+        """Schedule when the node's contribution will come, or that it will not."""
+        operator, machine, server = self.operators[node], self.network.machines[node], self.network.coordinator
+        operator.busy = True
+        down, up = self.scale * self.download(operator), self.scale * encoded_bytes(self.count, order.encoding)
+        fetched = transferred(server, machine, self.clock.now, down) if down else self.clock.now
+        attack = self.gang.attacks.get(node)
+        computed = machine.computed(fetched, order.units * (1.0 if attack is None else attack.work))
+        came = transferred(machine, server, computed, up)
+        crash = operator.random.random() < self.network.failures[node]
+        lasting = operator.random.random()
+        if math.isinf(came):
+            return self.schedule("gone", node, max(self.clock.now, machine.times[-1]))
+        if crash:
+            operator.crash()
+            return self.schedule("crashed", node, self.clock.now + lasting * (came - self.clock.now))
+        self.received += down
+        self.sent += up
+        self.computing += computed - fetched
+        operator.version = order.base
+        return self.schedule("came", node, came)
+
+    def schedule(self, kind: Literal["came", "gone", "crashed"], node: int, time: float) -> str:
+        self.clock.schedule(time, Event(kind, self.work.number, node))
+        return kind
+
+    def download(self, operator: Operator) -> int:
+        """Bytes to get to the base: nothing, the last outer step, or the checkpoint."""
+        if operator.version == self.work.base:
+            return 0
+        return len(self.delta) if self.parent is not None and operator.version == self.parent else len(self.work.params)
+
+    # What is computed, and what of it comes in time.
+
+    def contributions(self, orders: Mapping[int, WorkOrder]) -> dict[int, Submission | None]:
+        aggregate = (
+            load_checkpoint(self.work.previous_aggregate, shapes=bench(self.job).shapes) if self.work.previous_aggregate else None
+        )
+        found = self.gang.submissions(self.operators, orders, self.params, published=self.published, aggregate=aggregate)
+        for node, order in orders.items():
+            if node not in found:
+                found[node] = self.operators[node].submit(order, self.operators[node].work(order, self.params))
+        return found
+
+    def gather(
+        self, plan: Plan, outstanding: set[int], submissions: Mapping[int, Submission | None]
+    ) -> tuple[list[Submission], dict[int, str]]:
+        """Contributions in the order in which they came, until the plan says that the round closes; and who is missing."""
+        if plan.deadline_s is not None:
+            self.clock.schedule(self.clock.now + plan.deadline_s, Event("deadline", self.work.number))
+        arrived: list[Submission] = []
+        missing: dict[int, str] = {}
+        overdue = False
+        while outstanding and not (overdue and len(arrived) >= plan.quorum):
+            event = self.clock.take()
+            self.free(event)
+            if event.round != self.work.number:
+                continue
+            if event.kind == "deadline":
+                overdue = True
+                continue
+            outstanding.discard(event.node_id)
+            submission = submissions.get(event.node_id)
+            if event.kind == "came" and submission is not None:
+                arrived.append(submission)
+            else:
+                missing[event.node_id] = "silent" if event.kind == "came" else event.kind
+        return arrived, missing | dict.fromkeys(sorted(outstanding), "late")
+
+    def free(self, event: Event) -> None:
+        if event.node_id >= 0:
+            self.operators[event.node_id].busy = False
+
+    # What follows.
+
+    def row(self, result: RoundResult, arrived: Sequence[Submission], missing: dict[int, str], began: float) -> Row:
+        units = {submission.node_id: submission.units for submission in arrived}
+        accepted = [verdict for verdict in result.verdicts if verdict.quality is not None]
+        elapsed = len(self.operators) * (self.clock.now - began)
+        return Row(
+            round=self.work.number, seconds=self.clock.now, **result.metric, samples=sum(units[v.node_id] for v in accepted),
+            sent=self.sent, received=self.received, busy=min(1.0, self.computing / elapsed) if elapsed else 0.0,
+            units={verdict.node_id: units[verdict.node_id] for verdict in accepted},
+            qualities={verdict.node_id: verdict.quality for verdict in accepted if verdict.quality is not None},
+            refused={verdict.node_id: verdict.code for verdict in result.verdicts if verdict.quality is None}, missing=missing,
+        )  # fmt: skip
+
+    def advance(self, result: RoundResult, arrived: Sequence[Submission]) -> None:
+        """As every node does it, with the version re-derived. Raises HyperGPUError `round.wrong_base` when it is another."""
+        self.published = {
+            submission.node_id: decode(submission.data, submission.encoding, count=self.count).values
+            for submission in arrived if not self.gang.cheats(submission.node_id)
+        }  # fmt: skip
+        if result.delta:
+            self.params = apply_delta(self.params, result.delta, self.job.spec)
+            if model_root(self.params) != result.version:
+                raise HyperGPUError("round.wrong_base", "The outer step does not lead to the version that it announces.")
+            self.parent, self.delta = self.work.base, result.delta
+        self.work = next_round(self.work, result)
