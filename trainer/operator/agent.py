@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from trainer.operator.cache import CACHE_BYTES, NOTES_BYTES, OWN_BYTES, VERSIONS_BYTES, fetch, prune
+from trainer.operator.cache import fetch, prune
 from trainer.operator.client import Coordinator
 from trainer.operator.config import AgentConfig, Home
 from trainer.operator.console import Console
@@ -36,6 +36,7 @@ FETCHES = 4
 HAND_IN_SECONDS = 10
 """What a stop signal leaves for work that is already being handed in."""
 MAX_PAUSE_SECONDS = 30
+TIDY_SECONDS = 60
 
 
 def run_agent(config: AgentConfig, console: Console) -> None:
@@ -74,6 +75,7 @@ class Agent:
         self.config, self.home, self.console, self.engine, self.key = config, config.home, console, engine, key
         self.coordinator = Coordinator(config.coordinator, key, say=console.say)
         self.failures = 0
+        self.tidy_at = float("-inf")
         self.is_handing_in = False
         self.stop_at: float | None = None
 
@@ -87,6 +89,7 @@ class Agent:
                 self.greet_again_if_changed()
                 if (lease := self.coordinator.lease()) is not None:
                     self.carry_out(lease)
+                self.tidy()
                 self.engine.ensure_ready()
             except HyperGPUError as refusal:
                 if refusal.code.startswith(FATAL):
@@ -143,6 +146,14 @@ class Agent:
             code=refusal.code, hot_key=address, link=f"{self.config.coordinator}/operate?hot_key={address}",
         )  # fmt: skip
 
+    def tidy(self) -> None:
+        """Now and then: looking through the folders costs more than a small order's control traffic."""
+        if time.monotonic() < self.tidy_at:
+            return
+        self.tidy_at = time.monotonic() + TIDY_SECONDS
+        for folder, keep_bytes in self.home.budgets.items():
+            prune(folder, keep_bytes=keep_bytes)
+
     # One order.
 
     def carry_out(self, lease: dict[str, Any]) -> None:
@@ -150,7 +161,7 @@ class Agent:
         assignment, fence = lease["assignment_id"], lease["fence"]
         try:
             order = verify_order(self.pin.domain, lease, coordinator=self.pin.coordinator, node_id=self.node_id)
-            self.follow(assignment, fence, order)
+            self.follow(assignment, fence, order, lease["lease_seconds"])
             self.failures = 0
         except HyperGPUError as error:
             self.give_up(assignment, fence, error)
@@ -162,26 +173,23 @@ class Agent:
         if self.stop_at is not None:
             sys.exit(0)
 
-    def follow(self, assignment: int, fence: int, order: WorkOrder) -> None:
+    def follow(self, assignment: int, fence: int, order: WorkOrder, lease_seconds: float) -> None:
         self.console.say(
             "order.leased", f"{title(order)}: {order.steps} steps on shard {order.shard} of {order.shards}",
             job_id=order.job_id, round=order.round, assignment_id=assignment, fence=fence,
         )  # fmt: skip
         seconds_left = order.deadline - time.time() - self.coordinator.skew
-        with Pulse(
-            self.coordinator, assignment=assignment, fence=fence, steps=order.steps, seconds_left=seconds_left,
-            every=self.heartbeat_seconds,
-        ) as pulse:  # fmt: skip
-            result = find_result(self.home, order) or self.train(order, pulse)
-            self.is_handing_in = True
-            try:
-                self.hand_in(assignment, fence, order, result, pulse)
-            finally:
-                self.is_handing_in = False
-        prune(self.home.cache, keep_bytes=CACHE_BYTES)
-        prune(self.home.artifacts, keep_bytes=OWN_BYTES)
-        prune(self.home.results, keep_bytes=NOTES_BYTES)
-        prune(self.home.versions, keep_bytes=VERSIONS_BYTES)
+        try:
+            with Pulse(
+                self.coordinator, assignment=assignment, fence=fence, steps=order.steps, seconds_left=seconds_left,
+                every=self.heartbeat_seconds, lease_seconds=lease_seconds, eager=order.round == 0,
+            ) as pulse:  # fmt: skip
+                result = find_result(self.home, order) or self.train(order, pulse)
+                self.is_handing_in = True
+                self.upload(assignment, fence, result, pulse)
+            self.hand_in(assignment, fence, order, result, pulse)
+        finally:
+            self.is_handing_in = False
 
     def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
         """The worker says what it lacks: data at first, then the outer step alone, or a checkpoint when it cannot follow."""
@@ -197,29 +205,33 @@ class Agent:
                 )  # fmt: skip
         raise HyperGPUError("agent.cache", "What was fetched for this order does not stay on the disk.")
 
-    def hand_in(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
-        """Commit to the hash, so that nobody can copy; then upload; then sign for it."""
+    def upload(self, assignment: int, fence: int, result: WorkResult, pulse: Pulse) -> None:
+        """Commit to the hash, so that nobody can copy; then upload."""
 
         def check() -> None:
             pulse.check()
             self.check_stop()
 
-        def check_receipt() -> None:
-            pulse.check_deadline()
-            self.check_stop()
-
         pulse.progress(result.steps_done, [])
         self.coordinator.commit(assignment, {"fence": fence, "sha256": result.sha256, "size": result.size}, check=check)
         self.coordinator.upload(assignment, fence, self.home.artifacts / result.sha256, result.sha256, check=check)
+
+    def hand_in(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
+        """Sign for what was uploaded. The receipt carries the losses that no heartbeat has brought yet."""
+
+        def check() -> None:
+            pulse.check_deadline()
+            self.check_stop()
+
         receipt = Receipt(
             job_id=order.job_id, round=order.round, node_id=order.node_id, units=result.units,
             base="0x" + result.base, artifact="0x" + result.sha256,
         )  # fmt: skip
         payload = {
             "fence": fence, "receipt": receipt.as_dict(), "signature": sign(self.pin.domain, receipt, self.key),
-            "steps_done": result.steps_done, "losses": result.losses, "seconds": result.seconds,
+            "losses": [point for point in result.losses if point[0] > pulse.told], "seconds": round(result.seconds, 3),
         }  # fmt: skip
-        answer = self.coordinator.hand_in(assignment, payload, check=check_receipt)
+        answer = self.coordinator.hand_in(assignment, payload, check=check)
         mark_handed_in(self.home, order, result)
         self.console.say(
             "order.handed_in",

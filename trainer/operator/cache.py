@@ -12,12 +12,6 @@ from trainer.operator.config import sha256_of
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 
-CACHE_BYTES = 20 * 2**30
-OWN_BYTES = 4 * 2**30
-NOTES_BYTES = 64 * 2**20
-VERSIONS_BYTES = 20 * 2**30
-"""How much is kept of what was fetched, of what this node made, of the notes on it, and of models to go on from."""
-
 
 def fetch(coordinator: Coordinator, sha256: str, folder: Path, *, check: Check) -> Path:
     """The artifact's file in `folder`. Raises HyperGPUError `artifact.hash_mismatch` or the coordinator's refusal."""

@@ -82,6 +82,12 @@ class Home:
         return self.root / "versions"
 
     @property
+    def budgets(self) -> dict[Path, int]:
+        """Bytes that are kept of what was fetched, of what this node made, of the notes on it, and of models to go on from."""
+        gib = 2**30
+        return {self.cache: 20 * gib, self.artifacts: 4 * gib, self.results: gib // 16, self.versions: 20 * gib}
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -1,4 +1,4 @@
-"""Heartbeats for one lease, in a thread, from its first fetch to its receipt."""
+"""Heartbeats for one lease, in a thread, from its first fetch to the end of its upload."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from trainer.protocol.errors import HyperGPUError
 DEADLINE_GRACE_SECONDS = 30
 """How long after a deadline work goes on without word from the coordinator, which may have extended it: it decides, this is
 for when it is silent."""
+BEATS_PER_AGE, BEATS_PER_LEASE = 10, 3
+"""Heartbeats are a tenth of the order's age apart, but at most a third of the lease."""
 LOST = ("lease.", "assignment.", "node.")
 """Refusals that say that the order is no longer this node's."""
 
@@ -21,15 +23,21 @@ LOST = ("lease.", "assignment.", "node.")
 class Pulse:
     """Tells the coordinator that the order is being worked on, and `check()` whether it still is ours to do.
 
-    `seconds_left` until the order's deadline, as last heard; `every` is the time between heartbeats in seconds.
+    `seconds_left` until the order's deadline, as last heard. The lease itself is the first sign of life; the next comes after
+    `every` seconds, later ones at growing distances, since a long order does not need to be watched as closely, but so that two
+    may be lost before the lease of `lease_seconds` ends. `eager` sends the first progress at once.
     """
 
     def __init__(
-        self, coordinator: Coordinator, *, assignment: int, fence: int, steps: int, seconds_left: float, every: float
-    ) -> None:
+        self, coordinator: Coordinator, *, assignment: int, fence: int, steps: int, seconds_left: float, every: float,
+        lease_seconds: float, eager: bool,
+    ) -> None:  # fmt: skip
         self.coordinator, self.assignment, self.fence, self.steps, self.every = coordinator, assignment, fence, steps, every
+        self.lease_seconds, self.eager, self.started = lease_seconds, eager, time.monotonic()
         self.deadline = time.monotonic() + seconds_left + DEADLINE_GRACE_SECONDS
         self.step = 0
+        self.told = 0
+        """The last step whose loss has arrived."""
         self.points: list[list[float]] = []
         self.lost: HyperGPUError | None = None
         self.lock = threading.Lock()
@@ -46,12 +54,12 @@ class Pulse:
         self.thread.join(timeout=1)  # a heartbeat under way to a silent server must not hold the agent
 
     def progress(self, step: int, points: list[list[float]]) -> None:
-        """`step` steps are done; `points` are new [step, loss]. The first progress is sent at once."""
+        """`step` steps are done; `points` are new [step, loss]."""
         with self.lock:
             first = self.step == 0
             self.step = step
             self.points += points
-        if first:
+        if first and self.eager:
             self.nudge.set()
 
     def check(self) -> None:
@@ -66,10 +74,18 @@ class Pulse:
             raise HyperGPUError("order.deadline", "The round's deadline has passed.")
 
     def beat_until_ended(self) -> None:
-        while not self.ended.is_set() and self.lost is None:
-            self.beat()
-            self.nudge.wait(self.every)
+        while self.lost is None:
+            self.nudge.wait(self.pause)
             self.nudge.clear()
+            if self.ended.is_set():
+                return
+            self.beat()
+
+    @property
+    def pause(self) -> float:
+        """Seconds to the next heartbeat."""
+        growing = (time.monotonic() - self.started) / BEATS_PER_AGE
+        return min(max(self.every, growing), self.lease_seconds / BEATS_PER_LEASE)
 
     def beat(self) -> None:
         with self.lock:
@@ -87,6 +103,8 @@ class Pulse:
             else:
                 self.coordinator.say("heartbeat.refused", str(error))
             return
+        self.told = int(points[-1][0]) if points else self.told
         self.deadline = time.monotonic() + answer["deadline_seconds"] + DEADLINE_GRACE_SECONDS
+        self.lease_seconds = answer["lease_seconds"]
         if answer["cancel"]:
             self.lost = HyperGPUError("order.cancelled", answer.get("reason") or "The coordinator cancelled the order.")

@@ -74,7 +74,12 @@ def was_handed_in(home: Home, key: str) -> bool:
 
 def loss_points(losses: Sequence[float], *, steps: int) -> list[list[float]]:
     """At most 64 of the losses of an order of `steps` steps, evenly spread, as [step from 1, loss]; the last always."""
-    return [[step, loss] for step, loss in enumerate(losses, 1) if is_point(step, steps=steps)]
+    return [point(step, loss) for step, loss in enumerate(losses, 1) if is_point(step, steps=steps)]
+
+
+def point(step: int, loss: float) -> list[float]:
+    """As a curve shows it: five digits, since every one of them travels."""
+    return [step, float(f"{loss:.5g}")]
 
 
 def is_point(step: int, *, steps: int) -> bool:

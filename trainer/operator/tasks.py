@@ -17,7 +17,16 @@ from trainer.diloco.local import LocalResult, NodeState, run_local_steps
 from trainer.operator.broker import RUN_WORK_ORDER, Updates, connect
 from trainer.operator.config import Home, sha256_of
 from trainer.operator.replica import MissingError, Replica
-from trainer.operator.results import WorkResult, is_point, loss_points, order_key, save_artifact, save_result, was_handed_in
+from trainer.operator.results import (
+    WorkResult,
+    is_point,
+    loss_points,
+    order_key,
+    point,
+    save_artifact,
+    save_result,
+    was_handed_in,
+)
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import JobSpec
@@ -160,7 +169,7 @@ class Report:
         """`index` counts from 0 (see run_local_steps), reports count steps done."""
         done, now = index + 1, time.monotonic()
         if is_point(done, steps=self.steps):
-            self.points.append([done, loss])
+            self.points.append(point(done, loss))
         if now - self.reported_at >= REPORT_SECONDS or done == self.steps:
             self.updates.post({"step": done, "losses": self.points})
             self.points, self.reported_at = [], now

@@ -37,8 +37,10 @@ class Server:
             assert self.beaten.wait_for(lambda: len(self.beats) >= beats, timeout=10)
 
 
-def pulse(server: Server, *, every: float = 0.01, seconds_left: float = 60) -> Pulse:
-    return Pulse(server, assignment=1, fence=2, steps=10, seconds_left=seconds_left, every=every)  # type: ignore[arg-type]
+def pulse(server: Server, *, every: float = 0.01, seconds_left: float = 60, eager: bool = False) -> Pulse:
+    return Pulse(
+        server, assignment=1, fence=2, steps=10, seconds_left=seconds_left, every=every, lease_seconds=9, eager=eager
+    )  # type: ignore[arg-type]  # fmt: skip
 
 
 def test_given_a_heartbeat_that_did_not_arrive_then_its_points_travel_with_the_next():
@@ -52,14 +54,34 @@ def test_given_a_heartbeat_that_did_not_arrive_then_its_points_travel_with_the_n
 
     assert [beat["losses"] for beat in server.beats] == [[[1, 2.5]], [[1, 2.5], [2, 2.0]], []]
     assert [beat["step"] for beat in server.beats] == [1, 2, 2]
+    assert beating.told == 2
 
 
-def test_given_the_first_progress_then_it_is_sent_at_once():
+def test_given_an_eager_pulse_then_the_first_progress_is_sent_at_once():
+    server = Server(FINE)
+    with pulse(server, every=60, eager=True) as beating:
+        beating.progress(1, [[1, 2.5]])
+        server.until(beats=1)
+        beating.progress(2, [[2, 2.0]])
+    assert [beat["step"] for beat in server.beats] == [1]
+
+
+def test_given_an_order_that_ends_before_the_first_heartbeat_is_due_then_none_is_sent():
     server = Server(FINE)
     with pulse(server, every=60) as beating:
-        server.until(beats=1)
-        beating.progress(1, [[1, 2.5]])
-        server.until(beats=2)
+        beating.progress(10, [[10, 2.5]])
+    assert server.beats == []
+
+
+def test_given_a_long_order_then_heartbeats_thin_out_but_two_may_be_lost_before_the_lease_ends():
+    beating = pulse(Server(FINE), every=1)
+    assert beating.pause == 1
+    beating.started -= 20
+    assert beating.pause == pytest.approx(2, abs=0.1)
+    beating.started -= 1000
+    assert beating.pause == 3
+    beating.beat()
+    assert beating.pause == FINE["lease_seconds"] / 3
 
 
 @pytest.mark.parametrize(
