@@ -59,8 +59,11 @@ class NodeState:
             recompute_activations(model)
         self.loss: Callable[[Tensor, Tensor], Tensor] = partial(mean_loss, model)
         if self.spec.inner.compile and self.device.type == "cuda":
-            self.loss = torch.compile(self.loss)
+            self.compile(model)
         return model
+
+    def compile(self, model: nn.Module) -> None:
+        self.loss = torch.compile(self.loss)
 
     def params(self) -> Tensor:
         """The resident model's parameters now: (n,) fp32 on the CPU, a copy."""
