@@ -57,7 +57,7 @@ def run(options: Options, screen: Console) -> dict[str, Any]:
     torch.set_num_threads(1)
     job = job_of(options)
     networks = [network_for(options) for _ in options.policies]  # each of its own: random draws are used up
-    count = bench(job).count
+    count = bench(job).size
     screen.print(stands_for(networks[0], job.spec, count), style="dim")
     found = [watch(job, network, policy, options.seed) for network, policy in zip(networks, options.policies, strict=True)]
     if all(one.error is not None and not one.rows for one in found):

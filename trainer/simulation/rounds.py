@@ -66,7 +66,7 @@ class Rounds:
 
     def __init__(self, job: JobWork, network: Network, policy: Policy, *, seed: int) -> None:
         self.job, self.network, self.policy = job, network, policy
-        self.dataset, self.count = bench(job).dataset, bench(job).count
+        self.dataset, self.count = bench(job).dataset, bench(job).size
         self.scale = network.parameters / self.count
         self.clock: Clock[Event] = Clock()
         self.operators = [Operator(node, job.spec, self.dataset, seed=seed) for node in range(len(network.machines))]

@@ -35,7 +35,7 @@ def simulate(job: JobWork, network: Network, policy: PolicyName, *, seed: int = 
     if policy == "diloco":
         job = JobWork(spec=job.spec.model_copy(update={"encoding": DENSE, "downlink": DENSE}), files=job.files)
         return iter(Rounds(job, network, partial(plain, spec=job.spec), seed=seed))
-    count = bench(job).count
+    count = bench(job).size
     plan = partial(network_aware, spec=job.spec, count=count, scale=network.parameters / count)
     return iter(Rounds(job, network, plan, seed=seed))
 
