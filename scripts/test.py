@@ -29,6 +29,11 @@ def tool(name: str, *argv: str) -> Command:
     return Command(argv=[f"{BIN}/{name}", *argv])
 
 
+def pytest(*argv: str) -> Command:
+    """Over all cores, at most eight. Tests that start the product's processes share one of them: they time each other out."""
+    return python("-m", "pytest", "-n", "logical", "--maxprocesses", "8", "--dist", "loadgroup", *argv)
+
+
 def npm(folder: str, *argv: str) -> Command:
     return Command(argv=["npm", "run", "--silent", *argv], folder=folder)
 
@@ -79,10 +84,10 @@ STAGES = [
             *generated_schema(),
         ],
     ),
-    Stage(name="pytest on SQLite", commands=[python("-m", "pytest", "-m", "not browser")]),
+    Stage(name="pytest on SQLite", commands=[pytest("-m", "not browser")]),
     Stage(
         name="pytest on PostgreSQL",
-        commands=[python("-m", "pytest", "tests/marketplace", "tests/chain", "tests/flow", "-m", "not browser")],
+        commands=[pytest("tests/marketplace", "tests/chain", "tests/flow", "-m", "not browser")],
         slow=True,
         around=temporary_postgres,
     ),
