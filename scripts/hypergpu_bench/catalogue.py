@@ -15,6 +15,7 @@ class Bench:
 
 
 BENCHES = {
+    "gpu": Bench("gpu", "the inner loop beside a bare PyTorch loop of the same model and the card's matrix rate (needs CUDA)"),
     "settlement-gas": Bench(
         "settlement_gas", "gas of a receipt on chain, by Ethereum's and Monad's prices, beside other designs"
     ),
