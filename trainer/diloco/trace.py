@@ -1,0 +1,198 @@
+"""A node's trace: what it commits to while it works on an order, so that any segment of it can be computed again elsewhere.
+
+At each segment border the state is written down as two files: how far the parameters have moved from the order's base, and the
+optimizer's moments. The trace's root is a Merkle root over their hashes and those of the error feedback before and after; it
+stands in the upload's header, so the upload's hash, and with it commitment and receipt, bind every state on the way.
+
+    leaves   movement 0, moments 0, movement 1, moments 1, ..., movement S, moments S, error before, error after
+    movement steps done u32 | int8 file of base - params | int8 file of what that leaves out      (2 bytes a value)
+    moments  steps seen u64 | bf16 file of the first moments | bf16 file of the second moments    (4 bytes a value)
+    error    bf16 file, or nothing where there is none
+
+All little endian, files as in docs/wire-format.md. Movements need the second int8 file: a segment is short against the round,
+and their difference is what an audit compares. Moments stay bf16: AdamW moves a parameter with small moments as far as one with
+large ones, which a scale for a whole chunk would round to nothing.
+
+The upload is encoded from the committed movement and error, not from what they were rounded from. So this last step is checked
+exactly, and nobody needs the node's state to do it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainer.data import Dataset
+from trainer.diloco.encoding import HEADER, ZERO_TRACE, Encoded, decode, encode, encoded_bytes
+from trainer.diloco.local import LocalResult, NodeState, optimizer_vectors, run_local_steps
+from trainer.diloco.tensorfile import refused
+from trainer.protocol.merkle import leaf_hash, merkle_path, merkle_root
+from trainer.protocol.orders import WorkOrder
+from trainer.protocol.spec import EncodingSpec
+
+INT8, BF16 = EncodingSpec(kind="int8"), EncodingSpec(kind="bf16")
+STEPS, SEEN = struct.Struct("<I"), struct.Struct("<Q")
+
+
+class Moments(NamedTuple):
+    """What `optimizer_vectors` gives, first and second (n,) fp32, and the steps that the optimizer has seen."""
+
+    first: Tensor
+    second: Tensor
+    seen: int
+
+
+@dataclass(slots=True)
+class Trace:
+    """The states of one order: `movements` and `moments` by segment border, `error` before and after. Six bytes a parameter and
+    border: keep it for as long as audits may come, on disk."""
+
+    base: Tensor
+    error_before: bytes = b""
+    error_after: bytes = b""
+    movements: list[bytes] = field(default_factory=list)
+    moments: list[bytes] = field(default_factory=list)
+    steps: int = 0
+
+    def record(self, state: NodeState, steps_done: int) -> None:
+        """At a segment border: `on_segment` of `run_local_steps`."""
+        vectors = optimizer_vectors(state)
+        self.movements.append(write_movement(self.base - state.params(), steps_done))
+        self.moments.append(write_moments(Moments(vectors["first"], vectors["second"], state.steps)))
+        self.steps = steps_done
+
+    @property
+    def end(self) -> Tensor:
+        """The committed pseudo-gradient (n,): what is uploaded."""
+        return read_movement(self.movements[-1], count=self.base.numel())[0]
+
+    def leaves(self) -> list[bytes]:
+        states = [part for border in zip(self.movements, self.moments, strict=True) for part in border]
+        return [leaf_hash(part) for part in (*states, self.error_before, self.error_after)]
+
+    def root(self) -> bytes:
+        return merkle_root(self.leaves())
+
+    def path(self, index: int) -> list[bytes]:
+        return merkle_path(self.leaves(), index)
+
+
+class Contributed(NamedTuple):
+    """What a node made of an order: how the steps went, the upload, and the trace that it commits to."""
+
+    result: LocalResult
+    upload: bytes
+    trace: Trace
+
+
+def contribute(
+    state: NodeState,
+    order: WorkOrder,
+    base: Tensor,
+    dataset: Dataset,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Contributed:
+    """Local steps with a trace, then the upload; `state.error` is what it leaves unsent. Arguments and errors as
+    `run_local_steps`; the upload is empty when no step was done."""
+    trace = Trace(base, write_error(state.error))
+    result = run_local_steps(
+        state, order, base, dataset, on_step=on_step, should_stop=should_stop, on_segment=trace.record
+    )  # fmt: skip
+    if not result.steps_done:
+        return Contributed(result, b"", trace)
+    if result.steps_done != trace.steps:  # stopped within a segment
+        trace.record(state, result.steps_done)
+    encoded = encode_end(trace.end, trace.error_before, order.encoding)
+    trace.error_after = write_error(encoded.error)
+    state.error = read_error(trace.error_after, count=base.numel())
+    return Contributed(result, bound(encoded.data, trace.root()), trace)
+
+
+def encode_end(movement: Tensor, error: bytes, spec: EncodingSpec) -> Encoded:
+    """The upload that follows from a committed movement (n,) and error file, with no trace in its header yet."""
+    return encode(movement, spec, error=read_error(error, count=movement.numel()))
+
+
+def bound(upload: bytes, root: bytes) -> bytes:
+    """The upload with the trace's root in its header, where `encode` left zeros."""
+    at = HEADER.size - len(ZERO_TRACE)
+    return upload[:at] + root + upload[HEADER.size :]
+
+
+def borders(steps: int, stride: int) -> list[int]:
+    """Steps done at each segment border: 0, stride, ..., steps."""
+    return [*range(0, steps, stride), steps]
+
+
+def movement_leaf(border: int) -> int:
+    return 2 * border
+
+
+def moments_leaf(border: int) -> int:
+    return 2 * border + 1
+
+
+# Files of a trace. A stranger may have written what is read here: everything but `HyperGPUError` `artifact.*` is a bug.
+
+
+def write_movement(movement: Tensor, steps_done: int) -> bytes:
+    coarse = encode(movement, INT8)
+    return STEPS.pack(steps_done) + coarse.data + encode(movement - coarse.values, INT8).data
+
+
+def read_movement(data: bytes, *, count: int) -> tuple[Tensor, int]:
+    """Movement (n,) and steps done."""
+    head, coarse, fine = split(data, STEPS.size, *[encoded_bytes(count, INT8)] * 2)
+    movement = decode(coarse, INT8, count=count).values + decode(fine, INT8, count=count).values
+    return movement, STEPS.unpack(head)[0]
+
+
+def write_moments(moments: Moments) -> bytes:
+    return SEEN.pack(moments.seen) + encode(moments.first, BF16).data + encode(moments.second, BF16).data
+
+
+def read_moments(data: bytes, *, count: int) -> Moments:
+    """Raises also when a second moment, a mean of squares, is negative."""
+    head, first, second = split(data, SEEN.size, *[encoded_bytes(count, BF16)] * 2)
+    moments = Moments(decode(first, BF16, count=count).values, decode(second, BF16, count=count).values, SEEN.unpack(head)[0])
+    if (moments.second < 0).any():
+        raise refused("malformed", "A second moment is negative.")
+    return moments
+
+
+def fresh_moments(count: int) -> bytes:
+    """Of an optimizer that has seen nothing."""
+    return write_moments(Moments(torch.zeros(count), torch.zeros(count), 0))
+
+
+def write_error(error: Tensor | None) -> bytes:
+    return b"" if error is None else encode(error, BF16).data
+
+
+def read_error(data: bytes, *, count: int) -> Tensor | None:
+    return decode(data, BF16, count=count).values if data else None
+
+
+def split(data: bytes, *sizes: int) -> list[bytes]:
+    if len(data) != sum(sizes):
+        raise refused("truncated" if len(data) < sum(sizes) else "too_large", f"{len(data)} bytes, not {sum(sizes)}.")
+    parts, at = [], 0
+    for size in sizes:
+        parts.append(data[at : at + size])
+        at += size
+    return parts
+
+
+def movement_bytes(count: int) -> int:
+    return STEPS.size + 2 * encoded_bytes(count, INT8)
+
+
+def moments_bytes(count: int) -> int:
+    return SEEN.size + 2 * encoded_bytes(count, BF16)

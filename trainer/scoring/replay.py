@@ -1,0 +1,204 @@
+"""Replay audits: a random segment of a node's work is computed again on another machine and compared.
+
+The node shows the states at both ends of the segment, which its trace (`trainer.diloco.trace`) bound before anybody knew the
+segment. Some checks are exact: that the states are the committed ones, that the first is at the order's base, that its moments
+go on where the node's last trace ended (or are fresh), and that the upload is the encoding of the last. How the segment leads
+from one state to the next is floating point and compared within a tolerance: relative L2 distances of the movement, of the
+first moments and of the roots of the second.
+
+What makes this hold together: with moments of a node's own choice any movement could be had without a gradient, for they would
+drown the gradients and decay as foreseen. So moments must continue, and no larger than clipped gradients can make them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainer.data import Dataset
+from trainer.diloco.encoding import decode
+from trainer.diloco.exact import dot
+from trainer.diloco.local import NodeState, optimizer_vectors, restore, train
+from trainer.diloco.trace import (
+    Moments,
+    borders,
+    bound,
+    encode_end,
+    fresh_moments,
+    moments_leaf,
+    movement_leaf,
+    read_moments,
+    read_movement,
+    write_error,
+    write_movement,
+)
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.merkle import leaf_hash, path_root
+from trainer.protocol.orders import WorkOrder
+from trainer.scoring.evidence import AuditEvidence
+
+SLACK = 1.02
+"""Moments are rounded to 8 bits of significand."""
+
+
+class HandedIn(NamedTuple):
+    """A contribution as the coordinator has it: the upload's trace root and the steps that it was accepted for."""
+
+    root: bytes
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Relative L2 distances between the shown end of a segment and the computed one; `findings` are refusals `audit.*`."""
+
+    movement_error: float
+    first_error: float
+    second_error: float
+    findings: list[HyperGPUError]
+
+    @property
+    def error(self) -> float:
+        return max(self.movement_error, self.first_error, self.second_error)
+
+
+def replay_segment(
+    order: WorkOrder,
+    base: Tensor,
+    dataset: Dataset,
+    evidence: AuditEvidence,
+    *,
+    segment: int,
+    upload: bytes,
+    handed_in: HandedIn,
+    before: HandedIn | None = None,
+    device: torch.device | None = None,
+) -> Replay:
+    """Check what the evidence shows, then compute `segment` of `order` again on `device` from its first state.
+
+    `base` (n,) are the parameters of `order.base`; `before` is the node's contribution that preceded this one, if there is any.
+    Raises HyperGPUError `audit.wrong_segment` or `audit.wrong_steps` when the evidence answers another question, `artifact.*`
+    when a state cannot be read.
+    """
+    if evidence.segment != segment:
+        raise HyperGPUError("audit.wrong_segment", f"Segment {segment} was asked for, {evidence.segment} is shown.")
+    if evidence.steps != handed_in.steps:
+        raise HyperGPUError("audit.wrong_steps", f"{handed_in.steps} steps were handed in, {evidence.steps} are shown.")
+    marks = borders(evidence.steps, order.spec.audit.stride)
+    if segment + 1 >= len(marks):
+        raise HyperGPUError("audit.wrong_segment", f"The contribution has {len(marks) - 1} segments, there is no {segment}.")
+    count = base.numel()
+    start, started = read_movement(evidence.movement.content, count=count)
+    end, ended = read_movement(evidence.next_movement.content, count=count)
+    moments, after = (read_moments(part.content, count=count) for part in (evidence.moments, evidence.next_moments))
+    steps = range(marks[segment], marks[segment + 1])
+    findings = [
+        *commitments(evidence, handed_in.root, borders=len(marks), count=count),
+        *history(evidence, before, stride=order.spec.audit.stride, count=count),
+        *encoding(order, evidence, upload, handed_in.root, count=count),
+        *bounds((moments, after), clip_norm=order.spec.inner.clip_norm),
+    ]
+    if (started, ended) != (steps.start, steps.stop) or after.seen - moments.seen != len(steps):
+        findings.append(HyperGPUError("audit.wrong_border", "The states shown are not those at the segment's borders."))
+    state = NodeState(order.spec, dataset.info, device=device)
+    restore(state, base - start, {"first": moments.first, "second": moments.second}, moments.seen)
+    try:
+        train(state, order, dataset, steps)
+    except HyperGPUError as error:
+        findings.append(
+            HyperGPUError("audit.not_finite", f"The segment cannot be computed from the state shown: {error.message}")
+        )
+        return Replay(math.inf, math.inf, math.inf, findings)
+    vectors = optimizer_vectors(state)
+    return Replay(
+        distance(end - start, base - state.params() - start),
+        distance(after.first, vectors["first"]),
+        distance(after.second.sqrt(), vectors["second"].sqrt()),
+        findings,
+    )
+
+
+def commitments(evidence: AuditEvidence, root: bytes, *, borders: int, count: int) -> list[HyperGPUError]:
+    """Is everything shown under the root of the upload, and is the first state at the base?"""
+    leaves = 2 * borders + 2
+    segment = evidence.segment
+    shown = {
+        "the movement at the segment's start": (evidence.movement, movement_leaf(segment)),
+        "the moments at its start": (evidence.moments, moments_leaf(segment)),
+        "the movement at its end": (evidence.next_movement, movement_leaf(segment + 1)),
+        "the moments at its end": (evidence.next_moments, moments_leaf(segment + 1)),
+        "the last movement": (evidence.last_movement, movement_leaf(borders - 1)),
+        "the error feedback before": (evidence.error, leaves - 2),
+    }
+    proofs = {what: (leaf_hash(part.content), part.path, index) for what, (part, index) in shown.items()}
+    proofs["the first moments"] = (evidence.first_moments.content, evidence.first_moments.path, moments_leaf(0))
+    findings = [
+        HyperGPUError("audit.not_committed", f"Not under the trace's root: {what}.")
+        for what, (leaf, path, index) in proofs.items()
+        if not holds(leaf, path, index=index, count=leaves, root=root)
+    ]
+    if not holds(leaf_hash(write_movement(torch.zeros(count), 0)), evidence.base, index=0, count=leaves, root=root):
+        findings.append(HyperGPUError("audit.wrong_base", "The first state is not at the order's base."))
+    return findings
+
+
+def history(evidence: AuditEvidence, before: HandedIn | None, *, stride: int, count: int) -> list[HyperGPUError]:
+    """Do moments and error feedback go on where the order before ended, or start from nothing?"""
+    known = {
+        "moments": (evidence.first_moments.content, evidence.before_moments, [fresh_moments(count)]),
+        "error feedback": (
+            leaf_hash(evidence.error.content), evidence.before_error, [b"", write_error(torch.zeros(count))]
+        ),
+    }  # fmt: skip
+    findings = []
+    leaves = 2 * len(borders(before.steps, stride)) + 2 if before else 0
+    at = {"moments": leaves - 3, "error feedback": leaves - 1}
+    for what, (leaf, path, fresh) in known.items():
+        goes_on = before is not None and holds(leaf, path, index=at[what], count=leaves, root=before.root)
+        if not goes_on and leaf not in [leaf_hash(content) for content in fresh]:
+            findings.append(
+                HyperGPUError("audit.unknown_history", f"The {what} are neither fresh nor those that the last order ended with.")
+            )
+    return findings
+
+
+def encoding(order: WorkOrder, evidence: AuditEvidence, upload: bytes, root: bytes, *, count: int) -> list[HyperGPUError]:
+    """Is the upload what the committed end encodes to? Exact: the encoder gives the same bytes everywhere."""
+    end, _ = read_movement(evidence.last_movement.content, count=count)
+    wanted = encode_end(end, evidence.error.content, order.encoding)
+    if bound(wanted.data, root) == upload:
+        return []
+    apart = distance(decode(upload, order.encoding, count=count).values, wanted.values)
+    return [
+        HyperGPUError(
+            "audit.wrong_upload", f"The upload is not the encoding of the last state ({apart:.3g} apart).", distance=apart
+        )
+    ]
+
+
+def bounds(states: Sequence[Moments], *, clip_norm: float) -> list[HyperGPUError]:
+    """Moments are averages of gradients clipped to `clip_norm`, and of their squares."""
+    for moments in states:
+        if dot(moments.first, moments.first) > (SLACK * clip_norm) ** 2 or moments.second.double().sum() > SLACK * clip_norm**2:
+            return [HyperGPUError("audit.impossible_moments", "The moments are larger than clipped gradients can make them.")]
+    return []
+
+
+def holds(leaf: bytes, path: list[bytes], *, index: int, count: int, root: bytes) -> bool:
+    try:
+        return path_root(leaf, path, index=index, count=count) == root
+    except HyperGPUError:
+        return False
+
+
+def distance(shown: Tensor, computed: Tensor) -> float:
+    """||shown - computed|| / ||computed||; infinite when nothing should have moved but did."""
+    apart, length = (float(vector.double().norm()) for vector in (shown.double() - computed.double(), computed))
+    if not math.isfinite(apart):
+        return math.inf
+    return apart / length if length else (math.inf if apart else 0.0)
