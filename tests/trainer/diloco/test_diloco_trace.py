@@ -131,7 +131,7 @@ def test_movements_come_back_within_a_fraction_of_their_largest(values, steps):
     data = write_movement(movement, steps)
     again, done = read_movement(data, count=len(values))
     assert done == steps and len(data) == movement_bytes(len(values))
-    assert (again - movement).abs().max() <= movement.abs().max() / 2**14
+    assert (again - movement).abs().max() <= movement.abs().max() / 2**14 + 2.0**-110  # smaller scales are zero
 
 
 @given(values=st.lists(st.floats(2.0**-100, 1e3, width=32), min_size=1, max_size=100), seen=st.integers(0, 2**64 - 1))

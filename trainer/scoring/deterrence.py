@@ -1,0 +1,83 @@
+"""Does cheating pay? The arithmetic behind audit rate and stake; no torch, no data.
+
+Money is counted in rounds of reward: 1 is what a node earns for an honest round. A node that skips the part `skipped` of its work
+saves `cost_share * skipped` a round, and loses what is at stake, and its place, once a segment that it skipped is audited.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+SAFETY = 3.0
+"""Times the least stake at which honesty pays."""
+COST_SHARE = 0.7
+"""Part of the reward that honest work costs (power, wear, rent)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditPolicy:
+    """`rate`: part of the contributions that is audited; `audited` of `segments` segments are replayed then; `miss_rate`: of a
+    skipped segment that is replayed (measured: `./scripts/bench audits`)."""
+
+    rate: float
+    segments: int
+    audited: int = 1
+    miss_rate: float = 0.0
+
+    @property
+    def compute_share(self) -> float:
+        """Work of auditors for each unit of work of operators."""
+        return self.rate * min(self.audited, self.segments) / self.segments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deterrence:
+    """What a node that skips the part `skipped` must expect. `detection`: that an audit of its contribution sees it; `caught`:
+    that a round ends with that; `gain`: saved less lost, a round, negative when cheating does not pay; `needed`: stake and
+    withheld pay with which it does not, `SAFETY` times; `rounds`: expected until it is caught."""
+
+    skipped: float
+    detection: float
+    caught: float
+    saved: float
+    lost: float
+    needed: float
+    rounds: float
+
+    @property
+    def gain(self) -> float:
+        return self.saved - self.lost
+
+    def survival(self, rounds: int) -> float:
+        """Probability of not being caught in so many rounds."""
+        return (1 - self.caught) ** rounds
+
+
+def detection(skipped: float, policy: AuditPolicy) -> float:
+    """That at least one of the audited segments is among the skipped ones: 1 - C(S - k, m) / C(S, m), times what is not missed.
+    The skipped steps lie in as few segments as they fit, which is best for the cheat."""
+    segments, audited = policy.segments, min(policy.audited, policy.segments)
+    hit = math.ceil(skipped * segments - 1e-9)
+    seen = 1 - math.comb(segments - hit, audited) / math.comb(segments, audited)
+    return seen * (1 - policy.miss_rate)
+
+
+def deterrence(
+    skipped: float, policy: AuditPolicy, *, at_stake: float, cost_share: float = COST_SHARE, safety: float = SAFETY
+) -> Deterrence:
+    """For a node that skips the part `skipped` (0 to 1) of its work, with stake and withheld pay `at_stake`."""
+    found = detection(skipped, policy)
+    caught, saved = policy.rate * found, cost_share * skipped
+    return Deterrence(
+        skipped=skipped, detection=found, caught=caught, saved=saved, lost=caught * at_stake,
+        needed=safety * saved / caught if caught else (math.inf if saved else 0.0),
+        rounds=1 / caught if caught else math.inf,
+    )  # fmt: skip
+
+
+def needed_at_stake(policy: AuditPolicy, *, cost_share: float = COST_SHARE, safety: float = SAFETY) -> float:
+    """Stake and withheld pay that deter whatever part is skipped: safety * cost / (rate * (1 - miss rate)), since an audit sees
+    at least the part that was skipped."""
+    certain = policy.rate * (1 - policy.miss_rate)
+    return safety * cost_share / certain if certain else math.inf
