@@ -79,6 +79,22 @@ def key(home: HomeOption = Path(DEFAULT_HOME)) -> None:
 
 
 @agent.command()
+def preload(
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="Data files of jobs.")],
+    home: HomeOption = Path(DEFAULT_HOME),
+) -> None:
+    """Take data files that are on this machine already, so that they are not downloaded. Prints their SHA-256 and names."""
+    from trainer.operator.cache import preload as take  # noqa: PLC0415
+
+    try:
+        cache = Home.at(home).cache
+        for file in files:
+            typer.echo(f"{take(file, cache)}  {file}")
+    except HyperGPUError as error:
+        end_with(error)
+
+
+@agent.command()
 def delegate(
     operator: Annotated[str, typer.Option(help="The wallet that stakes for this node and is paid.")],
     home: HomeOption = Path(DEFAULT_HOME),

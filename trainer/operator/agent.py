@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from trainer.operator.cache import fetch, prune
-from trainer.operator.client import Coordinator
+from trainer.operator.client import Check, Coordinator
 from trainer.operator.config import AgentConfig, Home
 from trainer.operator.console import Console
 from trainer.operator.engine import Engine
@@ -76,6 +76,7 @@ class Agent:
         self.coordinator = Coordinator(config.coordinator, key, say=console.say)
         self.failures = 0
         self.tidy_at = float("-inf")
+        self.unanswered: set[int] = set()
         self.is_handing_in = False
         self.stop_at: float | None = None
 
@@ -87,8 +88,11 @@ class Agent:
         while True:
             try:
                 self.greet_again_if_changed()
-                if (lease := self.coordinator.lease()) is not None:
+                lease = self.coordinator.lease() or {}
+                if "order" in lease:
                     self.carry_out(lease)
+                else:
+                    self.answer(lease.get("audits", []), check=self.check_stop)
                 self.tidy()
                 self.engine.ensure_ready()
             except HyperGPUError as refusal:
@@ -161,7 +165,7 @@ class Agent:
         assignment, fence = lease["assignment_id"], lease["fence"]
         try:
             order = verify_order(self.pin.domain, lease, coordinator=self.pin.coordinator, node_id=self.node_id)
-            self.follow(assignment, fence, order, lease["lease_seconds"])
+            self.follow(lease, order)
             self.failures = 0
         except HyperGPUError as error:
             self.give_up(assignment, fence, error)
@@ -173,7 +177,8 @@ class Agent:
         if self.stop_at is not None:
             sys.exit(0)
 
-    def follow(self, assignment: int, fence: int, order: WorkOrder, lease_seconds: float) -> None:
+    def follow(self, lease: dict[str, Any], order: WorkOrder) -> None:
+        assignment, fence = lease["assignment_id"], lease["fence"]
         self.console.say(
             "order.leased", f"{title(order)}: {order.steps} steps on shard {order.shard} of {order.shards}",
             job_id=order.job_id, round=order.round, assignment_id=assignment, fence=fence,
@@ -182,8 +187,9 @@ class Agent:
         try:
             with Pulse(
                 self.coordinator, assignment=assignment, fence=fence, steps=order.steps, seconds_left=seconds_left,
-                every=self.heartbeat_seconds, lease_seconds=lease_seconds, eager=order.round == 0,
+                every=self.heartbeat_seconds, lease_seconds=lease["lease_seconds"], eager=order.round == 0,
             ) as pulse:  # fmt: skip
+                self.answer(lease.get("audits", []), check=pulse.check)
                 result = find_result(self.home, order) or self.train(order, pulse)
                 self.is_handing_in = True
                 self.upload(assignment, fence, result, pulse)
@@ -249,6 +255,28 @@ class Agent:
         self.coordinator.report_failure(assignment, fence, error)
         self.failures += 1
         time.sleep(min(MAX_PAUSE_SECONDS, 2 ** (self.failures - 1)))
+
+    # Audits.
+
+    def answer(self, audits: list[dict[str, Any]], *, check: Check) -> None:
+        """Show the states that each audit asks for. Whether or not one can be shown, work goes on."""
+        for audit in audits:
+            number = audit["audit_id"]
+            try:
+                shown = self.engine.show(audit["artifact"], audit["segments"], check=check)
+                self.coordinator.show(number, self.home.artifacts / shown.sha256, shown.sha256, check=check)
+            except (HyperGPUError, OSError) as error:
+                if number not in self.unanswered:  # the coordinator reminds every few seconds
+                    self.console.say("audit.failed", f"audit {number} was not answered: {error}", audit_id=number)
+                self.unanswered.add(number)
+                continue
+            segments = f"{len(audit['segments'])} segment" + "s" * (len(audit["segments"]) > 1)
+            self.console.say(
+                "audit.answered",
+                f"audit {number}: sent the states of {segments} of job {shown.job_id} round {shown.round}, "
+                f"{shown.size / 1000:,.0f} kB",
+                audit_id=number, job_id=shown.job_id, round=shown.round, size=shown.size,
+            )  # fmt: skip
 
     # Stopping.
 

@@ -22,8 +22,8 @@ BATCH_SIZE = 64
 
 
 def device_facts(home: Home) -> dict[str, Any]:
-    """{device, software, samples_per_second}: measured once for each device and torch version, then remembered."""
-    facts: dict[str, Any] = {"device": device_name(), "software": software()}
+    """{device, device_class, software, samples_per_second}: measured once for each device and torch version, then kept."""
+    facts: dict[str, Any] = {"device": device_name(), "device_class": device_class(), "software": software()}
     before = json.loads(home.facts.read_text()) if home.facts.exists() else {}
     known = all(before.get(name) == value for name, value in facts.items())
     measured = samples_per_second(seconds=0.05 if known else BENCHMARK_SECONDS)
@@ -52,6 +52,15 @@ def device_name() -> str:
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         return f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
     return f"CPU {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
+
+
+def device_class() -> str:
+    """Machines of one class drift alike when they compute the same: what replay audits are calibrated by."""
+    version = ".".join(torch.__version__.split(".")[:2])
+    if not torch.cuda.is_available():
+        return f"cpu-{platform.machine()}-{torch.backends.cpu.get_cpu_capability().lower()}-torch{version}"
+    major, minor = torch.cuda.get_device_capability(0)
+    return f"cuda-{torch.cuda.get_device_name(0).replace(' ', '-')}-sm{major}{minor}-torch{version}"
 
 
 def software() -> dict[str, str]:

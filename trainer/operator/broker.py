@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 RUN_WORK_ORDER = "hypergpu.run_work_order"
+SHOW_EVIDENCE = "hypergpu.show_evidence"
 QUEUE = "gpu"
 READY = "worker:ready"
 """A list to which the worker pushes its facts once it takes orders."""

@@ -61,7 +61,7 @@ class Coordinator:
         return answer
 
     def lease(self) -> dict[str, Any] | None:
-        """Wait up to 20 s for work; None when there is none."""
+        """Wait up to 20 s for an order, audits to answer, or both; None when there is nothing."""
         response = self.persist(lambda: self.post("/agent/v1/leases", {"rtt_ms": self.rtt_ms}, timeout=LONG_POLL_TIMEOUT))
         return None if response.status_code == httpx.codes.NO_CONTENT else response.json()
 
@@ -87,13 +87,10 @@ class Coordinator:
         self.persist(lambda: self.measured(lambda: self.post(path, payload)), check=check)
 
     def upload(self, assignment: int, fence: int, artifact: Path, sha256: str, *, check: Check) -> None:
-        path = f"/agent/v1/assignments/{assignment}/artifact?fence={fence}"
+        self.put(f"/agent/v1/assignments/{assignment}/artifact?fence={fence}", artifact, sha256, check=check)
 
-        def attempt() -> httpx.Response:
-            with artifact.open("rb") as file:
-                return self.request("PUT", path, content=file, body_sha256=sha256, kind="application/octet-stream")
-
-        self.persist(attempt, check=check)
+    def show(self, audit: int, evidence: Path, sha256: str, *, check: Check) -> None:
+        self.put(f"/agent/v1/audits/{audit}/evidence", evidence, sha256, check=check)
 
     def hand_in(self, assignment: int, payload: dict[str, Any], *, check: Check) -> dict[str, Any]:
         path = f"/agent/v1/assignments/{assignment}/receipt"
@@ -113,6 +110,13 @@ class Coordinator:
     def post(self, path: str, payload: dict[str, Any], *, timeout: httpx.Timeout = TIMEOUT) -> httpx.Response:
         body = json.dumps(payload, allow_nan=False, separators=(",", ":")).encode()
         return self.request("POST", path, content=body, body_sha256=sha256_hex(body), timeout=timeout)
+
+    def put(self, path: str, file: Path, sha256: str, *, check: Check) -> None:
+        def attempt() -> httpx.Response:
+            with file.open("rb") as content:
+                return self.request("PUT", path, content=content, body_sha256=sha256, kind="application/octet-stream")
+
+        self.persist(attempt, check=check)
 
     def request(
         self, method: str, path: str, *, content: bytes | BinaryIO, body_sha256: str, kind: str = "application/json",

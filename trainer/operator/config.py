@@ -32,7 +32,7 @@ class Home:
             text = f"The path {home.root} is too long for a Unix socket; choose a shorter --home."
             raise HyperGPUError("config.home_too_long", text)
         home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in (home.cache, home.artifacts, home.results, home.versions, home.logs):
+        for folder in (home.cache, home.artifacts, home.results, home.versions, home.traces, home.logs):
             folder.mkdir(exist_ok=True)
         return home
 
@@ -69,7 +69,7 @@ class Home:
 
     @property
     def artifacts(self) -> Path:
-        """Own pseudo-gradients by SHA-256."""
+        """Own pseudo-gradients, and what was shown of their traces, by SHA-256."""
         return self.root / "artifacts"
 
     @property
@@ -82,10 +82,16 @@ class Home:
         return self.root / "versions"
 
     @property
+    def traces(self) -> Path:
+        """Of each artifact, by its SHA-256, how it came about: what audits may ask for."""
+        return self.root / "traces"
+
+    @property
     def budgets(self) -> dict[Path, int]:
-        """Bytes that are kept of what was fetched, of what this node made, of the notes on it, and of models to go on from."""
+        """Bytes that each folder keeps; what was used longest ago goes first."""
         gib = 2**30
-        return {self.cache: 20 * gib, self.artifacts: 4 * gib, self.results: gib // 16, self.versions: 20 * gib}
+        small = {self.artifacts: 4 * gib, self.results: gib // 16}
+        return small | {self.cache: 20 * gib, self.versions: 20 * gib, self.traces: 20 * gib}
 
     @property
     def logs(self) -> Path:

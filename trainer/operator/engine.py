@@ -19,11 +19,11 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from trainer.operator.broker import READY, RUN_WORK_ORDER, Updates, connect, make_app
+from trainer.operator.broker import READY, RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect, make_app
 from trainer.operator.config import AgentConfig, write_json
 from trainer.operator.console import Console
 from trainer.operator.processes import kill_child, kill_remembered, remember_children, start_child
-from trainer.operator.results import WorkResult
+from trainer.operator.results import Evidence, WorkResult
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
 
@@ -122,44 +122,56 @@ class Engine:
         A worker that dies is started again and given the order again. Raises what `check` raises, HyperGPUError with the
         run's own code, or `worker.crashed`.
         """
+        last = self.have_done(RUN_WORK_ORDER, {"order": order.model_dump(mode="json")}, on_progress=on_progress, check=check)
+        missing: Missing = last.get("missing", {})
+        return missing or WorkResult(**last["done"])
+
+    def show(self, artifact: str, segments: list[int], *, check: Callable[[], None]) -> Evidence:
+        """What an audit asks for, as a file. Raises as `run` does, HyperGPUError `audit.gone` when it is not kept any more."""
+        message = {"artifact": artifact, "segments": segments}
+        return Evidence(**self.have_done(SHOW_EVIDENCE, message, on_progress=lambda *_: None, check=check)["done"])
+
+    def have_done(
+        self, task: str, message: dict[str, Any], *, on_progress: OnProgress, check: Callable[[], None]
+    ) -> dict[str, Any]:
+        """The last update of a task that the worker does, however often it dies meanwhile (but see ATTEMPTS)."""
         for _ in range(ATTEMPTS):
             try:
                 if not self.is_alive:
                     self.restart_after_death()
-                return self.run_once(order, on_progress=on_progress, check=check)
+                return self.have_done_once(task, message, on_progress=on_progress, check=check)
             except EngineDiedError:
                 continue
         raise HyperGPUError("worker.crashed", f"The GPU worker died {ATTEMPTS} times on this order.")
 
-    def run_once(self, order: WorkOrder, *, on_progress: OnProgress, check: Callable[[], None]) -> WorkResult | Missing:
+    def have_done_once(
+        self, task: str, message: dict[str, Any], *, on_progress: OnProgress, check: Callable[[], None]
+    ) -> dict[str, Any]:
         run_id = secrets.token_hex(8)
         updates = Updates(self.redis, run_id)
-        message = {"order": order.model_dump(mode="json"), "home": str(self.home.root)}
-        self.guarded(lambda: self.app.send_task(RUN_WORK_ORDER, kwargs=message, task_id=run_id))
+        arguments = {**message, "home": str(self.home.root)}
+        self.guarded(lambda: self.app.send_task(task, kwargs=arguments, task_id=run_id))
         while True:
             try:
                 check()
             except BaseException:
                 self.stop_run(updates)
                 raise
-            update = self.guarded(lambda: updates.next(timeout=0.25))
+            update: dict[str, Any] | None = self.guarded(lambda: updates.next(timeout=0.25))
             if update is None:
                 continue
-            if "done" in update:
-                return WorkResult(**update["done"])
-            if "missing" in update:
-                missing: Missing = update["missing"]
-                return missing
-            if "failed" in update:
+            if "step" in update:
+                on_progress(update["step"], update["losses"])
+            elif "note" in update:
+                note = update["note"]
+                self.console.say("worker.note", f"{note['code']}: {note['message']}", code=note["code"])
+            elif "failed" in update:
                 failure = update["failed"]
                 if failure["code"] == "worker.failed":  # not a refusal: the process, or its CUDA context, may be broken
                     kill_child(self.worker)
                 raise HyperGPUError(failure["code"], failure["message"], **failure["data"])
-            if "note" in update:
-                note = update["note"]
-                self.console.say("worker.note", f"{note['code']}: {note['message']}", code=note["code"])
             else:
-                on_progress(update["step"], update["losses"])
+                return update
 
     def stop_run(self, updates: Updates) -> None:
         """Ask the run to stop; end the worker when it does not. The next order starts it again."""

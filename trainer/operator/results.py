@@ -30,6 +30,16 @@ class WorkResult:
     handed_in: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What an audit is shown of an order of job `job_id`: `sha256` and `size` (bytes) name the file."""
+
+    sha256: str
+    size: int
+    job_id: int
+    round: int
+
+
 def order_key(order: WorkOrder) -> str:
     """64 hex digits over all that decides the result: the same for each lease of a slot, whatever its fence and deadline."""
     return canonical_sha256(order.model_dump(mode="json", exclude={"fence", "deadline"}))

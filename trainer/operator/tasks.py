@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from celery import Task, shared_task
 from torch import Tensor
 
 from trainer.data import Dataset, load_dataset
-from trainer.diloco.encoding import encode
-from trainer.diloco.local import LocalResult, NodeState, run_local_steps
-from trainer.operator.broker import RUN_WORK_ORDER, Updates, connect
+from trainer.diloco.local import NodeState
+from trainer.diloco.trace import Contributed, Trace, contribute
+from trainer.operator.broker import RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect
 from trainer.operator.config import Home, sha256_of
 from trainer.operator.replica import MissingError, Replica
 from trainer.operator.results import (
@@ -27,6 +27,7 @@ from trainer.operator.results import (
     save_result,
     was_handed_in,
 )
+from trainer.operator.traces import gather, save_trace
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import JobSpec
@@ -36,31 +37,43 @@ RESIDENT_JOBS = 2
 """Jobs whose model and optimizer stay on the device; the one used longest ago makes room."""
 
 
+class Made(NamedTuple):
+    """What the last order left: its key and artifact, the error feedback (n,) after it, and the trace that audits may ask for."""
+
+    key: str
+    artifact: str
+    error: Tensor | None
+    trace: Trace
+
+
 class Resident:
     """What stays between the rounds of one job: data, the version of the model to start from, the model in training, its
     optimizer's moments and the error feedback.
 
-    The error that a round leaves counts from when that round's artifact was handed in: work that nobody received must not
-    change what is sent next.
+    What a round leaves counts from when that round's artifact was handed in, which is `before` then: work that nobody received
+    must not change what is sent next, and an audit asks for what each order goes on from.
     """
 
     def __init__(self, spec: JobSpec, dataset: Dataset, replica: Replica) -> None:
         self.spec, self.dataset, self.replica = spec, dataset, replica
         self.state = NodeState(spec, dataset.info)
-        self.unsettled: tuple[str, Tensor | None] | None = None
+        self.before: str | None = None
+        self.made: Made | None = None
 
-    def settle_error(self, home: Home) -> None:
-        if self.unsettled is not None:
-            key, error = self.unsettled
-            self.unsettled = None
-            if was_handed_in(home, key):
-                self.state.error = error
+    def settle(self, home: Home) -> None:
+        if self.made is None:
+            return
+        if was_handed_in(home, self.made.key):
+            self.state.error, self.before = self.made.error, self.made.artifact
+        else:
+            self.state.forget()
+        self.made = None
 
-    def start_afresh(self) -> None:
-        """After half a round: without its moments the order, run again, gives the same as after a crash."""
-        error = self.state.error
-        self.state = NodeState(self.spec, self.dataset.info)
-        self.state.error = error
+    def write_down(self, home: Home, order: WorkOrder) -> None:
+        """What a later process goes on from, and what audits may ask for."""
+        self.replica.keep()
+        if self.made is not None:
+            save_trace(home, self.made.artifact, self.made.trace, job_id=order.job_id, round=order.round, before=self.before)
 
 
 RESIDENTS: dict[int, Resident] = {}
@@ -71,7 +84,8 @@ class ReportedTask(Task):
     """A task whose failure, of whatever kind, reaches the agent and leaves no half-trained state."""
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        RESIDENTS.pop(kwargs["order"]["job_id"], None)
+        if "order" in kwargs:
+            RESIDENTS.pop(kwargs["order"]["job_id"], None)
         error = exc if isinstance(exc, HyperGPUError) else HyperGPUError("worker.failed", f"{type(exc).__name__}: {exc}")
         updates_of(self).post({"failed": error.as_json()})
 
@@ -86,7 +100,13 @@ def run_work_order(self: Task, *, order: dict[str, Any], home: str) -> None:
         updates.post({"missing": error.artifacts})
         return
     updates.post({"stopped": True} if result is None else {"done": asdict(result)})
-    RESIDENTS[work.job_id].replica.keep()  # while the agent hands in
+    RESIDENTS[work.job_id].write_down(Home(Path(home)), work)  # while the agent hands in
+
+
+@shared_task(bind=True, base=ReportedTask, name=SHOW_EVIDENCE)
+def show_evidence(self: Task, *, artifact: str, segments: list[int], home: str) -> None:
+    """Posts {"done": Evidence} of an artifact's trace, or fails with `audit.gone`."""
+    updates_of(self).post({"done": asdict(gather(Home(Path(home)), artifact, segments))})
 
 
 def updates_of(task: Task) -> Updates:
@@ -101,31 +121,30 @@ def train(order: WorkOrder, home: Home, updates: Updates) -> WorkResult | None:
     `model.*` or `version.mismatch`.
     """
     resident = resident_for(order, home)
-    resident.settle_error(home)
+    resident.settle(home)
     base = resident.replica.reach(
         order, resident.state.shapes, resident.dataset.info, say=lambda error: updates.post({"note": error.as_json()})
     )
-    report = Report(updates, order.steps)
+    state, report, error = resident.state, Report(updates, order.steps), resident.state.error
     try:
-        local = run_local_steps(
-            resident.state, order, base, resident.dataset, on_step=report.step, should_stop=report.should_stop
-        )
-    except torch.OutOfMemoryError as error:
+        made = contribute(state, order, base, resident.dataset, on_step=report.step, should_stop=report.should_stop)
+    except torch.OutOfMemoryError as problem:
         RESIDENTS.clear()  # the other job may be what fills the memory
-        raise HyperGPUError("training.out_of_memory", "The model and batch do not fit this GPU's memory.") from error
-    if local.steps_done < order.steps:
-        resident.start_afresh()
+        raise HyperGPUError("training.out_of_memory", "The model and batch do not fit this GPU's memory.") from problem
+    after, state.error = state.error, error
+    if made.result.steps_done < order.steps:
+        state.forget()  # without its moments the order, run again, gives the same as after a crash
         return None
-    return store(order, home, resident, local)
+    result = store(order, home, resident.replica, made)
+    resident.made = Made(order_key(order), result.sha256, after, made.trace)
+    return result
 
 
-def store(order: WorkOrder, home: Home, resident: Resident, local: LocalResult) -> WorkResult:
-    encoded = encode(local.pseudo_gradient, order.encoding, error=resident.state.error)
-    resident.unsettled = (order_key(order), encoded.error)
-    assert resident.replica.version is not None
+def store(order: WorkOrder, home: Home, replica: Replica, made: Contributed) -> WorkResult:
+    assert replica.version is not None
     result = WorkResult(
-        base=resident.replica.version, sha256=save_artifact(home, encoded.data), size=len(encoded.data), units=local.units,
-        steps_done=local.steps_done, losses=loss_points(local.losses, steps=order.steps), seconds=local.seconds,
+        base=replica.version, sha256=save_artifact(home, made.upload), size=len(made.upload), units=made.result.units,
+        steps_done=made.result.steps_done, losses=loss_points(made.result.losses, steps=order.steps), seconds=made.result.seconds,
     )  # fmt: skip
     save_result(home, order, result)
     return result

@@ -76,6 +76,8 @@ class FakeCoordinator:
         self.changed = threading.Condition()
         self.blobs: dict[str, bytes] = {}
         self.served: list[str] = []
+        self.audits: list[dict[str, Any]] = []
+        self.evidence: dict[int, bytes] = {}
         self.slots: dict[int, Slot] = {}
         self.registered: dict[str, int] = {}
         self.hellos: list[dict[str, Any]] = []
@@ -133,12 +135,15 @@ class FakeCoordinator:
         }  # fmt: skip
 
     def next_lease(self) -> tuple[int, Any]:
-        def is_open() -> Slot | None:
-            return next((slot for slot in self.slots.values() if not slot.is_over), None)
+        def waiting() -> tuple[Slot | None, list[dict[str, Any]]]:
+            audits = [audit for audit in self.audits if audit["audit_id"] not in self.evidence]
+            return next((slot for slot in self.slots.values() if not slot.is_over), None), audits
 
-        self.changed.wait_for(is_open, timeout=2)
-        slot = is_open()
-        return (204, None) if slot is None else (200, slot.lease())
+        self.changed.wait_for(lambda: any(waiting()), timeout=2)
+        slot, audits = waiting()
+        if slot is None and not audits:
+            return 204, None
+        return 200, ({"audits": audits} if audits else {}) | (slot.lease() if slot else {})
 
     def heartbeat(self, slot: Slot, body: dict[str, Any]) -> tuple[int, Any]:
         slot.heartbeats.append(body)
@@ -230,6 +235,9 @@ class Handler(BaseHTTPRequestHandler):
         if parts[0] == "artifacts":
             world.served.append(parts[1])
             return self.blob(world.blobs[parts[1]])
+        if parts[0] == "audits":
+            world.evidence[int(parts[1])] = body
+            return 200, {}
         slot, verb = world.slots[int(parts[1])], parts[2]
         fence = int(parse_qs(query)["fence"][0]) if verb == "artifact" else json.loads(body)["fence"]
         slot.calls.append(verb)

@@ -18,14 +18,19 @@ from trainer.diloco.checkpoint import initial_params
 from trainer.diloco.encoding import decode
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.eip712 import recover
-from trainer.protocol.spec import parse_spec
+from trainer.protocol.spec import JobSpec, parse_spec
 from trainer.protocol.types import Receipt
+from trainer.scoring.evidence import read_evidence
 
 pytestmark = pytest.mark.processes
 
 QUICK = parse_spec({"inner": {"steps": 20, "batch_size": 16}})
 SLOW = parse_spec({"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 600, "batch_size": 64}})
 ENDLESS = parse_spec({"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 10_000, "batch_size": 256}})
+
+
+def count_of(spec: JobSpec) -> int:
+    return initial_params(spec, load_dataset(spec.data, files={}).info).numel()
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +58,7 @@ def test_given_an_order_when_leased_then_a_signed_receipt_for_a_decodable_artifa
     assert verbs == ["commit", "artifact", "receipt"]
     reported = [point for body in (*slot.heartbeats, slot.receipt) for point in body["losses"]]
     assert [step for step, _ in reported] == list(range(1, 21))
-    count = initial_params(QUICK, load_dataset(QUICK.data, files={}).info).numel()
-    decode(slot.artifact, QUICK.encoding, count=count)
+    assert any(decode(slot.artifact, QUICK.encoding, count=count_of(QUICK)).trace), "the trace's root is bound"
     coordinator.until(lambda: any(hello["samples_per_second"] for hello in coordinator.hellos))
 
 
@@ -82,6 +86,52 @@ def test_given_a_finished_order_whose_lease_was_lost_when_leased_again_then_its_
 
     assert {path.name for path in agent.home.artifacts.iterdir()} == made
     assert again.committed["sha256"] in made
+
+
+def test_given_a_worker_killed_in_the_middle_of_a_round_then_it_goes_on_from_disk_and_two_versions_later_from_the_checkpoint(
+    agent, coordinator
+):
+    versions = [step.version for step in lineage(SLOW, coordinator.put, length=4)]
+    coordinator.served.clear()
+    first = coordinator.offer(SLOW, versions[0], round=0, job_id=2)
+    coordinator.until(lambda: first.receipt)
+    second = coordinator.offer(SLOW, versions[1], round=1, job_id=2)
+    coordinator.until(lambda: second.step > 0)
+    agent.worker().send_signal(signal.SIGKILL)
+    coordinator.until(lambda: second.receipt)
+    assert coordinator.served == [versions[1].delta], "the first version follows from the seed, the step is fetched once"
+
+    fourth = coordinator.offer(SLOW, versions[3], round=3, job_id=2)
+    coordinator.until(lambda: fourth.receipt)
+    assert coordinator.served == [versions[1].delta, versions[3].checkpoint]
+    bases = [slot.receipt["receipt"]["base"] for slot in (first, second, fourth)]
+    assert bases == ["0x" + versions[number].base for number in (0, 1, 3)]
+
+
+def test_given_audits_then_they_are_answered_with_an_order_or_without_one_and_a_lost_trace_stops_nothing(
+    agent, coordinator, offer, until
+):
+    slot = offer(QUICK)
+    coordinator.until(lambda: slot.receipt)
+    artifact = slot.committed["sha256"]
+    with coordinator.changed:
+        coordinator.audits = [
+            {"audit_id": 1, "artifact": artifact, "segments": [0, 2], "deadline_seconds": 60},
+            {"audit_id": 2, "artifact": "ab" * 32, "segments": [0], "deadline_seconds": 60},
+        ]
+    following = offer(QUICK)
+    coordinator.until(lambda: following.receipt)
+    with coordinator.changed:
+        coordinator.audits = [{"audit_id": 3, "artifact": artifact, "segments": [1], "deadline_seconds": 60}]
+        coordinator.changed.notify_all()
+    coordinator.until(lambda: 3 in coordinator.evidence)
+
+    assert set(coordinator.evidence) == {1, 3}
+    until(lambda: agent.events("audit.answered") == 2)
+    assert agent.events("audit.failed") == 1
+    length = int.from_bytes(coordinator.evidence[3][:4], "little")
+    assert length == len(coordinator.evidence[3]) - 4
+    assert read_evidence(coordinator.evidence[3][4:], count=count_of(QUICK)).segment == 1
 
 
 def test_given_an_order_that_the_coordinator_did_not_sign_then_it_is_refused_and_the_next_one_done(agent, coordinator, offer):

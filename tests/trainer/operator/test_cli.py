@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from trainer.cli import app
 from trainer.operator.config import Home
 from trainer.operator.pinning import read_pin
+from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.eip712 import recover
 from trainer.protocol.types import Delegation
 
@@ -70,3 +71,14 @@ def test_given_no_coordinator_then_run_is_the_default_command_and_says_what_is_m
     result = CliRunner().invoke(app, ["agent", "--home", str(tmp_path)], env={"HYPERGPU_COORDINATOR": None})
     assert result.exit_code == 1
     assert "--coordinator" in result.stdout
+
+
+def test_given_data_files_then_preload_puts_them_where_the_worker_looks_and_prints_their_hashes(hypergpu, tmp_path):
+    file = tmp_path / "corpus.txt"
+    file.write_bytes(b"to be, or not to be")
+    result = hypergpu("agent", "preload", str(file))
+
+    sha256 = sha256_hex(b"to be, or not to be")
+    assert result.stdout == f"{sha256}  {file}\n"
+    assert [path.name for path in Home(tmp_path).cache.iterdir()] == [sha256]
+    assert (Home(tmp_path).cache / sha256).read_bytes() == file.read_bytes()

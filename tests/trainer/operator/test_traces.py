@@ -1,0 +1,124 @@
+"""What a worker keeps of its orders, held against the auditor's own replay."""
+
+from __future__ import annotations
+
+import pytest
+from lineage import lineage
+
+from trainer.data import load_dataset
+from trainer.diloco.encoding import decode
+from trainer.operator import tasks
+from trainer.operator.config import Home
+from trainer.operator.results import WorkResult, mark_handed_in
+from trainer.operator.traces import gather
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.orders import WorkOrder
+from trainer.protocol.spec import parse_spec
+from trainer.scoring.evidence import LENGTH, read_evidence
+from trainer.scoring.replay import HandedIn, Replay, replay_segment
+
+SPEC = parse_spec(
+    {"inner": {"steps": 12, "batch_size": 8}, "encoding": {"kind": "topk", "chunk": 64, "k": 4}, "audit": {"stride": 5}}
+)
+FIRST = lineage(SPEC, sha256_hex, length=1)[0]
+COUNT = FIRST.params.numel()
+
+
+class Silent:
+    """Stands in for the broker."""
+
+    def post(self, update: dict) -> None:
+        return
+
+    def is_asked_to_stop(self) -> bool:
+        return False
+
+
+class Node:
+    """A worker in this process, and what it has handed in."""
+
+    def __init__(self, home: Home) -> None:
+        self.home, self.round = home, -1
+
+    def work(self, *, hand_in: bool = True) -> tuple[WorkOrder, WorkResult]:
+        self.round += 1
+        order = WorkOrder(
+            job_id=1, round=self.round, node_id=7, fence=1, deadline=2_000_000_000, shard=0, shards=2, seed=self.round,
+            steps=SPEC.inner.steps, encoding=SPEC.encoding, spec=SPEC, **vars(FIRST.version),
+        )  # fmt: skip
+        result = tasks.train(order, self.home, Silent())
+        tasks.RESIDENTS[1].write_down(self.home, order)
+        if hand_in:
+            mark_handed_in(self.home, order, result)
+        return order, result
+
+    def audit(self, order: WorkOrder, result: WorkResult, segment: int, *, before: WorkResult | None) -> Replay:
+        shown = gather(self.home, result.sha256, [segment])
+        data = (self.home.artifacts / shown.sha256).read_bytes()
+        assert LENGTH.unpack_from(data)[0] == len(data) - LENGTH.size
+        return replay_segment(
+            order, FIRST.params, load_dataset(SPEC.data, files={}), read_evidence(data[LENGTH.size :], count=COUNT),
+            segment=segment, upload=(self.home.artifacts / result.sha256).read_bytes(), handed_in=self.handed_in(result),
+            before=self.handed_in(before) if before else None,
+        )  # fmt: skip
+
+    def handed_in(self, result: WorkResult) -> HandedIn:
+        upload = (self.home.artifacts / result.sha256).read_bytes()
+        return HandedIn(decode(upload, SPEC.encoding, count=COUNT).trace, result.steps_done)
+
+
+@pytest.fixture
+def node(tmp_path) -> Node:
+    tasks.RESIDENTS.clear()
+    return Node(Home.at(tmp_path))
+
+
+def assert_honest(replay: Replay) -> None:
+    assert [finding.code for finding in replay.findings] == []
+    assert replay.error < 0.05
+
+
+@pytest.mark.parametrize("segment", [0, 1, 2])
+def test_given_rounds_in_a_row_then_each_goes_on_where_the_last_ended_and_audits_pass(node, segment):
+    before = None
+    for _ in range(3):
+        order, result = node.work()
+        assert_honest(node.audit(order, result, segment, before=before))
+        before = result
+    assert tasks.RESIDENTS[1].state.steps == 36, "the optimizer was kept"
+
+
+def test_given_an_order_that_was_never_handed_in_then_the_next_one_goes_on_from_what_was(node):
+    _, known = node.work()
+    node.work(hand_in=False)
+    order, result = node.work()
+    assert_honest(node.audit(order, result, 0, before=known))
+
+
+def test_given_a_crash_between_rounds_then_the_next_one_begins_afresh_and_passes(node):
+    _, known = node.work()
+    tasks.RESIDENTS.clear()
+    order, result = node.work()
+    assert_honest(node.audit(order, result, 1, before=known))
+
+
+def test_given_a_trace_that_made_room_then_that_is_said(node):
+    _, result = node.work()
+    (node.home.traces / result.sha256).unlink()
+    with pytest.raises(HyperGPUError, match=r"audit\.gone"):
+        gather(node.home, result.sha256, [0])
+
+
+def test_given_a_segment_that_there_is_not_then_that_is_said(node):
+    _, result = node.work()
+    with pytest.raises(HyperGPUError, match=r"audit\.gone"):
+        gather(node.home, result.sha256, [3])
+
+
+def test_given_an_older_trace_that_made_room_then_only_the_history_is_unknown(node):
+    _, known = node.work()
+    order, result = node.work()
+    (node.home.traces / known.sha256).unlink()
+    replay = node.audit(order, result, 0, before=known)
+    assert {finding.code for finding in replay.findings} == {"audit.unknown_history"}
