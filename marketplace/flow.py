@@ -63,7 +63,7 @@ def connect() -> None:
     follow_up("contribution.rejected", training.close_round_if_complete)
     follow_up("assignment.failed", training.close_round_if_complete)
     follow_up("round.closed", training.aggregate_round)
-    follow_up("round.aggregated", settlement.build_batches, training.open_next_round)
+    follow_up("round.aggregated", settlement.build_batches, training.open_next_round, training.evaluate_round)
     follow_up("payment.attesting", ask_to_attest)
     follow_up("batch.committed", ask_to_attest)
     follow_up("round.settled", settlement.close_job, training.record_waiting_contributions)
@@ -118,6 +118,7 @@ def connect() -> None:
         (training_rows.stalled_jobs, training.start_job),
         (training_rows.stalled_contributions, training.check_contribution),
         (training_rows.stalled_rounds, training.aggregate_round),
+        (training_rows.unmeasured_rounds, training.evaluate_round),
         (training_rows.unrecorded_contributions, training.record_contribution),
         (settlement_rows.due_epochs, settlement.begin_epoch),
         (settlement_rows.unbatched_rounds, settlement.build_batches),

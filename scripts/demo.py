@@ -117,7 +117,7 @@ def watch(stack: Stack, market: Any, view: View, job_id: int) -> dict[str, Any]:
         stack.processes.check()
         snapshot: dict[str, Any] = market.api.get(f"jobs/{job_id}")
         view.show(snapshot)
-        if snapshot["job"]["state"] == "closed":
+        if snapshot["job"]["state"] == "closed" and all(round_["metric"] for round_ in snapshot["rounds"]):
             return snapshot
         if snapshot["job"]["state"] in ENDED:
             ended_at = ended_at or time.monotonic()

@@ -151,6 +151,7 @@ CELERY_TASK_ROUTES = {
     "marketplace.training.tasks.start_job": {"queue": "compute"},
     "marketplace.training.tasks.check_contribution": {"queue": "compute"},
     "marketplace.training.tasks.aggregate_round": {"queue": "compute"},
+    "marketplace.training.tasks.evaluate_round": {"queue": "evaluation"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None

@@ -29,6 +29,7 @@ EVENT_TYPES = (
     "contribution.rejected",
     "round.closed",
     "round.aggregated",
+    "round.evaluated",
     "round.abandoned",
     "payment.attesting",
     "batch.committed",

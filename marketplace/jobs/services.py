@@ -247,15 +247,20 @@ def explain(*, job_id: int, reason: str) -> None:
             announce(Job.objects.get(pk=job_id), "job.changed")
 
 
-def advance(*, job: Job, checkpoint: str, version: str, metric: dict[str, float]) -> None:
+def advance(*, job: Job, checkpoint: str, version: str) -> None:
     """One more round is aggregated; call inside its transaction. The last one completes the job."""
     rounds = job.round + 1
-    Job.objects.filter(pk=job.pk).update(round=rounds, checkpoint=checkpoint, version=version, metric=metric, reason="")
+    Job.objects.filter(pk=job.pk).update(round=rounds, checkpoint=checkpoint, version=version, reason="")
     done = rounds >= job.parsed_spec.rounds.rounds
     completed = done and Job.objects.filter(pk=job.pk, state=Job.State.RUNNING).update(
         state=Job.State.COMPLETED, completed_at=timezone.now()
     )
     announce(job, "job.completed" if completed else "job.changed")
+
+
+def note_metric(*, job_id: int, metric: dict[str, float]) -> None:
+    """Of the newest checkpoint that was measured. Call inside the transaction that records it."""
+    Job.objects.filter(pk=job_id).update(metric=metric)
 
 
 def end(*, job_id: int, state: str, reason: str) -> bool:

@@ -131,7 +131,8 @@ class Checkpoint(models.Model):
     delta = models.CharField(max_length=64, blank=True)
     # The aggregate that led here: a contribution that repeats it is a copy. Empty where `delta` is.
     aggregate = models.CharField(max_length=64, blank=True)
-    metric = models.JSONField()
+    # Measured after the next round has opened; null until then.
+    metric = models.JSONField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -43,6 +43,11 @@ def round_work(round_: Round) -> RoundWork:
     )  # fmt: skip
 
 
+def params_after(round_: Round) -> bytes:
+    """The checkpoint that the round made. Raises HyperGPUError `artifact.unknown`."""
+    return store.read(Checkpoint.objects.get(job_id=round_.job_id, number=round_.number + 1).params)
+
+
 def submission(contribution: Contribution) -> Submission:
     """A contribution as it was handed in, with what was ordered. Raises HyperGPUError `artifact.unknown`."""
     assignment, round_ = contribution.assignment, contribution.round
@@ -67,6 +72,12 @@ def stalled_jobs() -> Iterable[dict[str, Any]]:
 
 def stalled_rounds() -> Iterable[dict[str, Any]]:
     return [{"round_id": pk} for pk in claim(Round.objects.filter(state=Round.State.AGGREGATING, drives__lt=MAX_DRIVES))]
+
+
+def unmeasured_rounds() -> Iterable[dict[str, Any]]:
+    ended = Round.objects.filter(state__in=[Round.State.AGGREGATED, Round.State.SETTLED], metric__isnull=True)
+    late = ended.filter(aggregated_at__lt=timezone.now() - STALL)
+    return [{"round_id": pk} for pk in late.values_list("pk", flat=True)[:100]]
 
 
 def stalled_contributions() -> Iterable[dict[str, Any]]:

@@ -83,8 +83,20 @@ def aggregate_round(round_id: int) -> None:
     if round_.state != Round.State.AGGREGATING:
         return
     work = selectors.round_work(round_)
-    result = engine.close_round(work)
+    result = engine.close_round(work, measured=False)  # nobody waits for the metric: the next round opens first
     verdicts.record_round(round_id=round_id, result=result, evidence=engine.evidence(work, result))
+
+
+@task()
+def evaluate_round(round_id: int) -> None:
+    """What the round made, on the whole evaluation split."""
+    from marketplace.training import engine  # noqa: PLC0415
+
+    round_ = Round.objects.select_related("job").get(pk=round_id)
+    if round_.metric is not None:
+        return
+    metric = engine.metric(selectors.job_work(round_.job), selectors.params_after(round_))
+    verdicts.record_metric(round_id=round_id, metric=metric)
 
 
 @task()

@@ -51,12 +51,16 @@ def judge_round(work: RoundWork) -> list[Verdict]:
     ]
 
 
-def close_round(work: RoundWork) -> RoundResult:
+def close_round(work: RoundWork, *, measured: bool = True) -> RoundResult:
     params, number = checkpoint(work.number + 1), str(work.number + 1).encode()
     return RoundResult(
         version=sha256_hex(params), params=params, outer_state=OUTER, aggregate=b"paper aggregate " + number,
-        delta=b"paper step " + number, metric=METRIC, verdicts=judge_round(work),
+        delta=b"paper step " + number, metric=METRIC if measured else {}, verdicts=judge_round(work),
     )  # fmt: skip
+
+
+def metric(job: JobWork, params: bytes) -> dict[str, float]:
+    return METRIC
 
 
 def evidence(work: RoundWork, result: RoundResult) -> Document:

@@ -55,7 +55,7 @@ class View:
         """One line for each fact that is new."""
         job, rounds = snapshot["job"], snapshot["rounds"]
         lines = [f"job {job['id']} is {job['state']}{': ' + job['reason'] if job['reason'] else ''}"]
-        lines += [aggregated_line(job, round_) for round_ in rounds if round_["aggregated_at"]]
+        lines += [measured_line(job, round_) for round_ in rounds if round_["metric"]]
         lines += [paid_line(round_, snapshot["payments"]) for round_ in rounds if round_["settled_at"]]
         for line in lines:
             if line and line not in self.told:
@@ -63,7 +63,7 @@ class View:
                 self.say(line)
 
 
-def aggregated_line(job: dict[str, Any], round_: dict[str, Any]) -> str:
+def measured_line(job: dict[str, Any], round_: dict[str, Any]) -> str:
     metric, seconds = round_["metric"], seconds_between(round_["opened_at"], round_["aggregated_at"])
     return (
         f"round {round_['number'] + 1} of {job['rounds']}: loss {metric['loss']:.4f}, accuracy {metric['accuracy']:.2%}, "

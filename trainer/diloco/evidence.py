@@ -48,7 +48,7 @@ def evidence(work: RoundWork, result: RoundResult) -> Document:
         ],
         "after": {
             "version": result.version, "checkpoint": sha256_hex(result.params), "outer_state": sha256_hex(result.outer_state),
-            "aggregate": hash_of(result.aggregate), "delta": hash_of(result.delta), "metric": result.metric,
+            "aggregate": hash_of(result.aggregate), "delta": hash_of(result.delta),
         },
     }  # fmt: skip
 

@@ -220,8 +220,8 @@ def advance(work: RoundWork, state: OuterState, updates: Mapping[int, Update], a
     return Advance(stepped.state, gathered, stepped.delta)
 
 
-def close_round(work: RoundWork) -> RoundResult:
-    """Judge, aggregate, take the outer step and evaluate: the whole of a round's end."""
+def close_round(work: RoundWork, *, measured: bool = True) -> RoundResult:
+    """Judge, aggregate, take the outer step and, if `measured`, evaluate: the whole of a round's end."""
     at = bench(work.job)
     state = read_state(work)
     found = assess(work, state.params)
@@ -230,9 +230,15 @@ def close_round(work: RoundWork) -> RoundResult:
     return RoundResult(
         version=after.version, params=save_checkpoint(after.state.params, at.shapes), outer_state=save_outer(after.state),
         aggregate=save_checkpoint(after.gathered.pseudo_gradient, at.shapes) if after.gathered else b"", delta=after.delta,
-        metric=asdict(evaluate(at.model, at.shapes, after.state.params, at.dataset.eval)),
+        metric=asdict(evaluate(at.model, at.shapes, after.state.params, at.dataset.eval)) if measured else {},
         verdicts=[replace(verdict, weight=weights.get(verdict.node_id)) for verdict in verdicts(work, found)],
     )  # fmt: skip
+
+
+def metric(job: JobWork, params: bytes) -> dict[str, float]:
+    """Of a checkpoint, on the evaluation split. Raises HyperGPUError `artifact.*` when it cannot be read."""
+    at = bench(job)
+    return asdict(evaluate(at.model, at.shapes, load_checkpoint(params, shapes=at.shapes), at.dataset.eval))
 
 
 def replay_round(work: RoundWork, accepted: Collection[int], *, shapes: Shapes | None = None) -> Advance:

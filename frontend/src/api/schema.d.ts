@@ -810,6 +810,7 @@ export interface components {
          *     * `contribution.rejected` - contribution.rejected
          *     * `round.closed` - round.closed
          *     * `round.aggregated` - round.aggregated
+         *     * `round.evaluated` - round.evaluated
          *     * `round.abandoned` - round.abandoned
          *     * `payment.attesting` - payment.attesting
          *     * `batch.committed` - batch.committed
@@ -824,7 +825,7 @@ export interface components {
          *     * `round.accepted` - round.accepted
          * @enum {string}
          */
-        TypeEnum: "node.registered" | "node.changed" | "bid.posted" | "bid.cancelled" | "job.drafted" | "job.funded" | "job.started" | "job.changed" | "job.runway_low" | "job.paused" | "job.resumed" | "job.completed" | "job.stopped" | "job.failed" | "job.closing" | "job.closed" | "round.opened" | "round.extended" | "assignment.leased" | "assignment.committed" | "assignment.expired" | "assignment.failed" | "contribution.received" | "contribution.recorded" | "contribution.checked" | "contribution.rejected" | "round.closed" | "round.aggregated" | "round.abandoned" | "payment.attesting" | "batch.committed" | "round.attested" | "payment.recorded" | "payment.queued" | "payment.sent" | "payment.included" | "payment.final" | "payment.failed" | "round.settled" | "round.accepted";
+        TypeEnum: "node.registered" | "node.changed" | "bid.posted" | "bid.cancelled" | "job.drafted" | "job.funded" | "job.started" | "job.changed" | "job.runway_low" | "job.paused" | "job.resumed" | "job.completed" | "job.stopped" | "job.failed" | "job.closing" | "job.closed" | "round.opened" | "round.extended" | "assignment.leased" | "assignment.committed" | "assignment.expired" | "assignment.failed" | "contribution.received" | "contribution.recorded" | "contribution.checked" | "contribution.rejected" | "round.closed" | "round.aggregated" | "round.evaluated" | "round.abandoned" | "payment.attesting" | "batch.committed" | "round.attested" | "payment.recorded" | "payment.queued" | "payment.sent" | "payment.included" | "payment.final" | "payment.failed" | "round.settled" | "round.accepted";
         WorkingOn: {
             job_id: number;
             round: number;

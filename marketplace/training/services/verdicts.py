@@ -70,7 +70,7 @@ def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]
     stored = store_result(result, evidence)
     with transaction.atomic():
         moved = Round.objects.filter(pk=round_id, state=Round.State.AGGREGATING).update(
-            state=Round.State.AGGREGATED, aggregated_at=timezone.now(), metric=result.metric, evidence=stored["evidence"]
+            state=Round.State.AGGREGATED, aggregated_at=timezone.now(), evidence=stored["evidence"]
         )
         if not moved:
             return
@@ -78,11 +78,9 @@ def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]
         artifacts.publish(sha256s=[contribution.artifact for contribution in judged])
         Checkpoint.objects.create(
             job=round_.job, number=round_.number + 1, version=result.version, params=stored["params"],
-            outer_state=stored["outer_state"], delta=stored["delta"], aggregate=stored["aggregate"], metric=result.metric,
+            outer_state=stored["outer_state"], delta=stored["delta"], aggregate=stored["aggregate"],
         )  # fmt: skip
-        jobs.advance(
-            job=Job.objects.get(pk=round_.job_id), checkpoint=stored["params"], version=result.version, metric=result.metric
-        )
+        jobs.advance(job=Job.objects.get(pk=round_.job_id), checkpoint=stored["params"], version=result.version)
         round_.refresh_from_db()
         emit(
             "round.aggregated",
@@ -93,6 +91,22 @@ def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]
                 "contributions": [contribution_json(contribution) for contribution in judged],
             },
             refs={"round_id": round_id},
+        )
+
+
+def record_metric(*, round_id: int, metric: dict[str, float]) -> None:
+    """How good the round's checkpoint is; the newest one's metric is the job's. Safe to call twice."""
+    with transaction.atomic():
+        if not Round.objects.filter(pk=round_id, metric__isnull=True).update(metric=metric):
+            return
+        round_ = Round.objects.select_related("job").get(pk=round_id)
+        Checkpoint.objects.filter(job=round_.job, number=round_.number + 1).update(metric=metric)
+        if not Round.objects.filter(job=round_.job, number__gt=round_.number, metric__isnull=False).exists():
+            jobs.note_metric(job_id=round_.job_id, metric=metric)
+        emit(
+            "round.evaluated",
+            topics=[topic_of(round_.job_id)],
+            changes={"job": job_json(Job.objects.get(pk=round_.job_id)), "rounds": [round_json(round_)]},
         )
 
 

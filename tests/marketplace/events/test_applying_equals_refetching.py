@@ -91,6 +91,7 @@ def test_a_round_from_opening_to_the_last_payment(
         tasks.check_contribution(pk)
     rounds.close_round_if_complete(round_id=round_.pk)
     tasks.aggregate_round(round_.pk)
+    tasks.evaluate_round(round_.pk)
     (batch,) = batches.build_batches(round_id=round_.pk)
     recorded = Contribution.objects.first()
     said = {"job_id": 1, "round": 0, "node_id": recorded.node_id, "artifact": "0x" + recorded.artifact}
@@ -112,7 +113,7 @@ def test_a_round_from_opening_to_the_last_payment(
     jobs.record_restitution(chain_id=1, amount=9)
     assert {
         "round.opened", "assignment.leased", "assignment.committed", "contribution.received", "contribution.checked",
-        "round.closed", "round.aggregated", "payment.attesting", "payment.queued", "payment.sent", "payment.included",
+        "round.closed", "round.aggregated", "round.evaluated", "payment.attesting", "payment.queued", "payment.sent", "payment.included",
         "payment.final", "payment.recorded", "contribution.recorded", "batch.committed", "round.attested", "round.settled",
         "round.accepted", "node.changed", "job.changed",
     } <= watching()  # fmt: skip

@@ -18,7 +18,7 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.operators.models import Bid, Node
 from marketplace.training import selectors, tasks
 from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
-from marketplace.training.services import leases, rounds
+from marketplace.training.services import leases, rounds, verdicts
 from tests.marketplace.training.work import commit, contribute, hand_in, lease, train, upload
 from tests.marketplace.world import TestNode, fund, register
 from trainer.diloco.checkpoint import load_checkpoint
@@ -45,7 +45,6 @@ def test_a_round_ends_in_a_better_checkpoint(open_round: Round, nodes: list[Test
     open_round.refresh_from_db()
     job.refresh_from_db()
     assert open_round.state == Round.State.AGGREGATED
-    assert job.metric["loss"] < job.start_metric["loss"]
     assert job.round == 1
     checkpoint = Checkpoint.objects.get(job=job, number=1)
     assert (checkpoint.params, checkpoint.version) == (job.checkpoint, job.version)
@@ -59,6 +58,43 @@ def test_a_round_ends_in_a_better_checkpoint(open_round: Round, nodes: list[Test
         assert contribution.state == Contribution.State.ACCEPTED
         assert 5_000 <= contribution.quality <= 10_000
     assert sum(Contribution.objects.values_list("weight", flat=True)) == pytest.approx(1.0)
+
+
+def test_a_round_is_evaluated_after_it_has_ended(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    for node in nodes:
+        contribute(node)
+    check_all()
+    assert rounds.close_round_if_complete(round_id=open_round.pk)
+    tasks.aggregate_round(open_round.pk)
+    open_round.refresh_from_db()
+    job.refresh_from_db()
+    assert open_round.metric is None  # the next round does not wait for it
+    assert job.metric == job.start_metric
+    for _ in range(2):
+        tasks.evaluate_round(open_round.pk)
+    open_round.refresh_from_db()
+    job.refresh_from_db()
+    assert job.metric == open_round.metric == Checkpoint.objects.get(job=job, number=1).metric
+    assert job.metric["loss"] < job.start_metric["loss"]
+    assert Event.objects.filter(type="round.evaluated").count() == 1
+
+
+def test_the_newest_metric_is_the_jobs(open_round: Round, job: Job) -> None:
+    later = Round.objects.create(job=job, number=open_round.number + 1, base="", deadline=open_round.deadline)
+    verdicts.record_metric(round_id=later.pk, metric={"loss": 1.0, "accuracy": 0.5})
+    verdicts.record_metric(round_id=open_round.pk, metric={"loss": 2.0, "accuracy": 0.4})
+    job.refresh_from_db()
+    open_round.refresh_from_db()
+    assert job.metric["loss"] == 1.0
+    assert open_round.metric["loss"] == 2.0
+
+
+def test_an_evaluation_that_was_lost_is_asked_for_again(open_round: Round) -> None:
+    long_ago = timezone.now() - timedelta(minutes=1)
+    Round.objects.filter(pk=open_round.pk).update(state=Round.State.AGGREGATED, aggregated_at=long_ago)
+    assert list(selectors.unmeasured_rounds()) == [{"round_id": open_round.pk}]
+    verdicts.record_metric(round_id=open_round.pk, metric={"loss": 2.0, "accuracy": 0.4})
+    assert list(selectors.unmeasured_rounds()) == []
 
 
 def test_each_task_may_run_twice(open_round: Round, nodes: list[TestNode], job: Job) -> None:
