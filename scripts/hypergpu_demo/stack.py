@@ -31,14 +31,21 @@ class Stack:
     """Use as a context manager: `with Stack(...) as stack: stack.start()`. One stack at a time in a state folder."""
 
     def __init__(
-        self, state: Path, *, ports: Ports, operators: int, say: Callable[[str], None], settings: Mapping[str, str] | None = None
+        self,
+        state: Path,
+        *,
+        ports: Ports,
+        operators: int,
+        say: Callable[[str], None],
+        settings: Mapping[str, str] | None = None,
+        url: str | None = None,
     ) -> None:
-        """`settings` are further HYPERGPU_... variables."""
+        """`settings` are further variables of every process; `url` is where agents and browsers find the page."""
         self.state, self.ports, self.operators, self.say = state, ports, operators, say
         state.mkdir(parents=True, exist_ok=True)
         self.lock: IO[str] = (state / "stack.lock").open("w")
         self.keys = Keys(state / "keys.json")
-        self.url = f"http://{HOST}:{ports.web}"
+        self.url = url or f"http://{HOST}:{ports.web}"
         self.rpc_url = f"http://{HOST}:{ports.chain}"
         self.processes = Supervisor(
             cwd=ROOT,
