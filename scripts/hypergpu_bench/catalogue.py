@@ -16,6 +16,7 @@ class Bench:
 
 BENCHES = {
     "gpu": Bench("gpu", "the inner loop beside a bare PyTorch loop of the same model and the card's matrix rate (needs CUDA)"),
+    "attacks": Bench("attacks", "loss and pay with 2 of 8 nodes hostile, by attack and by aggregation rule; nodes that crash"),
     "settlement-gas": Bench(
         "settlement_gas", "gas of a receipt on chain, by Ethereum's and Monad's prices, beside other designs"
     ),

@@ -54,13 +54,15 @@ class Sight:
 class Attack:
     """`craft` makes the update to send, or None to send nothing. `work` is the part of the ordered steps that is done, on the
     shard `shift` further than the assigned one, with `wrong` labels or right ones. `honest_first`: the first of the hostile
-    nodes does its work, and the others live on it."""
+    nodes does its work, and the others live on it. `false` is the part of an order's segments (at least one of them) that a
+    replay finds false: who trained as ordered and then lied can put the whole lie into the last."""
 
     craft: Callable[[Sight], Tensor | None]
     work: float = 1.0
     shift: int = 0
     wrong: bool = False
     honest_first: bool = False
+    false: float = 0.0
 
 
 def as_trained(sight: Sight) -> Tensor:
@@ -126,16 +128,16 @@ def ipm(sight: Sight) -> Tensor:
 ATTACKS: dict[str, Attack] = {
     "sign_flip": Attack(craft=sign_flip),
     "scaling": Attack(craft=scaling),
-    "noise": Attack(craft=noise, work=0),
-    "label_flip": Attack(craft=as_trained, wrong=True),
-    "zeros": Attack(craft=zeros, work=0),
-    "resend": Attack(craft=resend, work=0),
-    "resend_noisy": Attack(craft=resend_noisy, work=0),
-    "copy_earlier": Attack(craft=copy_earlier, work=0),
-    "copy_ally": Attack(craft=copy_ally, honest_first=True),
-    "lazy_10": Attack(craft=lazy, work=0.9),
-    "lazy_50": Attack(craft=lazy, work=0.5),
-    "other_data": Attack(craft=as_trained, shift=1),
+    "noise": Attack(craft=noise, work=0, false=1),
+    "label_flip": Attack(craft=as_trained, wrong=True, false=1),
+    "zeros": Attack(craft=zeros, work=0, false=1),
+    "resend": Attack(craft=resend, work=0, false=1),
+    "resend_noisy": Attack(craft=resend_noisy, work=0, false=1),
+    "copy_earlier": Attack(craft=copy_earlier, work=0, false=1),
+    "copy_ally": Attack(craft=copy_ally, work=0, honest_first=True, false=1),
+    "lazy_10": Attack(craft=lazy, work=0.9, false=0.1),
+    "lazy_50": Attack(craft=lazy, work=0.5, false=0.5),
+    "other_data": Attack(craft=as_trained, shift=1, false=1),
     "alie": Attack(craft=alie),
     "ipm": Attack(craft=ipm),
 }

@@ -60,6 +60,10 @@ class Gang:
         """Whether what this node hands in is not what it was ordered to do."""
         return node_id in self.attacks and not (self.attacks[node_id].honest_first and node_id == next(iter(self.attacks)))
 
+    def work(self, node_id: int) -> float:
+        """Part of an order that the node really does."""
+        return self.attacks[node_id].work if self.cheats(node_id) else 1.0
+
     def submissions(
         self, operators: Sequence[Operator], orders: Mapping[int, WorkOrder], base: Tensor,
         *, published: Mapping[int, Tensor], aggregate: Tensor | None,
@@ -79,14 +83,9 @@ class Gang:
         return found
 
     def train(self, operator: Operator, order: WorkOrder, base: Tensor) -> Tensor:
-        attack = self.attacks[operator.node_id]
-        if not attack.work:
+        attack, work = self.attacks[operator.node_id], self.work(operator.node_id)
+        if not work:
             return torch.zeros_like(base)
-        done = replace_order(
-            order, steps=max(1, round(attack.work * order.steps)), shard=(order.shard + attack.shift) % order.shards
-        )
+        steps, shard = max(1, round(work * order.steps)), (order.shard + attack.shift) % order.shards
+        done = order.model_copy(update={"steps": steps, "shard": shard})
         return run_local_steps(operator.state, done, base, self.wrong).pseudo_gradient
-
-
-def replace_order(order: WorkOrder, *, steps: int, shard: int) -> WorkOrder:
-    return order.model_copy(update={"steps": steps, "shard": shard})

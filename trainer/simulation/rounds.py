@@ -134,8 +134,7 @@ class Rounds:
         operator.busy = True
         down, up = self.scale * self.download(operator), self.scale * encoded_bytes(self.count, order.encoding)
         fetched = transferred(server, machine, self.clock.now, down) if down else self.clock.now
-        attack = self.gang.attacks.get(node)
-        computed = machine.computed(fetched, order.units * (1.0 if attack is None else attack.work))
+        computed = machine.computed(fetched, order.units * self.gang.work(node))
         came = transferred(machine, server, computed, up)
         crash = operator.random.random() < self.network.failures[node]
         lasting = operator.random.random()

@@ -1,0 +1,58 @@
+"""What a node of a simulated job is paid, by the product's rules, and what audits take from it.
+
+A round pays units times quality for an accepted contribution and nothing for a refused one. A replay audit, by chance at the
+rates of the job's AuditSpec, finds a contribution false when it looks at one of its false segments. What a node was paid for
+can be disputed for the contracts' challenge window (a day on mainnet), so all rounds of a job that is shorter are within reach
+when it is caught: each false receipt is a case of its own at the court (DisputeCourt, kind Quality), which takes its pay back
+and as much again as a penalty, from credit first, then from stake; and the node is excluded from the job.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from trainer.protocol.spec import AuditSpec
+from trainer.simulation.rounds import Row
+
+ONE = 10_000
+"""Full quality in basis points."""
+
+
+class Kept(NamedTuple):
+    """Expected over all draws of audits: `pay` that a node keeps, and what it keeps when penalties from stake are counted."""
+
+    pay: float
+    net: float
+
+
+def earned(rows: Sequence[Row], node: int) -> list[float]:
+    """Samples at full quality that each round pays the node for, where it was accepted."""
+    return [row.units[node] * row.qualities[node] / ONE for row in rows if node in row.qualities]
+
+
+def kept(pay: Sequence[float], spec: AuditSpec, *, segments: int, false: int) -> Kept:
+    """What audits leave of `pay`, one entry for each accepted round; of `segments` in each order `false` are false."""
+    unseen, net = 1.0, 0.0
+    for number, _ in enumerate(pay):
+        rate = spec.newcomer_rate if number < spec.newcomer_rounds else spec.rate
+        found = rate * chance_to_find(segments, false, spec.segments)
+        net -= unseen * found * sum(pay[: number + 1])
+        unseen *= 1 - found
+    return Kept(unseen * sum(pay), net + unseen * sum(pay))
+
+
+def chance_to_find(segments: int, false: int, looked_at: int) -> float:
+    """That one of `false` is among `looked_at` of `segments` (hypergeometric)."""
+    looked_at = min(looked_at, segments)
+    return 1 - math.comb(segments - false, looked_at) / math.comb(segments, looked_at)
+
+
+def segments_of(steps: int, spec: AuditSpec) -> int:
+    return math.ceil(steps / spec.stride)
+
+
+def false_segments(false: float, segments: int) -> int:
+    """Of an attack whose part `false` of the segments is false: at least one."""
+    return max(1, math.ceil(false * segments))
