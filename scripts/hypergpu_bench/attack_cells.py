@@ -22,6 +22,8 @@ from trainer.simulation.rounds import Rounds
 
 HOSTILE = 2
 STEPS = 20
+MODELS = {"text": {"layers": 1, "width": 32}, "images": {"channels": [4, 8], "hidden": 16}}
+"""Smaller than the tasks' own: many runs are compared."""
 PROCESSES = 2
 
 
@@ -43,6 +45,7 @@ class Cell:
         return task.job(
             seed=self.seed, rounds=dict(task.spec["rounds"]) | {"rounds": self.rounds, "quorum": 2},
             inner=dict(task.spec["inner"]) | {"steps": STEPS},
+            model=dict(task.spec["model"]) | {"config": MODELS[self.task]},
             aggregation={name: value for name, value in chosen.items() if value is not None},
         )  # fmt: skip
 

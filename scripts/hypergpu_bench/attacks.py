@@ -14,7 +14,7 @@ from trainer.simulation.attackers import ATTACKS
 from trainer.simulation.plots import Bars
 
 SEEDS, QUICK_SEEDS = (1, 2, 3), (1,)
-ROUNDS, QUICK_ROUNDS = {"text": 10, "images": 10}, {"text": 5, "images": 5}
+ROUNDS, QUICK_ROUNDS = {"text": 12, "images": 12}, {"text": 5, "images": 5}
 RULES = ("weighted_mean", "coordinate_median", "trimmed_mean", "multi_krum", "geometric_median", "centered_clipping")
 RULE_ROUNDS, QUICK_RULE_ROUNDS = 5, 3
 RULE_ATTACKS, QUICK_RULE_ATTACKS = (None, "sign_flip", "alie"), (None, "sign_flip")
@@ -42,9 +42,9 @@ def measure(*, quick: bool) -> Measured:
 def conditions(rounds: Mapping[str, int]) -> tuple[str, ...]:
     spec, audit = AggregationSpec(), AuditSpec()
     return (
-        f"{NODES} nodes, {HOSTILE} of them hostile in every round and in league; {STEPS} local steps. text: byte GPT of 2 layers "
-        f"and width 64 on tiny Shakespeare, {rounds['text']} rounds, 8 x 64 bytes a step. images: a small CNN on the MNIST test "
-        f"files, {rounds['images']} rounds, 16 images a step.",
+        f"{NODES} nodes, {HOSTILE} of them hostile in every round, in league; {STEPS} local steps. text: byte GPT of one layer "
+        f"and width 32 on tiny Shakespeare, {rounds['text']} rounds, 8 x 64 bytes a step. images: a CNN of 4 and 8 channels "
+        f"on the MNIST test files, {rounds['images']} rounds, 16 images a step.",
         "Real: every gradient, and the product's own local steps, encodings, checks, scores, aggregation and outer step. "
         "Emulated: machines and links (profile lan), which do not matter to loss and pay here.",
         f"The job's defaults: rule {spec.rule}, loss gate {'on' if spec.gate else 'off'}. Losses are of the evaluation split, "

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TORCH = ("torch", "safetensors", "sklearn", "numpy")
-WITH_TORCH = ("trainer.models", "trainer.data", "trainer.diloco", "trainer.scoring", "trainer.operator")
+WITH_TORCH = ("trainer.models", "trainer.data", "trainer.diloco", "trainer.scoring", "trainer.operator", "trainer.simulation")
 
 
 @cache

@@ -31,6 +31,11 @@ class Clock(Generic[Event]):
         self.now, _, event = heapq.heappop(self.queue)
         return event
 
+    @property
+    def next(self) -> float:
+        """Time of the next event; infinity when there is none."""
+        return self.queue[0][0] if self.queue else math.inf
+
     def __len__(self) -> int:
         return len(self.queue)
 

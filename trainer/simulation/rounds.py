@@ -110,14 +110,14 @@ class Rounds:
             ready = [node for node in present(self.network, self.clock.now) if not self.operators[node].busy]
             if ready:
                 return ready
-            if len(self.clock):
-                self.free(self.clock.take())
-                continue
             soon = min(machine.change_after(self.clock.now) for machine in self.network.machines)
-            if math.isinf(soon):
+            if len(self.clock) and self.clock.next <= soon:
+                self.free(self.clock.take())
+            elif math.isfinite(soon):
+                self.clock.now = soon
+            else:
                 text = f"All nodes have left in round {self.work.number}: nobody is there to train any more."
                 raise HyperGPUError("simulation.deserted", text, round=self.work.number)
-            self.clock.now = soon
 
     def order(self, node: int, part: Part) -> WorkOrder:
         spec, work = self.job.spec, self.work

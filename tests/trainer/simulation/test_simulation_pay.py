@@ -10,7 +10,8 @@ from trainer.simulation.rounds import Row
 
 
 def row(number: int, units: dict[int, int], qualities: dict[int, int]) -> Row:
-    return Row(round=number, seconds=0, loss=1, accuracy=0, samples=0, sent=0, received=0, busy=0, units=units, qualities=qualities)
+    rest = {"seconds": 0.0, "loss": 1.0, "accuracy": 0.0, "samples": 0, "sent": 0.0, "received": 0.0, "busy": 0.0}
+    return Row(round=number, units=units, qualities=qualities, **rest)
 
 
 def test_a_round_pays_units_times_quality_and_nothing_for_a_refused_contribution():
