@@ -120,9 +120,9 @@ def run_local_steps(
     `should_stop()` before each, `on_segment(state, steps_done)` before the first step, after every `audit.stride` of them, and
     after the last.
 
-    The same state, order, base and data give the same result on the same machine. An early stop returns what was done
-    (perhaps nothing: `steps_done` 0). Raises HyperGPUError `training.not_finite` (the optimizer starts afresh then) and
-    `artifact.wrong_shape` when `base` is not of this model.
+    The same state, order, base and data give the same result on the same machine's CPU; some GPU kernels add in no fixed order.
+    An early stop returns what was done (perhaps nothing: `steps_done` 0). Raises HyperGPUError `training.not_finite` (the
+    optimizer starts afresh then) and `artifact.wrong_shape` when `base` is not of this model.
     """
     started = time.monotonic()
     state.load(base)
@@ -169,10 +169,13 @@ def train(
             rate = learning_rate(order, step, seen=state.steps)
             unread.append(Reading(local_step(state, state.batch(inputs), state.batch(targets), inner, rate=rate)))
             read(1 if state.device.type == "cuda" else 0)
-            if on_segment is not None and ((step + 1) % stride == 0 or step + 1 == steps.stop):
+            if on_segment is not None and (step + 1) % stride == 0:
                 read(0)
                 on_segment(state, step + 1)
     read(0)
+    done = steps.start + len(losses)
+    if on_segment is not None and losses and done % stride:
+        on_segment(state, done)
     return losses
 
 

@@ -106,6 +106,17 @@ def test_a_segment_is_computed_again_from_its_snapshot(digits):
     assert all(torch.equal(value, snapshots[7][1][kind]) for kind, value in optimizer_vectors(other).items())
 
 
+def test_a_stop_within_a_segment_is_a_border_too(digits):
+    spec = short().model_copy(update={"audit": AuditSpec(stride=3)})
+    state, base = start(spec, digits)
+    steps, borders = [], []
+    run_local_steps(
+        state, order(spec), base, digits, on_step=lambda step, loss: steps.append(step), should_stop=lambda: len(steps) == 4,
+        on_segment=lambda state, done: borders.append(done),
+    )  # fmt: skip
+    assert borders == [0, 3, 4]
+
+
 def drop(state: NodeState) -> None:
     state.model.register_forward_hook(lambda module, inputs, output: torch.dropout(output, 0.5, train=True))
 
