@@ -242,7 +242,7 @@ class Agent:
         self.console.say(
             "order.handed_in",
             f"{title(order)}: handed in {result.units:,} samples, loss {result.losses[0][1]:.4f} to {result.losses[-1][1]:.4f}, "
-            f"{result.size / 1000:,.0f} kB after {result.seconds:.1f} s",
+            f"{result.size / 1000:,.1f} kB after {result.seconds:.1f} s",
             job_id=order.job_id, round=order.round, contribution_id=answer["contribution_id"], sha256=result.sha256,
         )  # fmt: skip
 
