@@ -54,6 +54,7 @@ def run(
     name: Annotated[str | None, typer.Option(help="Shown beside the node's number; default: this machine's name.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for training; default: all cores.")] = None,
     gpu: Annotated[int | None, typer.Option(min=0, help="Which GPU; run one agent, with its own --home, for each.")] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="So many GPUs train one model together, as one node (FSDP).")] = 1,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Print JSON lines.")] = False,
 ) -> None:
     """Lease work, train, hand in, get paid. Ends on Ctrl-C or SIGTERM."""
@@ -61,7 +62,8 @@ def run(
 
     console = Console(as_json=json_logs)
     try:
-        run_agent(load_config(Home.at(home), coordinator=coordinator, name=name, threads=threads, gpu=gpu), console)
+        config = load_config(Home.at(home), coordinator=coordinator, name=name, threads=threads, gpu=gpu, gpus=gpus)
+        run_agent(config, console)
     except HyperGPUError as error:
         console.say("agent.failed", str(error), code=error.code)
         raise typer.Exit(1) from error

@@ -22,6 +22,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -101,17 +102,22 @@ def contribute(
 ) -> Contributed:
     """Local steps with a trace, then the upload; `state.error` is what it leaves unsent. Arguments and errors as
     `run_local_steps`; the upload is empty when no step was done."""
-    trace = Trace(base, write_error(state.error))
-    result = run_local_steps(
-        state, order, base, dataset, on_step=on_step, should_stop=should_stop, on_segment=trace.record
-    )  # fmt: skip
+    run = partial(run_local_steps, state, dataset=dataset, on_step=on_step, should_stop=should_stop)
+    made = trace_run(run, order, base, error=state.error)
+    if made.upload:
+        state.error = read_error(made.trace.error_after, count=base.numel())
+    return made
+
+
+def trace_run(run: Callable[..., LocalResult], order: WorkOrder, base: Tensor, *, error: Tensor | None) -> Contributed:
+    """The same for whatever takes the steps: `run(order, base, on_segment=...)`, and `error` (n,) from before. The trace holds
+    the error after."""
+    trace = Trace(base, write_error(error))
+    result = run(order, base, on_segment=trace.record)
     if not result.steps_done:
         return Contributed(result, b"", trace)
-    if result.steps_done != trace.steps:  # stopped within a segment
-        trace.record(state, result.steps_done)
     encoded = encode_end(trace.end, trace.error_before, order.encoding)
     trace.error_after = write_error(encoded.error)
-    state.error = read_error(trace.error_after, count=base.numel())
     return Contributed(result, bound(encoded.data, trace.root()), trace)
 
 

@@ -105,28 +105,33 @@ class Home:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentConfig:
-    """`threads` of the CPU for training (None: all cores); `gpu` is the CUDA index (None: the first)."""
+    """`threads` of the CPU for training (None: all cores); `gpu` is the CUDA index (None: the first); `gpus` that train as one
+    node."""
 
     home: Home
     coordinator: str
     name: str
     threads: int | None = None
     gpu: int | None = None
+    gpus: int = 1
 
 
 def load_config(
-    home: Home, *, coordinator: str | None = None, name: str | None = None, threads: int | None = None, gpu: int | None = None
-) -> AgentConfig:
+    home: Home, *, coordinator: str | None = None, name: str | None = None, threads: int | None = None, gpu: int | None = None,
+    gpus: int = 1,
+) -> AgentConfig:  # fmt: skip
     """What is given now, over what was given last, which is then kept.
 
-    Raises HyperGPUError `config.no_coordinator` or `config.insecure_url`.
+    Raises HyperGPUError `config.no_coordinator`, `config.insecure_url` or `config.gpus`.
     """
+    if gpu is not None and gpus > 1:
+        raise HyperGPUError("config.gpus", "Choose either one GPU (--gpu) or how many work together (--gpus).")
     kept = json.loads(home.config.read_text()) if home.config.exists() else {}
     url = checked_url(coordinator or kept.get("coordinator"))
     name = (name or kept.get("name") or platform.node())[:80]
     if kept != (wanted := {"coordinator": url, "name": name}):
         write_json(home.config, wanted)
-    return AgentConfig(home=home, coordinator=url, name=name, threads=threads, gpu=gpu)
+    return AgentConfig(home=home, coordinator=url, name=name, threads=threads, gpu=gpu, gpus=gpus)
 
 
 def checked_url(url: str | None) -> str:

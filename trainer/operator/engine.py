@@ -122,7 +122,8 @@ class Engine:
         A worker that dies is started again and given the order again. Raises what `check` raises, HyperGPUError with the
         run's own code, or `worker.crashed`.
         """
-        last = self.have_done(RUN_WORK_ORDER, {"order": order.model_dump(mode="json")}, on_progress=on_progress, check=check)
+        message = {"order": order.model_dump(mode="json"), "gpus": self.config.gpus}
+        last = self.have_done(RUN_WORK_ORDER, message, on_progress=on_progress, check=check)
         missing: Missing = last.get("missing", {})
         return missing or WorkResult(**last["done"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ import torch
 from celery import Task, shared_task
 from torch import Tensor
 
-from trainer.data import Dataset, load_dataset
-from trainer.diloco.local import NodeState
-from trainer.diloco.trace import Contributed, Trace, contribute
+from trainer.data import load_dataset
+from trainer.diloco.local import LocalResult, NodeState, run_local_steps
+from trainer.diloco.sharded import ShardedNode
+from trainer.diloco.trace import Contributed, Trace, read_error, trace_run
 from trainer.operator.broker import RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect
 from trainer.operator.config import Home, sha256_of
 from trainer.operator.replica import MissingError, Replica
@@ -38,11 +40,10 @@ RESIDENT_JOBS = 2
 
 
 class Made(NamedTuple):
-    """What the last order left: its key and artifact, the error feedback (n,) after it, and the trace that audits may ask for."""
+    """What the last order left: its key and artifact, and the trace that audits may ask for."""
 
     key: str
     artifact: str
-    error: Tensor | None
     trace: Trace
 
 
@@ -54,17 +55,28 @@ class Resident:
     must not change what is sent next, and an audit asks for what each order goes on from.
     """
 
-    def __init__(self, spec: JobSpec, dataset: Dataset, replica: Replica) -> None:
-        self.spec, self.dataset, self.replica = spec, dataset, replica
-        self.state = NodeState(spec, dataset.info)
+    def __init__(self, spec: JobSpec, files: dict[str, Path], replica: Replica, *, gpus: int) -> None:
+        self.spec, self.replica = spec, replica
+        self.dataset = load_dataset(spec.data, files=files)
+        self.state: NodeState | ShardedNode = (
+            ShardedNode(spec, files, ranks=gpus, threads=max(1, torch.get_num_threads() // gpus), folder=replica.home.run)
+            if gpus > 1
+            else NodeState(spec, self.dataset.info)
+        )
         self.before: str | None = None
         self.made: Made | None = None
+
+    def run(self, order: WorkOrder, base: Tensor, **hooks: Any) -> LocalResult:
+        if isinstance(self.state, ShardedNode):
+            return self.state.run(order, base, **hooks)
+        return run_local_steps(self.state, order, base, self.dataset, **hooks)
 
     def settle(self, home: Home) -> None:
         if self.made is None:
             return
         if was_handed_in(home, self.made.key):
-            self.state.error, self.before = self.made.error, self.made.artifact
+            self.state.error = read_error(self.made.trace.error_after, count=len(self.made.trace.base))
+            self.before = self.made.artifact
         else:
             self.state.forget()
         self.made = None
@@ -75,9 +87,18 @@ class Resident:
         if self.made is not None:
             save_trace(home, self.made.artifact, self.made.trace, job_id=order.job_id, round=order.round, before=self.before)
 
+    def close(self) -> None:
+        if isinstance(self.state, ShardedNode):
+            self.state.close()
+
 
 RESIDENTS: dict[int, Resident] = {}
 """By job id, oldest use first. One task runs at a time (solo pool), so nothing else touches it."""
+
+
+def drop(job_id: int) -> None:
+    if (resident := RESIDENTS.pop(job_id, None)) is not None:
+        resident.close()
 
 
 class ReportedTask(Task):
@@ -85,17 +106,17 @@ class ReportedTask(Task):
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         if "order" in kwargs:
-            RESIDENTS.pop(kwargs["order"]["job_id"], None)
+            drop(kwargs["order"]["job_id"])
         error = exc if isinstance(exc, HyperGPUError) else HyperGPUError("worker.failed", f"{type(exc).__name__}: {exc}")
         updates_of(self).post({"failed": error.as_json()})
 
 
 @shared_task(bind=True, base=ReportedTask, name=RUN_WORK_ORDER)
-def run_work_order(self: Task, *, order: dict[str, Any], home: str) -> None:
+def run_work_order(self: Task, *, order: dict[str, Any], home: str, gpus: int = 1) -> None:
     """Posts {"done": WorkResult}, {"stopped"} or {"missing": {what: SHA-256}}. Files are looked for in the agent's cache."""
     updates, work = updates_of(self), WorkOrder.model_validate(order)
     try:
-        result = train(work, Home(Path(home)), updates)
+        result = train(work, Home(Path(home)), updates, gpus=gpus)
     except MissingError as error:
         updates.post({"missing": error.artifacts})
         return
@@ -114,29 +135,30 @@ def updates_of(task: Task) -> Updates:
     return Updates(connect(socket), task.request.id)
 
 
-def train(order: WorkOrder, home: Home, updates: Updates) -> WorkResult | None:
+def train(order: WorkOrder, home: Home, updates: Updates, *, gpus: int = 1) -> WorkResult | None:
     """Run the whole order and store its artifact and result; None when asked to stop before the end.
 
     Raises MissingError for files that the agent has to fetch first, HyperGPUError `training.*`, `artifact.*`, `data.*`,
     `model.*` or `version.mismatch`.
     """
-    resident = resident_for(order, home)
+    resident = resident_for(order, home, gpus=gpus)
     resident.settle(home)
     base = resident.replica.reach(
         order, resident.state.shapes, resident.dataset.info, say=lambda error: updates.post({"note": error.as_json()})
     )
-    state, report, error = resident.state, Report(updates, order.steps), resident.state.error
+    report = Report(updates, order.steps)
+    run = partial(resident.run, on_step=report.step, should_stop=report.should_stop)
     try:
-        made = contribute(state, order, base, resident.dataset, on_step=report.step, should_stop=report.should_stop)
-    except torch.OutOfMemoryError as problem:
-        RESIDENTS.clear()  # the other job may be what fills the memory
-        raise HyperGPUError("training.out_of_memory", "The model and batch do not fit this GPU's memory.") from problem
-    after, state.error = state.error, error
+        made = trace_run(run, order, base, error=resident.state.error)
+    except torch.OutOfMemoryError as error:
+        for job_id in list(RESIDENTS):  # the other job may be what fills the memory
+            drop(job_id)
+        raise HyperGPUError("training.out_of_memory", "The model and batch do not fit this GPU's memory.") from error
     if made.result.steps_done < order.steps:
-        state.forget()  # without its moments the order, run again, gives the same as after a crash
+        resident.state.forget()  # without its moments the order, run again, gives the same as after a crash
         return None
     result = store(order, home, resident.replica, made)
-    resident.made = Made(order_key(order), result.sha256, after, made.trace)
+    resident.made = Made(order_key(order), result.sha256, made.trace)
     return result
 
 
@@ -150,14 +172,16 @@ def store(order: WorkOrder, home: Home, replica: Replica, made: Contributed) -> 
     return result
 
 
-def resident_for(order: WorkOrder, home: Home) -> Resident:
-    """Raises MissingError and HyperGPUError `data.*`, `model.*`."""
+def resident_for(order: WorkOrder, home: Home, *, gpus: int) -> Resident:
+    """Raises MissingError and HyperGPUError `data.*`, `model.*`, `training.batch_not_divisible`."""
     resident = RESIDENTS.pop(order.job_id, None)
-    if resident is None or resident.spec != order.spec:
+    if resident is not None and resident.spec != order.spec:
+        resident.close()
+        resident = None
+    if resident is None:
         while len(RESIDENTS) >= RESIDENT_JOBS:
-            RESIDENTS.pop(next(iter(RESIDENTS)))
-        dataset = load_dataset(order.spec.data, files=data_files(order.spec, home))
-        resident = Resident(order.spec, dataset, Replica(home, order.job_id))
+            drop(next(iter(RESIDENTS)))
+        resident = Resident(order.spec, data_files(order.spec, home), Replica(home, order.job_id), gpus=gpus)
     RESIDENTS[order.job_id] = resident
     return resident
 

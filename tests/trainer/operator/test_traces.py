@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from lineage import lineage
 
@@ -39,7 +41,7 @@ class Node:
     """A worker in this process, and what it has handed in."""
 
     def __init__(self, home: Home) -> None:
-        self.home, self.round = home, -1
+        self.home, self.round, self.gpus = home, -1, 1
 
     def work(self, *, hand_in: bool = True) -> tuple[WorkOrder, WorkResult]:
         self.round += 1
@@ -47,7 +49,7 @@ class Node:
             job_id=1, round=self.round, node_id=7, fence=1, deadline=2_000_000_000, shard=0, shards=2, seed=self.round,
             steps=SPEC.inner.steps, encoding=SPEC.encoding, spec=SPEC, **vars(FIRST.version),
         )  # fmt: skip
-        result = tasks.train(order, self.home, Silent())
+        result = tasks.train(order, self.home, Silent(), gpus=self.gpus)
         tasks.RESIDENTS[1].write_down(self.home, order)
         if hand_in:
             mark_handed_in(self.home, order, result)
@@ -69,9 +71,12 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path) -> Node:
+def node(tmp_path) -> Iterator[Node]:
     tasks.RESIDENTS.clear()
-    return Node(Home.at(tmp_path))
+    home = Home.at(tmp_path)
+    home.run.mkdir()
+    yield Node(home)
+    tasks.drop(1)
 
 
 def assert_honest(replay: Replay) -> None:
@@ -101,6 +106,18 @@ def test_given_a_crash_between_rounds_then_the_next_one_begins_afresh_and_passes
     tasks.RESIDENTS.clear()
     order, result = node.work()
     assert_honest(node.audit(order, result, 1, before=known))
+
+
+def test_given_two_processes_that_train_as_one_node_then_audits_pass_on_one(node):
+    node.gpus = 2
+    _, known = node.work()
+    order, result = node.work()
+    processes = tasks.RESIDENTS[1].state.processes
+    assert len(processes) == 2 and all(process.is_alive() for process in processes)
+    assert_honest(node.audit(order, result, 1, before=known))
+
+    tasks.drop(1)
+    assert not any(process.is_alive() for process in processes)
 
 
 def test_given_a_trace_that_made_room_then_that_is_said(node):
