@@ -164,9 +164,6 @@ def train(
     with own_random_state(state.device):
         for step, (inputs, targets) in zip(steps, batches, strict=True):
             if should_stop is not None and should_stop():
-                if on_segment is not None and step % stride:
-                    read(0)
-                    on_segment(state, step)
                 break
             seed_step(order.seed * SEEDS + step, state.device)
             rate = learning_rate(order, step, seen=state.steps)
