@@ -1,7 +1,7 @@
 """THE table: what follows what. Read top to bottom, it is the life of a contribution.
 
 work order, leased -> local steps -> pseudo-gradient -> commitment -> upload, signed receipt -> checks -> score
--> aggregation, outer step, checkpoint -> batch -> attestation -> settleRound -> credit, final on chain
+-> aggregation, outer step, checkpoint -> batch -> attestation -> settleRound -> credit, final on chain -> by chance: replay audit
 
 The steps on the operator's machine are in trainer/operator; those of HTTP requests (lease, commit, upload, receipt) are
 marketplace/training/services/{leases,intake}.py. Each event goes to the browsers by itself (marketplace/events).
@@ -67,6 +67,8 @@ def connect() -> None:
     follow_up("payment.attesting", ask_to_attest)
     follow_up("batch.committed", ask_to_attest)
     follow_up("round.settled", settlement.close_job, training.record_waiting_contributions)
+    follow_up("audit.requested", training.nudge_audited_nodes)
+    follow_up("audit.answered", training.replay_audit)
     follow_up("round.abandoned", settlement.close_job_of_round)
     follow_up("job.stopped", settlement.close_job)
     follow_up("job.failed", settlement.close_job)
@@ -119,6 +121,8 @@ def connect() -> None:
         (training_rows.stalled_contributions, training.check_contribution),
         (training_rows.stalled_rounds, training.aggregate_round),
         (training_rows.unmeasured_rounds, training.evaluate_round),
+        (training_rows.drawable_rounds, training.draw_audits),
+        (training_rows.stalled_audits, training.replay_audit),
         (training_rows.unrecorded_contributions, training.record_contribution),
         (settlement_rows.due_epochs, settlement.begin_epoch),
         (settlement_rows.unbatched_rounds, settlement.build_batches),

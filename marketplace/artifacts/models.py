@@ -17,6 +17,7 @@ class Artifact(models.Model):
         EVIDENCE = "evidence"
         SPECIFICATION = "specification"
         SETTLEMENT = "settlement"
+        AUDIT = "audit"
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.BigIntegerField()

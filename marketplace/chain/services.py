@@ -1,4 +1,4 @@
-"""What the other apps ask of the chain. Light to import: only `market_view` and `finalized_block` load web3, when called."""
+"""What the other apps ask of the chain. Light to import: only what asks a node loads web3, when called."""
 
 from __future__ import annotations
 
@@ -61,6 +61,14 @@ def watched() -> dict[str, abi.Contract]:
 def finalized_block() -> int:
     """Number of the newest block that cannot be undone. Raises HyperGPUError `chain.unreachable`."""
     return node().block("finalized").number
+
+
+def final_block_hash(wanted: int) -> str | None:
+    """Hash (0x-hex) of a block that cannot be undone; None while it is not final. Raises HyperGPUError `chain.unreachable`."""
+    from marketplace.chain.rpc import block_call, parse_block  # noqa: PLC0415
+
+    final, found = (parse_block(answer) for answer in node().read(block_call("finalized"), block_call(wanted)))
+    return found.hash if final and found and final.number >= wanted else None
 
 
 def market_view(function: str, *args: Any, contract: abi.Contract = "market", block: str = "finalized") -> Any:

@@ -22,6 +22,9 @@ STATUS_BY_CODE = {
     "node.retired": 401,
     "node.key_expired": 401,
     "assignment.not_yours": 403,
+    "audit.not_yours": 403,
+    "audit.answered": 409,
+    "audit.expired": 409,
     "job.not_yours": 403,
     "receipt.replayed": 409,
 }

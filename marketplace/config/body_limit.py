@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-UPLOADS = re.compile(r"^/api/v1/datasets$|^/agent/v1/assignments/\d+/artifact$")
+UPLOADS = re.compile(r"^/api/v1/datasets$|^/agent/v1/assignments/\d+/artifact$|^/agent/v1/audits/\d+/evidence$")
 SMALL_BODY = 2 * 2**20
 
 

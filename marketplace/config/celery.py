@@ -1,4 +1,5 @@
-"""The coordinator's Celery: queue `control` for short tasks, `compute` for those that load torch, and one for each attestor."""
+"""The coordinator's Celery: queue `control` for short tasks, `compute` and `audit` for those that load torch, and one for
+each attestor. Audits may be taken by workers of another machine."""
 
 import os
 from typing import Any

@@ -152,6 +152,7 @@ CELERY_TASK_ROUTES = {
     "marketplace.training.tasks.check_contribution": {"queue": "compute"},
     "marketplace.training.tasks.aggregate_round": {"queue": "compute"},
     "marketplace.training.tasks.evaluate_round": {"queue": "evaluation"},
+    "marketplace.training.tasks.replay_audit": {"queue": "audit"},
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None

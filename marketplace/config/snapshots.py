@@ -33,11 +33,14 @@ from marketplace.settlement import selectors as settlement
 from marketplace.settlement.models import AttestorSet, Pause, Payment
 from marketplace.settlement.serializers import PaymentSerializer, payment_json
 from marketplace.training.models import Assignment, Contribution, Round
+from marketplace.training.selectors import audits_of
 from marketplace.training.serializers import (
     AssignmentSerializer,
+    AuditSerializer,
     ContributionSerializer,
     RoundSerializer,
     assignment_json,
+    audit_json,
     contribution_json,
     round_json,
 )
@@ -82,6 +85,7 @@ class JobSnapshotSerializer(serializers.Serializer):
     contributions = ContributionSerializer(many=True)
     nodes = NodeSerializer(many=True)
     payments = PaymentSerializer(many=True)
+    audits = AuditSerializer(many=True)
     stream = StreamSerializer()
 
 
@@ -107,6 +111,7 @@ class JobView(APIView):
                 "contributions": [contribution_json(row) for row in contributions],
                 "nodes": [node_json(row) for row in nodes],
                 "payments": [payment_json(row) for row in payments],
+                "audits": [audit_json(row) for row in audits_of(contribution__round__job=job)],
                 "stream": stream,
             }
         )
@@ -125,6 +130,7 @@ class OperatorSnapshotSerializer(serializers.Serializer):
     nodes = NodeSerializer(many=True)
     bids = BidSerializer(many=True)
     payments = PaymentSerializer(many=True)
+    audits = AuditSerializer(many=True)
     stream = StreamSerializer()
 
 
@@ -159,6 +165,7 @@ class OperatorView(APIView):
                 "nodes": [node_json(node) for node in nodes],
                 "bids": [bid_json(bid) for bid in bids],
                 "payments": [payment_json(payment) for payment in payments],
+                "audits": [audit_json(row) for row in audits_of(node_id__in=[node.pk for node in nodes])],
                 "stream": stream,
             }
         )
@@ -324,6 +331,7 @@ class ChangesSerializer(serializers.Serializer):
     nodes = NodeSerializer(many=True, required=False)
     payments = PaymentSerializer(many=True, required=False)
     bids = BidSerializer(many=True, required=False)
+    audits = AuditSerializer(many=True, required=False)
 
 
 class EventSerializer(serializers.Serializer):

@@ -12,6 +12,7 @@ from marketplace.config import snapshots
 from marketplace.jobs import views as jobs
 from marketplace.operators import views as operators
 from marketplace.training import views as training
+from marketplace.training.deterrence import DeterrenceView
 
 
 @ensure_csrf_cookie
@@ -34,6 +35,7 @@ urlpatterns = [
     path("api/v1/jobs/check", snapshots.CheckJobView.as_view()),
     path("api/v1/jobs/<int:job_id>", snapshots.JobView.as_view()),
     path("api/v1/jobs/<int:job_id>/stop", jobs.StopJobView.as_view()),
+    path("api/v1/jobs/<int:job_id>/deterrence", DeterrenceView.as_view()),
     path("api/v1/jobs/<int:job_id>/rounds/<int:number>/settlement", snapshots.SettlementView.as_view()),
     path("api/v1/payments", snapshots.PaymentsView.as_view()),
     path("api/v1/datasets", artifacts.DatasetsView.as_view()),
@@ -49,6 +51,7 @@ urlpatterns = [
     path("agent/v1/assignments/<int:assignment_id>/artifact", training.artifact),
     path("agent/v1/assignments/<int:assignment_id>/receipt", training.receipt),
     path("agent/v1/assignments/<int:assignment_id>/fail", training.fail),
+    path("agent/v1/audits/<int:audit_id>/evidence", training.audit_evidence),
     re_path(r"^agent/v1/artifacts/(?P<sha256>[0-9a-f]{64})$", training.download),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema")),

@@ -3,6 +3,7 @@
 EVENT_TYPES = (
     "node.registered",
     "node.changed",
+    "node.suspended",
     "bid.posted",
     "bid.cancelled",
     "job.drafted",
@@ -42,4 +43,8 @@ EVENT_TYPES = (
     "payment.failed",
     "round.settled",
     "round.accepted",
+    "audit.requested",
+    "audit.answered",
+    "audit.judged",
+    "audit.unanswered",
 )

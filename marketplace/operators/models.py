@@ -33,6 +33,13 @@ class Node(models.Model):
     # Faults that disputes have proven.
     faults = models.IntegerField(default=0)
 
+    # Long-term rating (trainer.scoring.rating) over all jobs; once a round.
+    rating_mu = models.FloatField(null=True)
+    rating_sigma = models.FloatField(null=True)
+    # Left out of rounds until then: an audit failed, or two in a row went unanswered.
+    suspended_until = models.DateTimeField(null=True)
+    suspension_reason = models.CharField(max_length=300, blank=True)
+
     name = models.CharField(max_length=80, blank=True)
     device = models.CharField(max_length=120, blank=True)
     software = models.JSONField(default=dict)

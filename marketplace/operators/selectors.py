@@ -45,5 +45,6 @@ def usable_bids(*, chain_job_id: int, max_rate: int, units: int) -> QuerySet[Bid
             node__key_expires_at__gt=now,
             node__last_seen__gte=online_since(),
         )
+        .exclude(node__suspended_until__gt=now)
         .order_by("rate", "-chain_job_id", "node_id")
     )

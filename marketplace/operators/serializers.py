@@ -28,6 +28,16 @@ class WorkingOnSerializer(serializers.Serializer):
     round = serializers.IntegerField()
 
 
+class RatingSerializer(serializers.Serializer):
+    mu = serializers.FloatField()
+    sigma = serializers.FloatField()
+
+
+class SuspensionSerializer(serializers.Serializer):
+    until = serializers.CharField()
+    reason = serializers.CharField()
+
+
 class NodeSerializer(serializers.ModelSerializer):
     operator = serializers.CharField(source="operator_id")
     stake = serializers.CharField(source="operator.stake")
@@ -36,12 +46,14 @@ class NodeSerializer(serializers.ModelSerializer):
     samples_per_second = serializers.SerializerMethodField()
     last_seen = serializers.SerializerMethodField()
     working_on = serializers.SerializerMethodField()
+    rating = serializers.SerializerMethodField()
+    suspension = serializers.SerializerMethodField()
 
     class Meta:
         model = Node
         fields = [
             "id", "operator", "hot_key", "name", "state", "device", "stake", "rtt", "samples_per_second", "rounds", "units",
-            "quality_sum", "faults", "earned", "credit", "last_seen", "working_on",
+            "quality_sum", "faults", "earned", "credit", "last_seen", "working_on", "rating", "suspension",
         ]  # fmt: skip
 
     @extend_schema_field(serializers.ChoiceField(["registered", "online", "offline", "retired"]))
@@ -67,6 +79,17 @@ class NodeSerializer(serializers.ModelSerializer):
     @extend_schema_field(WorkingOnSerializer(allow_null=True))
     def get_working_on(self, node: Node) -> dict[str, Any] | None:
         return node.working_on
+
+    @extend_schema_field(RatingSerializer(allow_null=True))
+    def get_rating(self, node: Node) -> dict[str, float] | None:
+        if node.rating_mu is None or node.rating_sigma is None:
+            return None
+        return {"mu": node.rating_mu, "sigma": node.rating_sigma}
+
+    @extend_schema_field(SuspensionSerializer(allow_null=True))
+    def get_suspension(self, node: Node) -> dict[str, Any] | None:
+        """Also one that is over: the page compares its end with the time."""
+        return None if node.suspended_until is None else {"until": iso(node.suspended_until), "reason": node.suspension_reason}
 
 
 class BidSerializer(serializers.ModelSerializer):

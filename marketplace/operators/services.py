@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -114,6 +114,15 @@ def record_bids_cancelled(*, node_id: int, min_nonce: int) -> None:
         bid.state = Bid.State.CANCELLED
         bid.save(update_fields=["state"])
         emit("bid.cancelled", topics=selectors.topics_of(bid.node), changes={"bids": [bid_json(bid)]})
+
+
+# What audits and rounds say.
+
+
+def suspend(*, node_id: int, until: datetime, reason: str) -> None:
+    """No rounds for the node until then; it comes back by itself. Call inside the transaction of the finding."""
+    Node.objects.filter(pk=node_id).update(suspended_until=until, suspension_reason=reason[:300])
+    announce(Node.objects.get(pk=node_id), "node.suspended")
 
 
 # What nodes say.

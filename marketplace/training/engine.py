@@ -8,9 +8,11 @@ from trainer.diloco.evidence import check_chain, check_outcome, evidence, round_
 from trainer.diloco.round import check, close_round, judge_round, metric, prepare
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import JobSpec
+from trainer.scoring.auditing import replay_audit
 
 __all__ = [
-    "check", "check_chain", "check_outcome", "close_round", "evidence", "judge_round", "metric", "prepare", "round_work",
+    "check", "check_chain", "check_outcome", "close_round", "evidence", "judge_round", "metric", "prepare", "replay_audit",
+    "round_work",
     "warm_up",
 ]  # fmt: skip
 

@@ -30,6 +30,9 @@ class Round(models.Model):
     settled_at = models.DateTimeField(null=True)
     # When the requester made the settled round final, ahead of its challenge window.
     accepted_at = models.DateTimeField(null=True)
+    # Block in which its last batch was settled: it schedules the one that draws the round's audits.
+    settled_block = models.BigIntegerField(null=True)
+    drawn_at = models.DateTimeField(null=True)
     metric = models.JSONField(null=True)
     evidence = models.CharField(max_length=64, blank=True)
     # The artifact with which anyone can settle the round; there once its batches are attested.
@@ -129,6 +132,8 @@ class Checkpoint(models.Model):
     outer_state = models.CharField(max_length=64)
     # The encoded outer step that leads here from the checkpoint before. Empty for the first, and where nothing was accepted.
     delta = models.CharField(max_length=64, blank=True)
+    # What each node fetches to get here, in bytes.
+    delta_size = models.BigIntegerField(default=0)
     # The aggregate that led here: a contribution that repeats it is a copy. Empty where `delta` is.
     aggregate = models.CharField(max_length=64, blank=True)
     # Measured after the next round has opened; null until then.
@@ -137,3 +142,51 @@ class Checkpoint(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="checkpoint_once")]
+
+
+class Audit(models.Model):
+    """A segment of a contribution that chance has chosen to be computed again (trainer.protocol.draws)."""
+
+    class State(models.TextChoices):
+        REQUESTED = "requested"
+        ANSWERED = "answered"
+        PASSED = "passed"
+        SUSPICIOUS = "suspicious"
+        FAILED = "failed"
+        UNANSWERED = "unanswered"
+
+    JUDGED = (State.PASSED, State.SUSPICIOUS, State.FAILED)
+
+    contribution = models.ForeignKey(Contribution, on_delete=models.PROTECT, related_name="audits")
+    segment = models.IntegerField()
+    node_id = models.BigIntegerField(db_index=True)
+    state = models.CharField(max_length=12, choices=State, default=State.REQUESTED, db_index=True)
+    # The block that drew it: whoever has the chain draws it again.
+    block = models.BigIntegerField()
+    block_hash = models.CharField(max_length=66)
+    deadline = models.DateTimeField()
+    # When the node was last told of it.
+    told_at = models.DateTimeField(null=True)
+    # What the node gave to compute from. Public once the audit has failed.
+    evidence = models.CharField(max_length=64, blank=True)
+    # Relative L2 errors of the segment's states and of the upload, and what is tolerated of the former.
+    error = models.FloatField(null=True)
+    encoding_error = models.FloatField(null=True)
+    tolerance = models.FloatField(null=True)
+    # Whose tolerance counts: numbers agree as far as the machines' kinds do.
+    precision = models.CharField(max_length=8)
+    operator_class = models.CharField(max_length=120, blank=True)
+    auditor_class = models.CharField(max_length=120, blank=True)
+    # Recorded and shown, but without consequences: too few honest audits of its class are known.
+    shadow = models.BooleanField(default=True)
+    code = models.CharField(max_length=60, blank=True)
+    reason = models.CharField(max_length=300, blank=True)
+    requested_at = models.DateTimeField(auto_now_add=True)
+    answered_at = models.DateTimeField(null=True)
+    judged_at = models.DateTimeField(null=True)
+    driven_at = models.DateTimeField(null=True)
+    drives = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["contribution", "segment"], name="audit_once")]
+        indexes = [models.Index(fields=["precision", "operator_class", "auditor_class", "state"], name="audit_class")]

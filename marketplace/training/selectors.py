@@ -7,18 +7,21 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Max, Q, QuerySet
 from django.utils import timezone
 
 from marketplace.artifacts import store
-from marketplace.chain.models import Intent
+from marketplace.chain.models import Cursor, Intent
 from marketplace.jobs.models import Job
-from marketplace.training.models import Checkpoint, Contribution, Round
-from marketplace.training.services import recording
+from marketplace.training import calibration
+from marketplace.training.models import Audit, Checkpoint, Contribution, Round
+from marketplace.training.services import leases, recording
+from trainer.protocol.draws import DELAY
 from trainer.protocol.orders import order_seed
-from trainer.protocol.rounds import JobWork, RoundWork, Standing, Submission
+from trainer.protocol.rounds import AuditWork, JobWork, RoundWork, Standing, Submission
 from trainer.protocol.spec import EncodingSpec
 
+SHOWN_AUDITS = 500
 STALL = timedelta(seconds=10)
 """A task that was handed over this long ago without a result is handed over again."""
 MAX_DRIVES = 5
@@ -83,6 +86,39 @@ def unmeasured_rounds() -> Iterable[dict[str, Any]]:
 def stalled_contributions() -> Iterable[dict[str, Any]]:
     waiting = Contribution.objects.filter(state=Contribution.State.RECEIVED, drives__lt=MAX_DRIVES)
     return [{"contribution_id": pk} for pk in claim(waiting)]
+
+
+def audit_work(audit: Audit) -> AuditWork:
+    """All that decides the audit's outcome. Raises HyperGPUError `artifact.unknown`."""
+    contribution = audit.contribution
+    round_, batch = contribution.round, contribution.round.job.parsed_spec.inner.batch_size
+    checkpoint = Checkpoint.objects.get(job_id=round_.job_id, number=round_.number)
+    earlier = Contribution.objects.filter(round__job=round_.job_id, round__number__lt=round_.number, node_id=audit.node_id)
+    before = earlier.order_by("-round__number").first()
+    return AuditWork(
+        job=job_work(round_.job), order=leases.work_order(contribution.assignment), params=store.read(checkpoint.params),
+        segment=audit.segment, upload=store.read(contribution.artifact), steps=contribution.units // batch,
+        before=(store.read(before.artifact), before.units // batch) if before else None, evidence=store.read(audit.evidence),
+        operator_class=audit.operator_class, honest_errors=calibration.honest_errors(audit.precision, audit.operator_class),
+    )  # fmt: skip
+
+
+def audits_of(**of: Any) -> QuerySet[Audit]:
+    """As pages show them, oldest first: the newest `SHOWN_AUDITS`."""
+    newest = list(Audit.objects.filter(**of).order_by("-id").values_list("pk", flat=True)[:SHOWN_AUDITS])
+    return Audit.objects.filter(pk__in=newest).select_related("contribution__round").order_by("id")
+
+
+def drawable_rounds() -> Iterable[dict[str, Any]]:
+    """Settled rounds whose audits were not drawn yet, and now can be: the block that draws is final."""
+    final = Cursor.objects.aggregate(newest=Max("finalized"))["newest"] or 0
+    due = Round.objects.filter(state=Round.State.SETTLED, drawn_at=None, settled_block__lte=final - DELAY)
+    return [{"round_id": pk} for pk in due.values_list("pk", flat=True)[:100]]
+
+
+def stalled_audits() -> Iterable[dict[str, Any]]:
+    """Answered audits whose replay was handed to a worker that never answered."""
+    return [{"audit_id": pk} for pk in claim(Audit.objects.filter(state=Audit.State.ANSWERED, drives__lt=MAX_DRIVES))]
 
 
 def unrecorded_contributions(**of: int) -> Iterable[dict[str, Any]]:

@@ -9,16 +9,25 @@ from rest_framework import serializers
 
 from marketplace.common.times import iso
 from marketplace.jobs.serializers import MetricSerializer
-from marketplace.training.models import Assignment, Contribution, Round
+from marketplace.training.models import Assignment, Audit, Contribution, Round
 
 NULLABLE_TIME = serializers.CharField(allow_null=True)
+
+
+class VersionSerializer(serializers.Serializer):
+    """What a round made: the model's version (Merkle root), its checkpoint, and the outer step that each node fetches."""
+
+    version = serializers.CharField()
+    checkpoint = serializers.CharField()
+    delta = serializers.CharField(allow_null=True)
+    delta_bytes = serializers.IntegerField()
 
 
 class RoundSerializer(serializers.ModelSerializer):
     expected = serializers.SerializerMethodField()
     accepted = serializers.SerializerMethodField()
     metric = serializers.SerializerMethodField()
-    checkpoint = serializers.SerializerMethodField()
+    after = serializers.SerializerMethodField()
     evidence = serializers.SerializerMethodField()
     settlement = serializers.SerializerMethodField()
     opened_at = serializers.SerializerMethodField()
@@ -31,7 +40,7 @@ class RoundSerializer(serializers.ModelSerializer):
     class Meta:
         model = Round
         fields = [
-            "id", "number", "state", "base", "checkpoint", "evidence", "settlement", "metric", "expected", "accepted",
+            "id", "number", "state", "base", "after", "evidence", "settlement", "metric", "expected", "accepted",
             "opened_at", "deadline", "closed_at", "aggregated_at", "settled_at", "accepted_at",
         ]  # fmt: skip
 
@@ -45,10 +54,13 @@ class RoundSerializer(serializers.ModelSerializer):
     def get_metric(self, round_: Round) -> dict[str, float] | None:
         return round_.metric
 
-    @extend_schema_field(NULLABLE_TIME)
-    def get_checkpoint(self, round_: Round) -> str | None:
-        checkpoint = round_.job.checkpoints.filter(number=round_.number + 1).first()
-        return checkpoint.params if checkpoint else None
+    @extend_schema_field(VersionSerializer(allow_null=True))
+    def get_after(self, round_: Round) -> dict[str, Any] | None:
+        after = round_.job.checkpoints.filter(number=round_.number + 1).first()
+        if after is None:
+            return None
+        delta = {"delta": after.delta or None, "delta_bytes": after.delta_size}
+        return {"version": after.version, "checkpoint": after.params, **delta}
 
     @extend_schema_field(NULLABLE_TIME)
     def get_evidence(self, round_: Round) -> str | None:
@@ -104,16 +116,66 @@ class AssignmentSerializer(serializers.ModelSerializer):
         return assignment.reason or None
 
 
+class AuditSerializer(serializers.ModelSerializer):
+    round = serializers.IntegerField(source="contribution.round.number")
+    job_id = serializers.IntegerField(source="contribution.round.job_id")
+    requested_at = serializers.SerializerMethodField()
+    deadline = serializers.SerializerMethodField()
+    answered_at = serializers.SerializerMethodField()
+    judged_at = serializers.SerializerMethodField()
+    code = serializers.SerializerMethodField()
+    reason = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Audit
+        fields = [
+            "id", "contribution_id", "job_id", "round", "node_id", "segment", "state", "shadow", "block", "block_hash", "error",
+            "encoding_error", "tolerance", "precision", "operator_class", "auditor_class", "evidence", "code", "reason",
+            "requested_at", "deadline", "answered_at", "judged_at",
+        ]  # fmt: skip
+
+    def get_requested_at(self, audit: Audit) -> str:
+        return iso(audit.requested_at) or ""
+
+    def get_deadline(self, audit: Audit) -> str:
+        return iso(audit.deadline) or ""
+
+    @extend_schema_field(NULLABLE_TIME)
+    def get_answered_at(self, audit: Audit) -> str | None:
+        return iso(audit.answered_at)
+
+    @extend_schema_field(NULLABLE_TIME)
+    def get_judged_at(self, audit: Audit) -> str | None:
+        return iso(audit.judged_at)
+
+    @extend_schema_field(NULLABLE_TIME)
+    def get_code(self, audit: Audit) -> str | None:
+        return audit.code or None
+
+    @extend_schema_field(NULLABLE_TIME)
+    def get_reason(self, audit: Audit) -> str | None:
+        return audit.reason or None
+
+
 class ScoreSerializer(serializers.Serializer):
     loss_before = serializers.FloatField()
     loss_after = serializers.FloatField()
     improvement = serializers.FloatField()
 
 
+class StandingSerializer(serializers.Serializer):
+    """Rounds of the job in which the node's work was held against its data, and the share of them, recent ones first, in which it
+    gained more on the data assigned to it than on other data."""
+
+    rounds = serializers.IntegerField()
+    owned = serializers.FloatField()
+
+
 class ContributionSerializer(serializers.ModelSerializer):
     round = serializers.IntegerField(source="round.number")
     bytes = serializers.IntegerField(source="size")
     score = serializers.SerializerMethodField()
+    standing = serializers.SerializerMethodField()
     received_at = serializers.SerializerMethodField()
     recorded_tx = serializers.SerializerMethodField()
     recorded_at = serializers.SerializerMethodField()
@@ -124,12 +186,16 @@ class ContributionSerializer(serializers.ModelSerializer):
         model = Contribution
         fields = [
             "id", "round", "node_id", "state", "units", "artifact", "bytes", "received_at", "score", "quality", "weight",
-            "code", "reason", "signature", "recorded_tx", "recorded_at",
+            "standing", "code", "reason", "signature", "recorded_tx", "recorded_at",
         ]  # fmt: skip
 
     @extend_schema_field(ScoreSerializer(allow_null=True))
     def get_score(self, contribution: Contribution) -> dict[str, float] | None:
         return contribution.score
+
+    @extend_schema_field(StandingSerializer(allow_null=True))
+    def get_standing(self, contribution: Contribution) -> dict[str, float] | None:
+        return contribution.standing
 
     def get_received_at(self, contribution: Contribution) -> str:
         return iso(contribution.received_at) or ""
@@ -155,6 +221,7 @@ class ContributionSerializer(serializers.ModelSerializer):
 ROUND = RoundSerializer()
 ASSIGNMENT = AssignmentSerializer()
 CONTRIBUTION = ContributionSerializer()
+AUDIT = AuditSerializer()
 
 
 def round_json(round_: Round) -> dict[str, Any]:
@@ -167,3 +234,7 @@ def assignment_json(assignment: Assignment) -> dict[str, Any]:
 
 def contribution_json(contribution: Contribution) -> dict[str, Any]:
     return dict(CONTRIBUTION.to_representation(contribution))
+
+
+def audit_json(audit: Audit) -> dict[str, Any]:
+    return dict(AUDIT.to_representation(audit))

@@ -12,8 +12,8 @@ from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.operators import services as operators
 from marketplace.training import selectors, waiting
-from marketplace.training.models import Contribution, Round
-from marketplace.training.services import leases, recording, rounds, verdicts
+from marketplace.training.models import Assignment, Audit, Contribution, Round
+from marketplace.training.services import audits, leases, recording, rounds, verdicts
 from trainer.protocol.errors import HyperGPUError
 
 
@@ -100,12 +100,35 @@ def evaluate_round(round_id: int) -> None:
 
 
 @task()
+def draw_audits(round_id: int) -> None:
+    audits.draw_audits(round_id=round_id)
+
+
+@task()
+def nudge_audited_nodes(round_id: int) -> None:
+    waiting.nudge(Audit.objects.filter(contribution__round=round_id, state=Audit.State.REQUESTED))
+
+
+@task()
+def replay_audit(audit_id: int) -> None:
+    """On the queue `audit`: any machine with the database, the artifacts and the data may take it, best one of another owner."""
+    from marketplace.training import engine  # noqa: PLC0415
+
+    audit = Audit.objects.select_related("contribution__round__job", "contribution__assignment").get(pk=audit_id)
+    if audit.state != Audit.State.ANSWERED:
+        return
+    audits.record_verdict(audit_id=audit_id, found=engine.replay_audit(selectors.audit_work(audit)))
+
+
+@task()
 def tick() -> None:
     """What only time brings about: leases that run out, nodes that fall silent, deadlines, rounds that wait for nodes."""
     leases.expire_leases()
     operators.forget_old_requests()
     verdicts.give_up_checks(max_drives=selectors.MAX_DRIVES)
     rounds.give_up(max_drives=selectors.MAX_DRIVES)
+    audits.expire()
+    audits.give_up(max_drives=selectors.MAX_DRIVES)
     operators.announce_silent_nodes()
     for round_id in Round.objects.filter(state=Round.State.OPEN).values_list("pk", flat=True):
         rounds.close_round_if_complete(round_id=round_id)
@@ -116,4 +139,4 @@ def tick() -> None:
 
 @task()
 def nudge_nodes(round_id: int) -> None:
-    waiting.nudge(round_id=round_id)
+    waiting.nudge(Assignment.objects.filter(round=round_id))

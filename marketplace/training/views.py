@@ -21,15 +21,19 @@ from marketplace.common.errors import error_response
 from marketplace.operators import services as operators
 from marketplace.operators.authentication import authenticated_node
 from marketplace.operators.models import Node
-from marketplace.training.services import intake, leases
+from marketplace.training.models import Assignment
+from marketplace.training.services import audits, intake, leases
 from marketplace.training.waiting import wait_for_work
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.orders import SignedOrder
 from trainer.protocol.requests import HEADER_BODY
 from trainer.protocol.types import Receipt
 
 POLL_SECONDS = 20
 RECHECK_SECONDS = 2.0
 """The broker's nudge may be lost; then the rows are looked at again after this long."""
+WORK = (Artifact.Kind.PSEUDO_GRADIENT, Artifact.Kind.AUDIT)
+"""What nodes have made: shown to others only once it is public."""
 View = Callable[..., Any]
 Losses = list[tuple[int, float]]
 
@@ -107,13 +111,14 @@ def parsed(kind: type[AnyBody], request: HttpRequest) -> AnyBody:
 
 @csrf_exempt
 async def lease(request: HttpRequest) -> HttpResponse:
-    """The node's next work order; waits for one up to `POLL_SECONDS`, then answers 204."""
+    """The node's next work order, and the audits that it is to answer, if any; waits up to `POLL_SECONDS`, then answers 204."""
     try:
         node, _body = await sync_to_async(authenticate_lease)(request)
         until = time.monotonic() + POLL_SECONDS
         while True:
             leased = await sync_to_async(leases.lease_next)(node_id=node.pk)
-            if leased is not None:
+            audited = await sync_to_async(audits.open_audits)(node_id=node.pk)
+            if leased is not None or audited:
                 break
             if (left := until - time.monotonic()) <= 0:
                 return HttpResponse(status=204)
@@ -121,11 +126,12 @@ async def lease(request: HttpRequest) -> HttpResponse:
             await sync_to_async(operators.hear)(node=node, rtt_ms=None)
     except HyperGPUError as error:
         return error_response(error)
-    assignment, order = leased
+    return JsonResponse(({"audits": audited} if audited else {}) | (lease_json(*leased) if leased else {}))
+
+
+def lease_json(assignment: Assignment, order: SignedOrder) -> dict[str, Any]:
     lease_seconds = settings.HYPERGPU.lease_seconds
-    return JsonResponse(
-        {"assignment_id": assignment.pk, "fence": assignment.fence, "lease_seconds": lease_seconds, **order.as_json()}
-    )
+    return {"assignment_id": assignment.pk, "fence": assignment.fence, "lease_seconds": lease_seconds, **order.as_json()}
 
 
 def authenticate_lease(request: HttpRequest) -> tuple[Node, LeaseBody]:
@@ -197,13 +203,28 @@ def fail(request: HttpRequest, assignment_id: int) -> JsonResponse:
     return JsonResponse({})
 
 
+@require_http_methods(["PUT"])
+@agent_view
+def audit_evidence(request: HttpRequest, audit_id: int) -> JsonResponse:
+    """The states that an audit asks for, in the file format of trainer/diloco/trace.py."""
+    node = authenticated_node(request, streamed_body=True)
+    size = request.headers.get("Content-Length", "")
+    if not size.isdecimal():
+        raise HyperGPUError("request.invalid", "An upload names its Content-Length in the headers.")
+    audit = audits.accept_evidence(
+        audit=audits.answerable(audit_id=audit_id, node_id=node.pk), chunks=body_chunks(request),
+        sha256=request.headers[HEADER_BODY], size=int(size),
+    )  # fmt: skip
+    return JsonResponse({"audit_id": audit.pk, "state": audit.state})
+
+
 @require_GET
 @agent_view
 def download(request: HttpRequest, sha256: str) -> HttpResponse | FileResponse:
     """Checkpoints and data sets for nodes. Other nodes' work is shown only once its round is closed."""
     authenticated_node(request)
     found = Artifact.objects.filter(sha256=sha256).first()
-    if found is None or (found.kind == Artifact.Kind.PSEUDO_GRADIENT and not found.public):
+    if found is None or (found.kind in WORK and not found.public):
         raise HyperGPUError("artifact.unknown", f"There is no artifact {sha256} for nodes.")
     return serve(found, request)
 

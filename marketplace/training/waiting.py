@@ -8,9 +8,8 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
+from django.db.models import QuerySet
 from redis.exceptions import RedisError
-
-from marketplace.training.models import Round
 
 
 async def wait_for_work(node_id: int, *, seconds: float) -> None:
@@ -40,8 +39,8 @@ async def forget(layer: Any, channel: str) -> None:
         await last
 
 
-def nudge(*, round_id: int) -> None:
-    """Wake the nodes of a round."""
+def nudge(rows: QuerySet[Any]) -> None:
+    """Wake the nodes of these assignments or audits."""
     layer = get_channel_layer()
-    for node_id in Round.objects.get(pk=round_id).assignments.values_list("node_id", flat=True):
+    for node_id in rows.values_list("node_id", flat=True):
         async_to_sync(layer.group_send)(f"work.{node_id}", {"type": "work"})

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Submission, Verdict
+from trainer.protocol.rounds import AuditVerdict, AuditWork, JobWork, Prepared, RoundResult, RoundWork, Submission, Verdict
 from trainer.protocol.spec import EncodingSpec
 
 Document = dict[str, Any]
@@ -104,3 +104,8 @@ def check_outcome(work: RoundWork, document: Document) -> None:
     """Raises HyperGPUError `evidence.other_outcome`."""
     if document["after"]["version"] != close_round(work).version:
         raise HyperGPUError("evidence.other_outcome", "Another version comes out.")
+
+
+def replay_audit(work: AuditWork) -> AuditVerdict:
+    """Nobody on paper answers an audit."""
+    raise HyperGPUError("audit.malformed", "There is nothing to compute again.")

@@ -183,7 +183,7 @@ class Stack:
         return self.celery("control", "control", "--pool", "threads", "--concurrency", "2", "-B", "-s", schedule)
 
     def compute(self) -> Program:
-        return self.celery("compute", "compute,evaluation", "--pool", "solo")
+        return self.celery("compute", "compute,evaluation,audit", "--pool", "solo")
 
     def attestor(self, name: str) -> Program:
         """A worker with the attestor's own key, on the attestor's own queue."""

@@ -88,7 +88,7 @@ class TestNode:
         """A receipt for `order`, as it goes over the wire."""
         fields = {
             "job_id": order["job_id"], "round": order["round"], "node_id": self.id,
-            "units": order["spec"]["inner"]["steps"] * order["spec"]["inner"]["batch_size"],
+            "units": order["steps"] * order["spec"]["inner"]["batch_size"],
             "base": "0x" + order["base"], "artifact": "0x" + artifact,
         } | changes  # fmt: skip
         return fields

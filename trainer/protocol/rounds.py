@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import EncodingSpec, JobSpec
 
 
@@ -98,3 +99,36 @@ class RoundResult:
     delta: bytes
     metric: dict[str, float]
     verdicts: list[Verdict]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditWork:
+    """A segment to be computed again. `params` is the checkpoint of the order's base, `upload` what the node handed in for
+    `steps` local steps, `before` the upload and steps of its contribution before (None: it is its first), `evidence` its answer.
+    `honest_errors` are those of earlier honest audits, by the auditor's kind of machine."""
+
+    job: JobWork
+    order: WorkOrder
+    params: bytes
+    segment: int
+    upload: bytes
+    steps: int
+    before: tuple[bytes, int] | None
+    evidence: bytes
+    operator_class: str
+    honest_errors: dict[str, list[float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditVerdict:
+    """What computing again gave: `verdict` is passed, suspicious or failed. `error` is the largest relative L2 distance of the
+    states at the segment's end, `encoding_error` that of the upload from what the last state encodes to; both None where they are
+    not numbers. `code` and `reason` are those of the gravest finding."""
+
+    verdict: str
+    auditor_class: str
+    error: float | None = None
+    encoding_error: float | None = None
+    tolerance: float | None = None
+    code: str = ""
+    reason: str = ""

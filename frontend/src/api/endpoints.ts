@@ -4,6 +4,7 @@ import { get, post } from './client';
 import type {
   Bid,
   BidRequest,
+  Deterrence,
   EventPage,
   Job,
   JobCheck,
@@ -35,6 +36,8 @@ export const uploadDataset = (file: File) =>
 
 export const fetchSettlement = (job: number, round: number) =>
   get<Settlement>(`/api/v1/jobs/${job}/rounds/${round}/settlement`);
+
+export const fetchDeterrence = (job: number) => get<Deterrence>(`/api/v1/jobs/${job}/deterrence`);
 
 export const fetchOperators = () => get<OperatorList>('/api/v1/operators');
 export const fetchOperator = (address: string) => get<OperatorSnapshot>(`/api/v1/operators/${address}`);

@@ -165,6 +165,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/jobs/{job_id}/deterrence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["getDeterrence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/jobs/{job_id}/rounds/{number}/settlement": {
         parameters: {
             query?: never;
@@ -347,6 +363,65 @@ export interface components {
          * @enum {string}
          */
         AssignmentStateEnum: "open" | "leased" | "committed" | "handed_in" | "expired" | "failed";
+        Assumed: {
+            /** Format: double */
+            cost: number;
+            /** Format: double */
+            missed: number;
+            /** Format: double */
+            safety: number;
+        };
+        Audit: {
+            readonly id: number;
+            readonly contribution_id: number;
+            job_id: number;
+            round: number;
+            /** Format: int64 */
+            node_id: number;
+            /** Format: int64 */
+            segment: number;
+            state?: components["schemas"]["AuditStateEnum"];
+            shadow?: boolean;
+            /** Format: int64 */
+            block: number;
+            block_hash: string;
+            /** Format: double */
+            error?: number | null;
+            /** Format: double */
+            encoding_error?: number | null;
+            /** Format: double */
+            tolerance?: number | null;
+            precision: string;
+            operator_class?: string;
+            auditor_class?: string;
+            evidence?: string;
+            readonly code: string | null;
+            readonly reason: string | null;
+            readonly requested_at: string;
+            readonly deadline: string;
+            readonly answered_at: string | null;
+            readonly judged_at: string | null;
+        };
+        AuditClass: {
+            precision: string;
+            operator_class: string;
+            auditor_class: string;
+            honest: number;
+            false_alarms: number;
+            /** Format: double */
+            highest_rate: number;
+            calibrated: boolean;
+        };
+        /**
+         * @description * `requested` - Requested
+         *     * `answered` - Answered
+         *     * `passed` - Passed
+         *     * `suspicious` - Suspicious
+         *     * `failed` - Failed
+         *     * `unanswered` - Unanswered
+         * @enum {string}
+         */
+        AuditStateEnum: "requested" | "answered" | "passed" | "suspicious" | "failed" | "unanswered";
         Bid: {
             readonly id: number;
             job_id: number;
@@ -387,6 +462,7 @@ export interface components {
             nodes?: components["schemas"]["Node"][];
             payments?: components["schemas"]["Payment"][];
             bids?: components["schemas"]["Bid"][];
+            audits?: components["schemas"]["Audit"][];
         };
         CheckedJob: {
             spec: {
@@ -422,6 +498,7 @@ export interface components {
             quality?: number | null;
             /** Format: double */
             weight?: number | null;
+            readonly standing: components["schemas"]["Standing"] | null;
             readonly code: string | null;
             readonly reason: string | null;
             signature: string;
@@ -439,6 +516,27 @@ export interface components {
         Dataset: {
             sha256: string;
             size: number;
+        };
+        /** @description Rates are parts of the contributions; `caught_*` the chance that one cheated round is found. */
+        Deterrence: {
+            /** Format: double */
+            rate: number;
+            /** Format: double */
+            newcomer_rate: number;
+            newcomer_rounds: number;
+            segments: number;
+            stride: number;
+            segments_of_round: number;
+            /** Format: double */
+            lazy_part: number;
+            /** Format: double */
+            caught_lazy: number;
+            /** Format: double */
+            caught_idle: number;
+            assumed: components["schemas"]["Assumed"];
+            honest_audits_needed: number;
+            nodes: components["schemas"]["NodeAtStake"][];
+            classes: components["schemas"]["AuditClass"][];
         };
         Draft: {
             job: components["schemas"]["Job"];
@@ -500,6 +598,7 @@ export interface components {
             contributions: components["schemas"]["Contribution"][];
             nodes: components["schemas"]["Node"][];
             payments: components["schemas"]["Payment"][];
+            audits: components["schemas"]["Audit"][];
             stream: components["schemas"]["Stream"];
         };
         /**
@@ -577,6 +676,20 @@ export interface components {
             credit?: string;
             readonly last_seen: string | null;
             readonly working_on: components["schemas"]["WorkingOn"] | null;
+            readonly rating: components["schemas"]["Rating"] | null;
+            readonly suspension: components["schemas"]["Suspension"] | null;
+        };
+        /**
+         * @description Base units: full pay of a round, what the node could lose (its operator's stake, its own credit that was not withdrawn), and
+         *     what it must have to lose.
+         */
+        NodeAtStake: {
+            node_id: number;
+            pay: string;
+            stake: string;
+            withheld: string;
+            needed: string;
+            enough: boolean;
         };
         /**
          * @description * `registered` - registered
@@ -612,6 +725,7 @@ export interface components {
             nodes: components["schemas"]["Node"][];
             bids: components["schemas"]["Bid"][];
             payments: components["schemas"]["Payment"][];
+            audits: components["schemas"]["Audit"][];
             stream: components["schemas"]["Stream"];
         };
         Operators: {
@@ -690,6 +804,12 @@ export interface components {
             value: number;
             at: string;
         };
+        Rating: {
+            /** Format: double */
+            mu: number;
+            /** Format: double */
+            sigma: number;
+        };
         RecentPayments: {
             payments: components["schemas"]["Payment"][];
         };
@@ -699,7 +819,7 @@ export interface components {
             number: number;
             state?: components["schemas"]["RoundStateEnum"];
             base: string;
-            readonly checkpoint: string | null;
+            readonly after: components["schemas"]["Version"] | null;
             readonly evidence: string | null;
             readonly settlement: string | null;
             readonly metric: components["schemas"]["Metric"] | null;
@@ -753,6 +873,15 @@ export interface components {
             message: string;
             signature: string;
         };
+        /**
+         * @description Rounds of the job in which the node's work was held against its data, and the share of them, recent ones first, in which it
+         *     gained more on the data assigned to it than on other data.
+         */
+        Standing: {
+            rounds: number;
+            /** Format: double */
+            owned: number;
+        };
         Status: {
             indexed_block: number;
             finalized_block: number;
@@ -766,6 +895,10 @@ export interface components {
             topic: string;
             epoch: string;
             seq: number;
+        };
+        Suspension: {
+            until: string;
+            reason: string;
         };
         Target: {
             metric: components["schemas"]["MetricEnum"];
@@ -784,6 +917,7 @@ export interface components {
         /**
          * @description * `node.registered` - node.registered
          *     * `node.changed` - node.changed
+         *     * `node.suspended` - node.suspended
          *     * `bid.posted` - bid.posted
          *     * `bid.cancelled` - bid.cancelled
          *     * `job.drafted` - job.drafted
@@ -823,9 +957,20 @@ export interface components {
          *     * `payment.failed` - payment.failed
          *     * `round.settled` - round.settled
          *     * `round.accepted` - round.accepted
+         *     * `audit.requested` - audit.requested
+         *     * `audit.answered` - audit.answered
+         *     * `audit.judged` - audit.judged
+         *     * `audit.unanswered` - audit.unanswered
          * @enum {string}
          */
-        TypeEnum: "node.registered" | "node.changed" | "bid.posted" | "bid.cancelled" | "job.drafted" | "job.funded" | "job.started" | "job.changed" | "job.runway_low" | "job.paused" | "job.resumed" | "job.completed" | "job.stopped" | "job.failed" | "job.closing" | "job.closed" | "round.opened" | "round.extended" | "assignment.leased" | "assignment.committed" | "assignment.expired" | "assignment.failed" | "contribution.received" | "contribution.recorded" | "contribution.checked" | "contribution.rejected" | "round.closed" | "round.aggregated" | "round.evaluated" | "round.abandoned" | "payment.attesting" | "batch.committed" | "round.attested" | "payment.recorded" | "payment.queued" | "payment.sent" | "payment.included" | "payment.final" | "payment.failed" | "round.settled" | "round.accepted";
+        TypeEnum: "node.registered" | "node.changed" | "node.suspended" | "bid.posted" | "bid.cancelled" | "job.drafted" | "job.funded" | "job.started" | "job.changed" | "job.runway_low" | "job.paused" | "job.resumed" | "job.completed" | "job.stopped" | "job.failed" | "job.closing" | "job.closed" | "round.opened" | "round.extended" | "assignment.leased" | "assignment.committed" | "assignment.expired" | "assignment.failed" | "contribution.received" | "contribution.recorded" | "contribution.checked" | "contribution.rejected" | "round.closed" | "round.aggregated" | "round.evaluated" | "round.abandoned" | "payment.attesting" | "batch.committed" | "round.attested" | "payment.recorded" | "payment.queued" | "payment.sent" | "payment.included" | "payment.final" | "payment.failed" | "round.settled" | "round.accepted" | "audit.requested" | "audit.answered" | "audit.judged" | "audit.unanswered";
+        /** @description What a round made: the model's version (Merkle root), its checkpoint, and the outer step that each node fetches. */
+        Version: {
+            version: string;
+            checkpoint: string;
+            delta: string | null;
+            delta_bytes: number;
+        };
         WorkingOn: {
             job_id: number;
             round: number;
@@ -1073,6 +1218,27 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobSnapshot"];
+                };
+            };
+        };
+    };
+    getDeterrence: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deterrence"];
                 };
             };
         };

@@ -21,6 +21,11 @@ export type Round = Full<'Round'>;
 export type Assignment = Omit<Full<'Assignment'>, 'losses'> & { losses: [number, number][] };
 export type Contribution = Full<'Contribution'>;
 export type Payment = Full<'Payment'>;
+/** A segment of a contribution that chance has chosen to be computed again. */
+export type Audit = Full<'Audit'>;
+export type AuditState = Audit['state'];
+/** What cheating would gain and cost on a job. */
+export type Deterrence = Full<'Deterrence'>;
 export type PaymentState = Payment['state'];
 /** `stake` is the operator's, shared by all of its nodes. */
 export type Node = Full<'Node'>;
@@ -39,15 +44,53 @@ export type JobSpec = {
   inner: {
     steps: number;
     batch_size: number;
+    optimizer: 'adamw' | 'muon';
+    micro_batch: number | null;
     learning_rate: number;
+    warmup_steps: number;
+    schedule: 'constant' | 'cosine' | 'wsd';
+    final_fraction: number;
     weight_decay: number;
     clip_norm: number;
+    precision: 'fp32' | 'bf16';
+    activation_checkpointing: boolean;
+    compile: boolean;
   };
-  outer: { optimizer: 'sgd' | 'nesterov'; learning_rate: number; momentum: number };
-  encoding: { kind: 'dense' | 'int8' | 'topk'; chunk: number; k: number; error_decay: number };
-  aggregation: { rule: 'geometric_median' | 'weighted_mean'; gate_tolerance: number; clip_factor: number };
+  outer: { optimizer: 'sgd' | 'nesterov'; learning_rate: number; momentum: number; final_fraction: number };
+  encoding: EncodingSpec;
+  downlink: EncodingSpec;
+  aggregation: {
+    rule:
+      | 'weighted_mean'
+      | 'coordinate_median'
+      | 'trimmed_mean'
+      | 'multi_krum'
+      | 'geometric_median'
+      | 'centered_clipping';
+    gate: boolean;
+    gate_tolerance: number;
+    clip_factor: number;
+    hostile: number;
+    least_senders: number;
+  };
+  audit: {
+    rate: number;
+    newcomer_rate: number;
+    newcomer_rounds: number;
+    stride: number;
+    segments: number;
+  };
   rounds: { rounds: number; nodes: number; quorum: number; deadline_seconds: number };
   target: { metric: 'accuracy' | 'loss'; value: number };
+};
+
+/** How a vector of parameters' size travels. */
+export type EncodingSpec = {
+  kind: 'fp32' | 'bf16' | 'int8' | 'int4' | 'topk';
+  chunk: number;
+  k: number;
+  indices: 'elias_fano' | 'packed';
+  error_decay: number;
 };
 
 /** A specification as a requester writes it: what is left out takes its default. */
@@ -88,6 +131,7 @@ export type JobSnapshot = {
   contributions: Contribution[];
   nodes: Node[];
   payments: Payment[];
+  audits: Audit[];
   stream: StreamPosition;
 };
 
@@ -96,6 +140,7 @@ export type OperatorSnapshot = {
   nodes: Node[];
   bids: Bid[];
   payments: Payment[];
+  audits: Audit[];
   stream: StreamPosition;
 };
 
@@ -114,6 +159,7 @@ export type Changes = {
   nodes?: Node[];
   payments?: Payment[];
   bids?: Bid[];
+  audits?: Audit[];
 };
 
 export type EventRecord = {

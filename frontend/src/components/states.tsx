@@ -1,7 +1,7 @@
 /** How states are told: a word, a colour, and what it means. Colour is never alone. */
 
 import type { Contribution, JobState, Node, NodeState, PaymentState } from '@/api/types';
-import { Chip, type Tone } from './basics';
+import { Chip, Num, type Tone } from './basics';
 
 type Telling = { label: string; tone: Tone; meaning: string; beat?: boolean; hollow?: boolean };
 
@@ -98,6 +98,25 @@ export const ContributionStateChip = ({ state }: { state: Contribution['state'] 
 );
 
 export const jobMeaning = (state: JobState) => telling(JOB, state).meaning;
+
+/** OpenSkill: a node's place among those it shared rounds with. New nodes start at 25 ± 8.3. */
+export function Rating({ node: { rating } }: { node: Pick<Node, 'rating'> }) {
+  if (!rating) return <Num value={null} />;
+  const title =
+    'How its updates improve the model beside those of its rounds (OpenSkill; everyone starts at 25 ± 8.3). ' +
+    'It falls with every round in which others do better, and far when an audit fails.';
+  return <Num value={`${rating.mu.toFixed(1)} ± ${rating.sigma.toFixed(1)}`} title={title} />;
+}
+
+/** A node that an audit has left out of rounds, until then. */
+export function SuspensionChip({ node, now }: { node: Pick<Node, 'suspension'>; now: number }) {
+  if (!node.suspension || Date.parse(node.suspension.until) <= now) return null;
+  return (
+    <Chip tone="bad" title={`Left out of rounds until ${node.suspension.until}. ${node.suspension.reason}`}>
+      left out
+    </Chip>
+  );
+}
 
 /** A node keeps its colour in charts and tables alike. */
 export function seriesColor(nodeId: number): string {

@@ -6,6 +6,7 @@
 
 import type {
   Assignment,
+  Audit,
   Bid,
   Changes,
   Contribution,
@@ -24,6 +25,7 @@ export type EntityOf = {
   nodes: Node;
   payments: Payment;
   bids: Bid;
+  audits: Audit;
 };
 export type Kind = keyof EntityOf;
 export type Entities = { readonly [K in Kind]: ReadonlyMap<number, EntityOf[K]> };
@@ -36,6 +38,7 @@ export const KINDS: readonly Kind[] = [
   'nodes',
   'payments',
   'bids',
+  'audits',
 ];
 
 export const NOTHING: Entities = {
@@ -46,6 +49,7 @@ export const NOTHING: Entities = {
   nodes: new Map(),
   payments: new Map(),
   bids: new Map(),
+  audits: new Map(),
 };
 
 /** Entities of a REST answer, by id. */

@@ -1,6 +1,6 @@
 /** Entities as the server sends them, for tests: a job of three rounds on two nodes. */
 
-import type { Assignment, Bid, Contribution, Job, Network, Node, Payment, Round } from '@/api/types';
+import type { Assignment, Audit, Bid, Contribution, Job, Network, Node, Payment, Round } from '@/api/types';
 import { DEFAULT_SPEC } from '@/features/jobs/draft';
 
 export const REQUESTER = '0xC2418a938F698917A7cbfA06a1d1f74f75Ad3e39';
@@ -81,7 +81,7 @@ export function round(number: number, change: Partial<Round> = {}): Round {
     number,
     state: 'open',
     base: HASH,
-    checkpoint: null,
+    after: null,
     evidence: null,
     settlement: null,
     metric: null,
@@ -131,6 +131,7 @@ export function contribution(
     bytes: 19_876,
     received_at: at(10 * roundNumber + 6),
     score: null,
+    standing: null,
     quality: 10_000,
     weight: 0.5,
     code: null,
@@ -186,6 +187,37 @@ export function node(id: number, change: Partial<Node> = {}): Node {
     credit: '19200',
     last_seen: at(0),
     working_on: { job_id: 1, round: 0 },
+    rating: null,
+    suspension: null,
+    ...change,
+  };
+}
+
+export function audit(roundNumber: number, node: number, change: Partial<Audit> = {}): Audit {
+  return {
+    id: 500 + roundNumber * 10 + node,
+    contribution_id: 200 + roundNumber * 10 + node,
+    job_id: 1,
+    round: roundNumber,
+    node_id: node,
+    segment: 3,
+    state: 'requested',
+    shadow: true,
+    block: 44,
+    block_hash: `0x${HASH}`,
+    error: null,
+    encoding_error: null,
+    tolerance: null,
+    precision: 'fp32',
+    operator_class: 'NVIDIA H200',
+    auditor_class: '',
+    evidence: '',
+    code: null,
+    reason: null,
+    requested_at: at(10 * roundNumber + 9),
+    deadline: at(10 * roundNumber + 609),
+    answered_at: null,
+    judged_at: null,
     ...change,
   };
 }

@@ -77,4 +77,4 @@ def record_settlement(log: LogEntry) -> None:
     if log.args["last"]:
         round_ = Round.objects.filter(job__chain_id=log.args["job_id"], number=log.args["round"]).first()
         if round_ is not None:
-            mark_settled(round_id=round_.pk)
+            mark_settled(round_id=round_.pk, block=log.block)

@@ -63,18 +63,22 @@ def lease_next(*, node_id: int) -> tuple[Assignment, SignedOrder] | None:
 
 def signed_order(assignment: Assignment) -> SignedOrder:
     """The coordinator's word on what is to be done."""
+    return sign_order(domain(), work_order(assignment), settings.HYPERGPU.coordinator_key.get_secret_value())
+
+
+def work_order(assignment: Assignment) -> WorkOrder:
+    """What the node of this slot is to do, or was."""
     round_ = assignment.round
     spec = round_.job.parsed_spec
     checkpoint = Checkpoint.objects.get(job=round_.job, number=round_.number)
     before = Checkpoint.objects.filter(job=round_.job, number=round_.number - 1).first() if checkpoint.delta else None
-    order = WorkOrder(
+    return WorkOrder(
         job_id=round_.job.chain_id or 0, round=round_.number, node_id=assignment.node_id, fence=assignment.fence,
         deadline=int(round_.deadline.timestamp()), base=round_.base, checkpoint=checkpoint.params,
         parent=before.version if before else None, delta=checkpoint.delta if before else None, shard=assignment.shard,
         shards=spec.rounds.nodes, seed=order_seed(spec, round_.number, assignment.shard), steps=assignment.steps,
         encoding=EncodingSpec.model_validate(assignment.encoding), spec=spec,
     )  # fmt: skip
-    return sign_order(domain(), order, settings.HYPERGPU.coordinator_key.get_secret_value())
 
 
 def held(*, assignment_id: int, node_id: int, fence: int) -> Assignment:

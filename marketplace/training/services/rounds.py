@@ -18,6 +18,7 @@ from marketplace.operators.models import Bid, Node
 from marketplace.operators.selectors import online_since, usable_bids
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, round_json
+from trainer.protocol.spec import EncodingSpec, JobSpec
 
 SETTLING = timedelta(minutes=5)
 """What a settlement may take at the worst."""
@@ -64,7 +65,20 @@ def online_seats(job: Job):  # type: ignore[no-untyped-def]
     # The key must still be good when the round is settled, or the contract would refuse the receipt.
     needed = timezone.now() + timedelta(seconds=2 * job.parsed_spec.rounds.deadline_seconds) + SETTLING
     online = Node.objects.filter(last_seen__gte=online_since(), retired=False, key_expires_at__gt=needed)
+    online = online.exclude(suspended_until__gt=timezone.now())
     return Seat.objects.filter(job=job, node_id__in=online.values("pk")).order_by("id")
+
+
+class Terms(NamedTuple):
+    """What one node is to do in a round: local steps, and the encoding of what it sends."""
+
+    steps: int
+    encoding: EncodingSpec
+
+
+def terms_for(node_id: int, spec: JobSpec) -> Terms:
+    """The job's own for every node. Here a policy may order more of a fast node or less of a slow link; a round mixes them."""
+    return Terms(spec.inner.steps, spec.encoding)
 
 
 def open_round(*, job_id: int) -> Round | None:
@@ -97,9 +111,10 @@ def open_round(*, job_id: int) -> Round | None:
         assignments = [
             Assignment.objects.create(
                 round=round_, node_id=seat.node_id, shard=every_seat.index(seat.pk) % spec.rounds.nodes,
-                steps=spec.inner.steps, encoding=spec.encoding.model_dump(mode="json"),
+                steps=terms.steps, encoding=terms.encoding.model_dump(mode="json"),
             )
             for seat in seats
+            for terms in [terms_for(seat.node_id, spec)]
         ]  # fmt: skip
         nodes = [assignment.node_id for assignment in assignments]
         operators.assign_work(node_ids=nodes, working_on={"job_id": job.pk, "round": round_.number})
@@ -282,10 +297,10 @@ def record_acceptance(*, chain_id: int, round: int) -> None:
         emit("round.accepted", topics=[topic_of(round_.job_id)], changes={"rounds": [round_json(round_)]})
 
 
-def mark_settled(*, round_id: int) -> None:
+def mark_settled(*, round_id: int, block: int) -> None:
     """AGGREGATED -> SETTLED: its last batch is final on chain. Call inside the indexer's transaction."""
     if Round.objects.filter(pk=round_id, state=Round.State.AGGREGATED).update(
-        state=Round.State.SETTLED, settled_at=timezone.now()
+        state=Round.State.SETTLED, settled_at=timezone.now(), settled_block=block
     ):
         round_ = Round.objects.select_related("job").get(pk=round_id)
         emit(

@@ -78,7 +78,8 @@ def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]
         artifacts.publish(sha256s=[contribution.artifact for contribution in judged])
         Checkpoint.objects.create(
             job=round_.job, number=round_.number + 1, version=result.version, params=stored["params"],
-            outer_state=stored["outer_state"], delta=stored["delta"], aggregate=stored["aggregate"],
+            outer_state=stored["outer_state"], delta=stored["delta"], delta_size=len(result.delta),
+            aggregate=stored["aggregate"],
         )  # fmt: skip
         jobs.advance(job=Job.objects.get(pk=round_.job_id), checkpoint=stored["params"], version=result.version)
         round_.refresh_from_db()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -18,15 +19,17 @@ from marketplace.operators import services as operators
 from marketplace.settlement.models import Batch
 from marketplace.settlement.services import batches, finality
 from marketplace.training import tasks
-from marketplace.training.models import Assignment, Contribution, Round
-from marketplace.training.services import leases, recording, rounds
+from marketplace.training.models import Assignment, Audit, Contribution, Round
+from marketplace.training.services import audits, leases, recording, rounds
 from tests.marketplace.training.conftest import job, nodes, open_round  # noqa: F401
 from tests.marketplace.training.work import commit, contribute, lease, train
 from tests.marketplace.world import TestNode, attest, begin_epoch
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.rounds import AuditVerdict
 
 pytestmark = pytest.mark.django_db
 TX = "0x" + "ab" * 32
-LISTS = ("rounds", "assignments", "contributions", "nodes", "payments")
+LISTS = ("rounds", "assignments", "contributions", "nodes", "payments", "audits")
 GAUGES = {"last_seen", "rtt"}
 """Values that travel as gauges: newest wins, none is replayed."""
 
@@ -117,6 +120,35 @@ def test_a_round_from_opening_to_the_last_payment(
         "payment.final", "payment.recorded", "contribution.recorded", "batch.committed", "round.attested", "round.settled",
         "round.accepted", "node.changed", "job.changed",
     } <= watching()  # fmt: skip
+
+
+def test_audits_from_the_draw_to_the_verdict(
+    watching: Callable[[], set[str]],
+    job: Job,  # noqa: F811
+    nodes: list[TestNode],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(audits, "final_block_hash", lambda number: "0x" + "5e" * 32)
+    monkeypatch.setattr(tasks.replay_audit, "delay", lambda **refs: None)
+    monkeypatch.setattr(audits, "drawn_segments", lambda *_, **__: [0])
+    rounds.open_round(job_id=job.pk)
+    round_ = Round.objects.get(job=job)
+    for node in nodes:
+        contribute(node)
+    for pk in Contribution.objects.values_list("pk", flat=True):
+        tasks.check_contribution(pk)
+    rounds.close_round_if_complete(round_id=round_.pk)
+    tasks.aggregate_round(round_.pk)
+    rounds.mark_settled(round_id=round_.pk, block=1)
+    audits.draw_audits(round_id=round_.pk)
+    answered, silent = Audit.objects.all()
+    audits.accept_evidence(audit=answered, chunks=[b"states"], sha256=sha256_hex(b"states"), size=6)
+    audits.record_verdict(audit_id=answered.pk, found=AuditVerdict(verdict="failed", auditor_class="cpu", error=0.5))
+    Audit.objects.filter(pk=silent.pk).update(deadline=timezone.now())
+    audits.expire()
+    with transaction.atomic():
+        audits.punish(answered, reason="it gave something else.")
+    assert {"audit.requested", "audit.answered", "audit.judged", "audit.unanswered", "node.suspended"} <= watching()
 
 
 def test_refusals_expiries_and_the_end(

@@ -31,6 +31,7 @@ from trainer.protocol import eip712
 from trainer.protocol.canonical import canonical_bytes, sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import commitment, commitments_hash, pack_scores, unpack_scores
+from trainer.protocol.spec import EncodingSpec
 
 pytestmark = pytest.mark.django_db
 ONE, TWO, THREE = ATTESTORS
@@ -129,6 +130,24 @@ def test_work_that_the_recomputation_refuses_gets_nothing_and_stops_nobody(aggre
     payments = dict(Payment.objects.values_list("node_id", "quality"))
     assert sorted(payments.values())[0] == 0 < sorted(payments.values())[1]
     assert batch.state == Batch.State.QUEUED
+
+
+def test_one_round_mixes_densities(job: Job, nodes: list[TestNode], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each node's work is read as its own order asked for, by the coordinator and by the attestors."""
+    sparse = rounds.Terms(3, EncodingSpec(kind="topk", k=64))
+    monkeypatch.setattr(
+        rounds, "terms_for", lambda node_id, spec: sparse if node_id == 2 else rounds.Terms(spec.inner.steps, spec.encoding)
+    )
+    rounds.open_round(job_id=job.pk)
+    mixed = aggregate(Round.objects.get(job=job, number=0), nodes)
+    assert set(Contribution.objects.values_list("node_id", "state", "code")) == {(1, "accepted", ""), (2, "accepted", "")}
+    dense, small = Contribution.objects.order_by("node_id")
+    assert small.size < dense.size / 10
+    entries = {entry["node"]: (entry["steps"], entry["encoding"]["kind"]) for entry in evidence_of(mixed)["contributions"]}
+    assert entries == {1: (4, "int8"), 2: (3, "topk")}
+    (batch,) = batches.build_batches(round_id=mixed.pk)
+    attest(batch)
+    assert set(Payment.objects.values_list("node_id", "quality")) == {(1, dense.quality), (2, small.quality)}
 
 
 # Rounds of a coordinator that lies: what it says does not follow, so no attestor signs it.

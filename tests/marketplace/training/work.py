@@ -9,8 +9,9 @@ from marketplace.artifacts import store
 from tests.marketplace.world import TestNode
 from trainer.data import load_dataset
 from trainer.diloco.checkpoint import load_checkpoint
-from trainer.diloco.encoding import encode
-from trainer.diloco.local import NodeState, run_local_steps
+from trainer.diloco.local import NodeState
+from trainer.diloco.trace import Contributed
+from trainer.diloco.trace import contribute as contribute_to
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.orders import WorkOrder
 
@@ -22,17 +23,20 @@ def lease(node: TestNode) -> dict[str, Any]:
 
 
 @cache
-def trained(order_json: str) -> bytes:
-    """The encoded pseudo-gradient of an order; the same order is trained once per test run."""
+def trained(order_json: str) -> Contributed:
+    """A fresh node's work on an order; the same order is trained once per test run."""
     order = WorkOrder.model_validate_json(order_json)
     dataset = load_dataset(order.spec.data, files={})
     state = NodeState(order.spec, dataset.info)
     base = load_checkpoint(store.read(order.checkpoint), shapes=state.shapes)
-    result = run_local_steps(state, order, base, dataset)
-    return encode(result.pseudo_gradient, order.encoding).data
+    return contribute_to(state, order, base, dataset)
 
 
 def train(leased: dict[str, Any]) -> bytes:
+    return worked(leased).upload
+
+
+def worked(leased: dict[str, Any]) -> Contributed:
     return trained(WorkOrder.model_validate(leased["order"]).model_dump_json())
 
 

@@ -1,6 +1,7 @@
 import { useState } from 'react';
 import { Link, useParams, useSearchParams } from 'react-router';
 import { ApiError } from '@/api/client';
+import { Audits } from '@/components/Audits';
 import { Skeleton } from '@/components/basics';
 import { ErrorNotice } from '@/components/Notice';
 import { JobConfig } from '@/features/jobs/JobConfig';
@@ -9,9 +10,11 @@ import { JobNumbers } from '@/features/jobs/JobNumbers';
 import { AcceptRounds } from '@/features/settlement/AcceptRounds';
 import { Ledger, Rejected } from '@/features/settlement/Ledger';
 import { Curves } from '@/features/training/Curves';
+import { Deterrence } from '@/features/training/Deterrence';
 import { etaOf } from '@/features/training/eta';
 import { JobNodes } from '@/features/training/JobNodes';
 import { Pipeline } from '@/features/training/Pipeline';
+import { Versions } from '@/features/training/Versions';
 import { formatMetric, metricValue } from '@/lib/metric';
 import { useNow } from '@/lib/useNow';
 import { useLink, useTopic } from '@/realtime/RealtimeProvider';
@@ -70,8 +73,11 @@ function LiveJob({ id }: { id: number }) {
             <Curves job={job} entities={entities} round={round} pickRound={pickRound} />
             <JobNodes job={job} entities={entities} />
             <Ledger job={job} entities={entities} round={round} pickRound={pickRound} />
+            <Versions job={job} entities={entities} />
             <AcceptRounds job={job} rounds={rounds} />
             <Rejected entities={entities} />
+            <Deterrence job={job} entities={entities} />
+            <Audits audits={[...entities.audits.values()]} nodes={entities.nodes} />
           </>
         )}
       </div>

@@ -1,5 +1,6 @@
 import { Link, useParams } from 'react-router';
 import { type Hex, isAddress } from 'viem';
+import { Audits } from '@/components/Audits';
 import { Address, Empty, Panel, Skeleton } from '@/components/basics';
 import { ErrorNotice } from '@/components/Notice';
 import { NodeTable } from '@/features/operators/NodeTable';
@@ -48,6 +49,7 @@ function LiveOperator({ address }: { address: Hex }) {
               </Empty>
             )}
           </Panel>
+          <Audits audits={[...data.audits.values()]} nodes={data.nodes} ofManyJobs />
           <PaymentTable payments={[...data.payments.values()]} nodes={data.nodes} />
         </>
       ) : error ? null : (

@@ -11,7 +11,7 @@ import { loss } from '@/lib/format';
 export function JobConfig({ job, rounds }: { job: Job; rounds: readonly Round[] }) {
   const network = useNetwork();
   const json = JSON.stringify(job.spec, null, 2);
-  const saved = rounds.filter((round) => round.checkpoint !== null);
+  const saved = rounds.filter((round) => round.after !== null);
   return (
     <div className="split">
       <Panel title="Specification" aside={<CopyButton text={json} label="specification" />}>
@@ -97,7 +97,7 @@ export function JobConfig({ job, rounds }: { job: Job; rounds: readonly Round[] 
                   key: 'hash',
                   label: 'Checkpoint',
                   cell: (round) => (
-                    <Checkpoint sha256={round.checkpoint as string} job={job} round={round.number} />
+                    <Checkpoint sha256={round.after?.checkpoint ?? ''} job={job} round={round.number} />
                   ),
                 },
                 {

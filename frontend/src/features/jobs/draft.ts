@@ -1,6 +1,14 @@
 /** The job that a requester is writing: one specification behind the form and the JSON alike. */
 
-import type { JobSpec } from '@/api/types';
+import type { EncodingSpec, JobSpec } from '@/api/types';
+
+const ENCODING: EncodingSpec = {
+  kind: 'int8',
+  chunk: 4096,
+  k: 128,
+  indices: 'elias_fano',
+  error_decay: 0.95,
+};
 
 /** The protocol's defaults; a test compares them with tests/vectors/protocol.json. */
 export const DEFAULT_SPEC: JobSpec = {
@@ -8,10 +16,33 @@ export const DEFAULT_SPEC: JobSpec = {
   seed: 0,
   model: { architecture: 'mlp', config: {} },
   data: { kind: 'digits', files: {}, sequence_length: 64 },
-  inner: { steps: 40, batch_size: 32, learning_rate: 0.002, weight_decay: 0.01, clip_norm: 1 },
-  outer: { optimizer: 'nesterov', learning_rate: 0.7, momentum: 0.5 },
-  encoding: { kind: 'int8', chunk: 4096, k: 128, error_decay: 0.95 },
-  aggregation: { rule: 'geometric_median', gate_tolerance: 0.01, clip_factor: 1 },
+  inner: {
+    optimizer: 'adamw',
+    steps: 40,
+    batch_size: 32,
+    micro_batch: null,
+    learning_rate: 0.002,
+    warmup_steps: 20,
+    schedule: 'constant',
+    final_fraction: 0.1,
+    weight_decay: 0.01,
+    clip_norm: 1,
+    precision: 'fp32',
+    activation_checkpointing: false,
+    compile: false,
+  },
+  outer: { optimizer: 'nesterov', learning_rate: 0.7, momentum: 0.5, final_fraction: 1 },
+  encoding: ENCODING,
+  downlink: ENCODING,
+  aggregation: {
+    rule: 'geometric_median',
+    gate: true,
+    gate_tolerance: 0.01,
+    clip_factor: 1,
+    hostile: 0.25,
+    least_senders: 0.25,
+  },
+  audit: { rate: 0.02, newcomer_rate: 0.25, newcomer_rounds: 4, stride: 5, segments: 1 },
   rounds: { rounds: 12, nodes: 4, quorum: 2, deadline_seconds: 120 },
   target: { metric: 'accuracy', value: 0.95 },
 };
@@ -50,7 +81,18 @@ export function worstCase(spec: JobSpec, rate: bigint): bigint {
     : 0n;
 }
 
-const SECTIONS = ['model', 'data', 'inner', 'outer', 'encoding', 'aggregation', 'rounds', 'target'] as const;
+const SECTIONS = [
+  'model',
+  'data',
+  'inner',
+  'outer',
+  'encoding',
+  'downlink',
+  'aggregation',
+  'audit',
+  'rounds',
+  'target',
+] as const;
 
 /** A specification typed as JSON, with defaults for what it leaves out; or the reason why it is none. */
 export function parseSpec(text: string): { spec: JobSpec; error: null } | { spec: null; error: string } {

@@ -2,8 +2,9 @@ import { Link } from 'react-router';
 import type { Node } from '@/api/types';
 import { Address, Age, Amount, Num } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
-import { NodeStateChip, nodeName } from '@/components/states';
+import { NodeStateChip, nodeName, Rating, SuspensionChip } from '@/components/states';
 import { count, milliseconds, short } from '@/lib/format';
+import { useNow } from '@/lib/useNow';
 
 type Props = { nodes: readonly Node[]; withOperator?: boolean };
 
@@ -28,7 +29,7 @@ export function NodeTable({ nodes, withOperator }: Props) {
       caption="Nodes"
       columns={[
         { key: 'node', label: 'Node', lead: true, cell: (node) => <NodeName node={node} /> },
-        { key: 'state', label: 'State', cell: (node) => <NodeStateChip state={node.state} /> },
+        { key: 'state', label: 'State', cell: (node) => <State node={node} /> },
         ...(withOperator ? [operator] : []),
         {
           key: 'device',
@@ -38,6 +39,7 @@ export function NodeTable({ nodes, withOperator }: Props) {
         { key: 'speed', label: 'Speed', number: true, cell: (node) => <Speed node={node} /> },
         { key: 'rtt', label: 'Round trip', number: true, cell: (node) => <RoundTrip node={node} /> },
         { key: 'work', label: 'Working on', cell: (node) => <WorkingOn node={node} /> },
+        { key: 'rating', label: 'Rating', number: true, cell: (node) => <Rating node={node} /> },
         { key: 'rounds', label: 'Rounds paid', number: true, cell: (node) => count(node.rounds) },
         {
           key: 'earned',
@@ -49,8 +51,18 @@ export function NodeTable({ nodes, withOperator }: Props) {
       rows={nodes}
       id={(node) => node.id}
       rowProps={(node) => ({ 'data-testid': 'node-row', 'data-state': node.state })}
-      foot="Speed and round trip: measured by the node itself. Rounds, earnings: on chain."
+      foot="Speed and round trip: measured by the node itself. Rounds, earnings: on chain. Rating: how its updates rank in their rounds, and how sure that is."
     />
+  );
+}
+
+function State({ node }: { node: Node }) {
+  const now = useNow();
+  return (
+    <span className="row">
+      <NodeStateChip state={node.state} />
+      <SuspensionChip node={node} now={now} />
+    </span>
   );
 }
 

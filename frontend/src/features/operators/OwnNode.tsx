@@ -2,7 +2,7 @@ import { useState } from 'react';
 import { useNetwork } from '@/api/network';
 import type { Bid, Node, Payment } from '@/api/types';
 import { Amount, CopyButton } from '@/components/basics';
-import { NodeStateChip, nodeName } from '@/components/states';
+import { NodeStateChip, nodeName, Rating } from '@/components/states';
 import { useNow } from '@/lib/useNow';
 import { BidForm } from './BidForm';
 import { evidenceOf } from './evidence';
@@ -54,6 +54,10 @@ export function OwnNode({ node, bids, payments }: Props) {
             <dd data-testid="node-withdrawable">{money ? <Amount base={money.withdrawable} /> : '–'}</dd>
             <dt>In its challenge window</dt>
             <dd>{money ? <Amount base={waiting(money)} /> : '–'}</dd>
+            <dt>Rating</dt>
+            <dd>
+              <Rating node={node} />
+            </dd>
             <dt>Hot key</dt>
             <dd>
               <span className="hash">{node.hot_key.slice(0, 10)}…</span>{' '}

@@ -35,6 +35,7 @@ export function evidenceOf({ node, bids, payments, network, now }: Facts): Evide
       'Add stake: below the minimum a node gets no work.',
     ),
     heartbeat(node, now),
+    ...suspended(node, now),
     link(
       standing,
       standing ? 'A bid stands' : 'No bid stands',
@@ -59,6 +60,14 @@ export function evidenceOf({ node, bids, payments, network, now }: Facts): Evide
 
 function link(ok: boolean, text: string, fix: string | null): Evidence {
   return { ok, text, fix: ok ? null : fix };
+}
+
+/** Only while it is left out: nothing to tell otherwise. */
+function suspended({ suspension }: Node, now: number): Evidence[] {
+  const left = suspension ? Date.parse(suspension.until) - now : 0;
+  if (!suspension || left <= 0) return [];
+  const fix = `${suspension.reason} It comes back by itself, and is audited more often at first.`;
+  return [link(false, `Left out of rounds for another ${duration(left / 1000)}`, fix)];
 }
 
 function heartbeat(node: Node, now: number): Evidence {

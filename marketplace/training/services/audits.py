@@ -1,0 +1,234 @@
+"""Replay audits: drawn by a block after the round was settled, asked of the node, computed again, and what follows.
+
+While a class (precision, kind of machine of operator and auditor) is in shadow mode, verdicts are recorded and shown and hurt
+nobody: how much honest machines of that class differ is not known yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from marketplace.artifacts import services as artifacts
+from marketplace.artifacts.models import Artifact
+from marketplace.chain.services import domain, final_block_hash
+from marketplace.events.services import emit
+from marketplace.operators import services as operators
+from marketplace.operators.models import Node
+from marketplace.training import calibration
+from marketplace.training.models import Audit, Contribution, Round
+from marketplace.training.serializers import audit_json
+from marketplace.training.services.rounds import topic_of
+from trainer.protocol.draws import DELAY, audit_digest, audit_rate, drawn_segments
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import AuditVerdict
+
+ANSWER_TIME = timedelta(minutes=10)
+"""A node's time to hand in what an audit asks for."""
+REMIND = timedelta(seconds=5)
+"""A node is told of an open audit again after this long."""
+EVIDENCE_SIZES = 8
+"""Most of an audit's evidence, in dense fp32 vectors: snapshots of 4 bytes a parameter, error feedback, Merkle paths."""
+SUSPENSION = timedelta(hours=24)
+"""How long a node is left out of rounds. Then it is audited at a newcomer's rate again."""
+
+
+# Drawing.
+
+
+def draw_audits(*, round_id: int) -> None:
+    """Choose which of a settled round's paid contributions are replayed, once the block that draws is final. Safe to call twice.
+
+    Raises HyperGPUError `chain.unreachable`, `chain.node_behind`.
+    """
+    round_ = Round.objects.select_related("job").get(pk=round_id)
+    if round_.settled_block is None or round_.drawn_at is not None:
+        return
+    number = round_.settled_block + DELAY
+    block_hash = final_block_hash(number)
+    if block_hash is None:
+        return
+    paid = list(Contribution.objects.filter(round=round_, state=Contribution.State.ACCEPTED).select_related("assignment"))
+    chosen = [(one, segments) for one in paid if (segments := segments_of(one, round_, block_hash))]
+    with transaction.atomic():
+        if Round.objects.filter(pk=round_id, drawn_at=None).update(drawn_at=timezone.now()) and chosen:
+            request(round_, chosen, block=number, block_hash=block_hash)
+
+
+def segments_of(contribution: Contribution, round_: Round, block_hash: str) -> list[int]:
+    """What chance says of one contribution; none if it is not audited."""
+    spec, node_id = round_.job.parsed_spec.audit, contribution.node_id
+    digest = audit_digest(
+        block_hash=block_hash, market=domain().contract, job_id=round_.job.chain_id or 0, round=round_.number, node_id=node_id
+    )
+    rate = audit_rate(spec, rounds=rounds_since_strike(round_, node_id))
+    return drawn_segments(digest, spec, steps=contribution.assignment.steps, rate=rate)
+
+
+def rounds_since_strike(round_: Round, node_id: int) -> int:
+    """Rounds of the job that the node was paid for before this one; after a failed audit it is a newcomer again."""
+    mine = Q(node_id=node_id, round__job=round_.job, round__number__lt=round_.number)
+    struck = Contribution.objects.filter(mine, audits__state=Audit.State.FAILED, audits__shadow=False)
+    last = struck.order_by("-round__number").values_list("round__number", flat=True).first()
+    since = mine if last is None else mine & Q(round__number__gt=last)
+    return Contribution.objects.filter(since, state=Contribution.State.ACCEPTED).count()
+
+
+def request(round_: Round, chosen: list[tuple[Contribution, list[int]]], *, block: int, block_hash: str) -> None:
+    deadline, precision = timezone.now() + ANSWER_TIME, round_.job.parsed_spec.inner.precision
+    devices = dict(Node.objects.values_list("pk", "device"))
+    rows = [
+        Audit.objects.create(
+            contribution=contribution, segment=segment, node_id=contribution.node_id, block=block, block_hash=block_hash,
+            deadline=deadline, precision=precision, operator_class=class_of(devices[contribution.node_id]),
+        )
+        for contribution, segments in chosen
+        for segment in segments
+    ]  # fmt: skip
+    tell(round_, "audit.requested", rows)
+
+
+def class_of(device: str) -> str:
+    """The kind of machine in what a node says of its device: "NVIDIA H100 PCIe, 80 GiB", "CPU x86_64, 1 of 2 cores"."""
+    return device.partition(",")[0][:120]
+
+
+# The node's part.
+
+
+def open_audits(*, node_id: int) -> list[dict[str, Any]]:
+    """What the node is to answer, as its lease answer says it; each again only after a while, since the lease is a long poll."""
+    now = timezone.now()
+    due = Audit.objects.filter(node_id=node_id, state=Audit.State.REQUESTED, deadline__gt=now).order_by("id")
+    untold = list(due.filter(Q(told_at=None) | Q(told_at__lt=now - REMIND)).select_related("contribution"))
+    if untold:
+        Audit.objects.filter(pk__in=[audit.pk for audit in untold]).update(told_at=now)
+    return [
+        {
+            "audit_id": audit.pk, "artifact": audit.contribution.artifact, "segments": [audit.segment],
+            "deadline_seconds": (audit.deadline - now).total_seconds(),
+        }
+        for audit in untold
+    ]  # fmt: skip
+
+
+def answerable(*, audit_id: int, node_id: int) -> Audit:
+    """The audit, if it is this node's. Raises HyperGPUError `audit.unknown`, `audit.not_yours`."""
+    audit = Audit.objects.select_related("contribution__round__job").filter(pk=audit_id).first()
+    if audit is None:
+        raise HyperGPUError("audit.unknown", f"There is no audit {audit_id}.")
+    if audit.node_id != node_id:
+        raise HyperGPUError("audit.not_yours", f"Audit {audit_id} is of another node.")
+    return audit
+
+
+def accept_evidence(*, audit: Audit, chunks: Iterable[bytes], sha256: str, size: int) -> Audit:
+    """REQUESTED -> ANSWERED with the node's file. The same file again answers the same.
+
+    Raises HyperGPUError `audit.answered` (it gave another file), `audit.expired`, `artifact.too_large`, `artifact.truncated`,
+    `artifact.hash_mismatch`.
+    """
+    if audit.evidence == sha256:
+        return audit
+    refuse_late(audit)
+    limit = EVIDENCE_SIZES * (audit.contribution.round.job.upload_limit or 0)
+    if size > limit:
+        raise HyperGPUError("artifact.too_large", f"The evidence of this audit is at most {limit} bytes.", limit=limit)
+    stored = artifacts.store_upload(chunks=chunks, kind=Artifact.Kind.AUDIT, limit=limit, sha256=sha256, size=size)
+    now = timezone.now()
+    with transaction.atomic():
+        moved = Audit.objects.filter(pk=audit.pk, state=Audit.State.REQUESTED, deadline__gt=now).update(
+            state=Audit.State.ANSWERED, evidence=stored.pk, answered_at=now, driven_at=now
+        )
+        audit.refresh_from_db()
+        if moved:
+            tell(audit.contribution.round, "audit.answered", [audit], audit_id=audit.pk)
+    if not moved:
+        refuse_late(audit)
+    return audit
+
+
+def refuse_late(audit: Audit) -> None:
+    if audit.evidence:
+        raise HyperGPUError("audit.answered", f"Audit {audit.pk} has been answered with another file already.")
+    if audit.state != Audit.State.REQUESTED or audit.deadline <= timezone.now():
+        raise HyperGPUError("audit.expired", f"The time to answer audit {audit.pk} is over.")
+
+
+def expire() -> int:
+    """Audits whose time is over are unanswered; returns how many. Two in a row count as a failed one, outside shadow mode: a
+    crash loses what a node would answer with, but not twice."""
+    count = 0
+    for audit in Audit.objects.filter(state=Audit.State.REQUESTED, deadline__lte=timezone.now()).select_related(
+        "contribution__round__job"
+    ):
+        shadow = not calibration.of(audit.precision, audit.operator_class).calibrated
+        ended = {"state": Audit.State.UNANSWERED, "judged_at": timezone.now(), "shadow": shadow, "code": "audit.unanswered"}
+        ended["reason"] = "The node did not hand in its states in time."
+        with transaction.atomic():
+            if not Audit.objects.filter(pk=audit.pk, state=Audit.State.REQUESTED).update(**ended):
+                continue
+            count += 1
+            audit.refresh_from_db()
+            tell(audit.contribution.round, "audit.unanswered", [audit])
+            earlier = Audit.objects.filter(node_id=audit.node_id).exclude(contribution=audit.contribution_id)
+            before = earlier.filter(pk__lt=audit.pk).order_by("-pk").first()
+            if not shadow and before and before.state == Audit.State.UNANSWERED:
+                punish(audit, reason="Two audits in a row were not answered.")
+    return count
+
+
+# The verdict.
+
+
+def record_verdict(*, audit_id: int, found: AuditVerdict) -> None:
+    """ANSWERED -> PASSED, SUSPICIOUS or FAILED. Safe to call twice: the first verdict stands."""
+    audit = Audit.objects.select_related("contribution__round__job").get(pk=audit_id)
+    shadow = not calibration.of(audit.precision, audit.operator_class, found.auditor_class).calibrated
+    with transaction.atomic():
+        moved = Audit.objects.filter(pk=audit_id, state=Audit.State.ANSWERED).update(
+            state=found.verdict, error=found.error, encoding_error=found.encoding_error, tolerance=found.tolerance,
+            auditor_class=found.auditor_class[:120], shadow=shadow, code=found.code, reason=found.reason[:300],
+            judged_at=timezone.now(),
+        )  # fmt: skip
+        if not moved:
+            return
+        audit.refresh_from_db()
+        if audit.state == Audit.State.FAILED and not shadow:
+            # For whoever wants to compute it again, and to open a case.
+            artifacts.publish(sha256s=[audit.evidence])
+            punish(audit, reason=f"Round {audit.contribution.round.number}, computed again, gave something else.")
+        tell(audit.contribution.round, "audit.judged", [audit])
+
+
+def punish(audit: Audit, *, reason: str) -> None:
+    """Left out of rounds for a while, and rated as the last of its round. Call inside the verdict's transaction."""
+    operators.suspend(node_id=audit.node_id, until=timezone.now() + SUSPENSION, reason=f"Audit {audit.pk}: {reason}")
+
+
+def give_up(*, max_drives: int) -> None:
+    """A replay that kills every worker is taken out of the way: it says nothing against the node."""
+    for audit in Audit.objects.filter(state=Audit.State.ANSWERED, drives__gte=max_drives).select_related("contribution__round"):
+        with transaction.atomic():
+            moved = Audit.objects.filter(pk=audit.pk, state=Audit.State.ANSWERED).update(
+                state=Audit.State.SUSPICIOUS, code="audit.not_replayed", reason=f"Replaying it failed {max_drives} times.",
+                judged_at=timezone.now(),
+            )  # fmt: skip
+            audit.refresh_from_db()
+            if moved:
+                tell(audit.contribution.round, "audit.judged", [audit])
+
+
+def tell(round_: Round, type: str, rows: list[Audit], **refs: int) -> None:
+    """On the pages of the job and of each operator. Call inside the transaction of the change."""
+    owners = dict(Node.objects.filter(pk__in=[audit.node_id for audit in rows]).values_list("pk", "operator_id"))
+    shown = [audit_json(audit) for audit in rows]
+    emit(type, topics=[topic_of(round_.job_id)], changes={"audits": shown}, refs=refs or {"round_id": round_.pk})
+    for owner in sorted(set(owners.values())):
+        mine = [row for row in shown if owners[row["node_id"]] == owner]
+        emit(type, topics=[f"operator.{owner.lower()}"], changes={"audits": mine}, follow=False)

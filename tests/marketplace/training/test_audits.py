@@ -1,0 +1,347 @@
+"""Replay audits: drawn by chance that nobody chooses, answered once, judged once, and without consequences until calibrated."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from marketplace.artifacts.models import Artifact
+from marketplace.chain.models import Cursor
+from marketplace.chain.services import domain
+from marketplace.events.models import Event
+from marketplace.jobs.models import Job
+from marketplace.operators.models import Node
+from marketplace.operators.selectors import usable_bids
+from marketplace.training import calibration, selectors, tasks
+from marketplace.training.calibration import HONEST_AUDITS, Calibration, upper_bound
+from marketplace.training.models import Assignment, Audit, Contribution, Round
+from marketplace.training.services import audits, rounds
+from tests.marketplace.training.work import lease
+from tests.marketplace.world import TestNode, fund, register
+from trainer.protocol.draws import DELAY, audit_digest, drawn_segments
+from trainer.protocol.rounds import AuditVerdict
+
+pytestmark = pytest.mark.django_db
+HASH = "0x" + "5e" * 32
+FILE = b"states of a node"
+SPEC = {"audit": {"rate": 0.0, "newcomer_rate": 1.0, "newcomer_rounds": 2, "stride": 2, "segments": 1}}
+
+
+def paid(job: Job, number: int, node_ids: tuple[int, ...] = (1, 2), *, block: int = 100) -> Round:
+    """A settled round of these nodes' work."""
+    round_ = Round.objects.create(
+        job=job, number=number, base="00" * 32, deadline=timezone.now(), state=Round.State.SETTLED, settled_block=block
+    )
+    for node_id in node_ids:
+        slot = Assignment.objects.create(round=round_, node_id=node_id, shard=0, steps=7, encoding={}, state="handed_in")
+        Contribution.objects.create(
+            assignment=slot, round=round_, node_id=node_id, state=Contribution.State.ACCEPTED, units=1, size=1, seconds=1,
+            artifact=f"{job.pk}{number}{node_id}".rjust(64, "a"), signature=f"0x{number}{node_id}", committed_at=timezone.now(),
+        )  # fmt: skip
+    return round_
+
+
+@pytest.fixture
+def nodes(db: None) -> list[TestNode]:
+    return [register(1), register(2)]
+
+
+@pytest.fixture
+def job(nodes: list[TestNode]) -> Job:
+    job = fund(spec=SPEC)
+    Job.objects.filter(pk=job.pk).update(upload_limit=1_000)
+    job.refresh_from_db()
+    return job
+
+
+@pytest.fixture
+def final(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
+    """Hashes of final blocks by number."""
+    blocks: dict[int, str] = {}
+    monkeypatch.setattr(audits, "final_block_hash", blocks.get)
+    return blocks
+
+
+@pytest.fixture
+def unreplayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replays are handed to a worker that never answers."""
+    monkeypatch.setattr(tasks.replay_audit, "delay", lambda **refs: None)
+
+
+@pytest.fixture
+def audited(job: Job, final: dict[int, str]) -> Audit:
+    """An open audit of node 1."""
+    final[102] = HASH
+    audits.draw_audits(round_id=paid(job, 0, (1,)).pk)
+    return Audit.objects.get()
+
+
+def calibrate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(precision: str, operator: str, auditor: str = "") -> Calibration:
+        return Calibration(precision, operator, auditor, HONEST_AUDITS, 0)
+
+    monkeypatch.setattr(calibration, "of", known)
+
+
+def give(node: TestNode, audit: Audit, data: bytes = FILE):  # type: ignore[no-untyped-def]
+    return node.call("PUT", f"/agent/v1/audits/{audit.pk}/evidence", raw=data)
+
+
+def judge(audit: Audit, verdict: str) -> Audit:
+    found = AuditVerdict(verdict=verdict, auditor_class="cpu", error=0.2, encoding_error=0.1, tolerance=0.06)
+    audits.record_verdict(audit_id=audit.pk, found=found)
+    audit.refresh_from_db()
+    return audit
+
+
+# Drawing.
+
+
+def test_the_draw_waits_for_a_final_block_after_the_settlement(job: Job, final: dict[int, str]) -> None:
+    round_ = paid(job, 0)
+    final[101] = HASH
+    audits.draw_audits(round_id=round_.pk)
+    round_.refresh_from_db()
+    assert (round_.drawn_at, Audit.objects.count()) == (None, 0)
+    final[100 + DELAY] = HASH
+    audits.draw_audits(round_id=round_.pk)
+    audits.draw_audits(round_id=round_.pk)
+    assert set(Audit.objects.values_list("node_id", "block", "block_hash", "state")) == {
+        (1, 102, HASH, "requested"), (2, 102, HASH, "requested")
+    }  # fmt: skip
+
+
+def test_anybody_can_draw_again(audited: Audit, job: Job) -> None:
+    place = {"market": domain().contract, "job_id": job.chain_id, "round": 0, "node_id": 1}
+    digest = audit_digest(block_hash=audited.block_hash, **place)
+    assert [audited.segment] == drawn_segments(digest, job.parsed_spec.audit, steps=7, rate=1.0)
+
+
+def test_newcomers_are_drawn_and_old_hands_by_the_jobs_own_rate(job: Job, final: dict[int, str]) -> None:
+    for number in range(4):
+        final[102 + number] = HASH
+        audits.draw_audits(round_id=paid(job, number, block=100 + number).pk)
+    assert sorted(Audit.objects.values_list("contribution__round__number", "node_id")) == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
+def test_a_failed_audit_makes_a_newcomer(job: Job, final: dict[int, str]) -> None:
+    found = [paid(job, number) for number in range(4)]
+    audit = Audit.objects.create(
+        contribution=Contribution.objects.get(round=found[2], node_id=1), node_id=1, segment=0, block=1, block_hash=HASH,
+        deadline=timezone.now(), precision="fp32", state=Audit.State.FAILED,
+    )  # fmt: skip
+    final[102] = HASH
+    audits.draw_audits(round_id=found[3].pk)
+    assert Audit.objects.count() == 1, "in shadow mode nothing follows"
+    Audit.objects.filter(pk=audit.pk).update(shadow=False)
+    Round.objects.update(drawn_at=None)
+    audits.draw_audits(round_id=found[3].pk)
+    assert set(Audit.objects.exclude(pk=audit.pk).values_list("node_id", flat=True)) == {1}
+
+
+def test_each_segment_is_an_audit_of_its_own(nodes: list[TestNode], final: dict[int, str]) -> None:
+    job = fund(spec={"audit": SPEC["audit"] | {"segments": 3}})
+    final[102] = HASH
+    audits.draw_audits(round_id=paid(job, 0, (1,)).pk)
+    assert len(set(Audit.objects.values_list("segment", flat=True))) == 3
+    assert [asked["segments"] for asked in audits.open_audits(node_id=1)] == [
+        [one.segment] for one in Audit.objects.order_by("id")
+    ]
+
+
+def test_the_class_of_a_machine_leaves_its_size_out() -> None:
+    assert audits.class_of("CPU x86_64, 1 of 2 cores") == audits.class_of("CPU x86_64, 8 of 8 cores") == "CPU x86_64"
+    assert audits.class_of("NVIDIA H100 PCIe, 80 GiB") == "NVIDIA H100 PCIe"
+
+
+def test_work_that_was_not_paid_is_not_audited(job: Job, final: dict[int, str]) -> None:
+    round_ = paid(job, 0)
+    Contribution.objects.filter(node_id=2).update(state=Contribution.State.REJECTED)
+    final[102] = HASH
+    audits.draw_audits(round_id=round_.pk)
+    assert Audit.objects.get().node_id == 1
+
+
+def test_the_sweep_finds_rounds_whose_block_is_final(job: Job) -> None:
+    round_ = paid(job, 0)
+    cursor = Cursor.objects.create(name="market:0x", block=99, finalized=101)
+    assert selectors.drawable_rounds() == []
+    Cursor.objects.filter(pk=cursor.pk).update(finalized=102)
+    assert selectors.drawable_rounds() == [{"round_id": round_.pk}]
+
+
+# Asking and answering.
+
+
+def test_the_lease_answer_tells_of_audits_also_when_there_is_no_order(audited: Audit, nodes: list[TestNode]) -> None:
+    told = lease(nodes[0])
+    assert set(told) == {"audits"}
+    (asked,) = told["audits"]
+    assert 590 < asked.pop("deadline_seconds") <= 600
+    assert asked == {"audit_id": audited.pk, "artifact": audited.contribution.artifact, "segments": [audited.segment]}
+
+
+def test_a_node_is_reminded_only_after_a_while(audited: Audit) -> None:
+    assert audits.open_audits(node_id=1)
+    assert not audits.open_audits(node_id=1), "it is at it; the long poll must not spin"
+    Audit.objects.update(told_at=timezone.now() - audits.REMIND - timedelta(seconds=1))
+    assert audits.open_audits(node_id=1)
+    assert not audits.open_audits(node_id=2)
+
+
+def test_evidence_is_taken_once_and_only_of_the_node_itself(audited: Audit, nodes: list[TestNode], unreplayed: None) -> None:
+    other = give(nodes[1], audited)
+    assert (other.status_code, other.json()["code"]) == (403, "audit.not_yours")
+    assert give(nodes[0], audited).json() == {"audit_id": audited.pk, "state": "answered"}
+    assert give(nodes[0], audited).status_code == 200, "the same again: its answer was lost"
+    again = give(nodes[0], audited, b"something else")
+    assert (again.status_code, again.json()["code"]) == (409, "audit.answered")
+    audited.refresh_from_db()
+    assert Artifact.objects.get(pk=audited.evidence).public is False
+    hidden = nodes[1].call("GET", f"/agent/v1/artifacts/{audited.evidence}")
+    assert (hidden.status_code, hidden.json()["code"]) == (404, "artifact.unknown")
+    assert not audits.open_audits(node_id=1)
+
+
+def test_evidence_that_is_too_large_late_or_of_no_audit_is_refused(audited: Audit, nodes: list[TestNode]) -> None:
+    large = give(nodes[0], audited, bytes(8_001))
+    assert (large.status_code, large.json()["code"]) == (413, "artifact.too_large")
+    Audit.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    late = give(nodes[0], audited)
+    assert (late.status_code, late.json()["code"]) == (409, "audit.expired")
+    unknown = nodes[0].call("PUT", "/agent/v1/audits/999/evidence", raw=FILE)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "audit.unknown")
+    assert not Artifact.objects.filter(kind=Artifact.Kind.AUDIT).exists()
+
+
+# Verdicts.
+
+
+@pytest.fixture
+def answered(audited: Audit, nodes: list[TestNode], unreplayed: None) -> Audit:
+    give(nodes[0], audited)
+    audited.refresh_from_db()
+    return audited
+
+
+@pytest.mark.parametrize("verdict", ["passed", "suspicious", "failed"])
+def test_in_shadow_mode_a_verdict_is_shown_and_hurts_nobody(answered: Audit, verdict: str, job: Job) -> None:
+    judge(answered, verdict)
+    assert (answered.state, answered.shadow, answered.error, answered.auditor_class) == (verdict, True, 0.2, "cpu")
+    assert Node.objects.get(pk=1).suspended_until is None
+    assert not Artifact.objects.get(pk=answered.evidence).public
+    assert Event.objects.filter(type="audit.judged", stream__topic=f"job.{job.pk}").count() == 1
+    judge(answered, "failed" if verdict == "passed" else "passed")
+    assert answered.state == verdict, "the first verdict stands"
+
+
+def test_a_failed_audit_leaves_the_node_out_for_a_while(
+    answered: Audit, nodes: list[TestNode], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in nodes:
+        node.bid()
+    Job.objects.filter(pk=job.pk).update(state=Job.State.RUNNING, round=1)
+    calibrate(monkeypatch)
+    judge(answered, "failed")
+    assert not answered.shadow
+    assert Artifact.objects.get(pk=answered.evidence).public, "whoever wants to can compute it again"
+    node = Node.objects.get(pk=1)
+    assert node.suspended_until > timezone.now() + timedelta(hours=23)
+    assert f"Audit {answered.pk}" in node.suspension_reason
+    assert Event.objects.filter(type="node.suspended").exists()
+    open_ = {"chain_job_id": 1, "max_rate": 10, "units": 1}
+    assert set(usable_bids(**open_).values_list("node_id", flat=True)) == {2}
+    opened = rounds.open_round(job_id=job.pk)
+    assert set(opened.assignments.values_list("node_id", flat=True)) == {2}
+    Node.objects.update(suspended_until=timezone.now() - timedelta(seconds=1))
+    assert set(usable_bids(**open_).values_list("node_id", flat=True)) == {1, 2}, "the way back"
+
+
+@pytest.mark.parametrize("verdict", ["passed", "suspicious"])
+def test_only_a_failed_audit_has_consequences(answered: Audit, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibrate(monkeypatch)
+    judge(answered, verdict)
+    assert (answered.state, answered.shadow) == (verdict, False)
+    assert Node.objects.get(pk=1).suspended_until is None
+
+
+def over() -> None:
+    """The time of every open audit."""
+    Audit.objects.filter(state="requested").update(deadline=timezone.now() - timedelta(seconds=1))
+    audits.expire()
+
+
+def test_two_unanswered_audits_in_a_row_count_as_a_failed_one(
+    audited: Audit, job: Job, final: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrate(monkeypatch)
+    over()
+    audited.refresh_from_db()
+    assert (audited.state, audited.code) == ("unanswered", "audit.unanswered")
+    assert Node.objects.get(pk=1).suspended_until is None, "a crash may lose what it would answer with"
+    audits.draw_audits(round_id=paid(job, 1, (1,)).pk)
+    over()
+    assert Node.objects.get(pk=1).suspended_until is not None
+
+
+def test_in_shadow_mode_silence_hurts_nobody(audited: Audit, job: Job, final: dict[int, str]) -> None:
+    over()
+    audits.draw_audits(round_id=paid(job, 1, (1,)).pk)
+    over()
+    assert set(Audit.objects.values_list("state", "shadow")) == {("unanswered", True)}
+    assert Node.objects.get(pk=1).suspended_until is None
+
+
+def test_a_replay_that_kills_its_worker_says_nothing_against_the_node(answered: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibrate(monkeypatch)
+    Audit.objects.update(drives=selectors.MAX_DRIVES)
+    assert selectors.stalled_audits() == []
+    tasks.tick()
+    answered.refresh_from_db()
+    assert (answered.state, answered.code) == ("suspicious", "audit.not_replayed")
+    assert Node.objects.get(pk=1).suspended_until is None
+
+
+def test_a_lost_replay_is_driven_again(answered: Audit) -> None:
+    assert selectors.stalled_audits() == [], "it was handed over just now"
+    Audit.objects.update(driven_at=timezone.now() - selectors.STALL - timedelta(seconds=1))
+    assert selectors.stalled_audits() == [{"audit_id": answered.pk}]
+    assert selectors.stalled_audits() == []
+
+
+# Calibration.
+
+
+def known(job: Job, number: int, verdicts: dict[int, str], *, auditor: str = "cpu") -> None:
+    for contribution in Contribution.objects.filter(round=paid(job, number, tuple(verdicts))):
+        Audit.objects.create(
+            contribution=contribution, node_id=contribution.node_id, segment=0, block=1, block_hash=HASH,
+            deadline=timezone.now(), precision="fp32", operator_class="a gpu", auditor_class=auditor,
+            state=verdicts[contribution.node_id],
+        )  # fmt: skip
+
+
+def test_honest_audits_are_those_of_nodes_that_pass_most_of_theirs(job: Job) -> None:
+    for number in range(10):
+        known(job, number, {1: "passed", 2: "failed" if number == 0 else "passed", 3: "passed" if number < 5 else "failed"})
+    known(job, 10, {1: "unanswered", 2: "suspicious"})
+    known(job, 11, {1: "passed"}, auditor="another")
+    found = calibration.of("fp32", "a gpu", "cpu")
+    assert (found.honest, found.false_alarms, found.calibrated) == (10 + 11, 1, False), "node 3 passed no more than half"
+    assert calibration.of("fp32", "a gpu").honest == 22, "over all auditors"
+    assert calibration.of("bf16", "a gpu", "cpu").honest == 0
+
+
+@pytest.mark.parametrize(("honest", "alarms", "calibrated"), [(299, 0, False), (300, 0, True), (300, 3, True), (300, 4, False)])
+def test_three_hundred_honest_audits_end_shadow_mode(honest: int, alarms: int, calibrated: bool) -> None:
+    assert Calibration("fp32", "a", "b", honest, alarms).calibrated is calibrated
+
+
+def test_the_bound_is_clopper_and_pearsons() -> None:
+    """R: qbeta(0.95, k + 1, n - k)."""
+    assert upper_bound(0, of=300) == pytest.approx(1 - 0.05 ** (1 / 300), abs=1e-9)
+    assert upper_bound(3, of=100) == pytest.approx(0.0757, abs=1e-4)
+    assert upper_bound(5, of=5) == 1.0
+    assert Calibration("fp32", "a", "b", 0, 0).highest_rate == 1.0

@@ -1,0 +1,60 @@
+"""One audit from its files: read what the node gave, compute its segment again, judge."""
+
+from __future__ import annotations
+
+import math
+import platform
+
+import torch
+
+from trainer.diloco.checkpoint import load_checkpoint
+from trainer.diloco.encoding import read_header
+from trainer.diloco.local import default_device
+from trainer.diloco.round import bench
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import AuditVerdict, AuditWork
+from trainer.scoring.calibration import AuditClass, Calibration, judge_replay
+from trainer.scoring.evidence import read_evidence
+from trainer.scoring.replay import HandedIn, replay_segment
+
+VERDICTS = {"pass": "passed", "suspicious": "suspicious", "failed": "failed"}
+
+
+def replay_audit(work: AuditWork) -> AuditVerdict:
+    """Evidence that cannot be read is a failed audit. Raises HyperGPUError `artifact.*`, `data.*` or `model.*` when what the
+    coordinator holds cannot be had: that says nothing against the node."""
+    at, device = bench(work.job), default_device()
+    base = load_checkpoint(work.params, shapes=at.shapes)
+    machine, precision = kind_of(device), work.order.spec.inner.precision
+    calibration = Calibration(
+        AuditClass(precision, work.operator_class, machine), tuple(work.honest_errors.get(machine, ()))
+    )  # fmt: skip
+    try:
+        replay = replay_segment(
+            work.order, base, at.dataset, read_evidence(work.evidence, count=base.numel()), segment=work.segment, upload=work.upload,
+            handed_in=handed_in(work.upload, work.steps), before=handed_in(*work.before) if work.before else None, device=device,
+        )  # fmt: skip
+    except HyperGPUError as error:
+        return AuditVerdict(verdict="failed", auditor_class=machine, code=error.code, reason=error.message)
+    judged = judge_replay(replay, calibration)
+    found = {reason.code: reason for reason in judged.reasons}
+    gravest = next((reason for reason in judged.reasons if reason.code != "audit.unknown_history"), None)
+    gravest = gravest or next(iter(judged.reasons), None)
+    apart = found["audit.wrong_upload"].data["distance"] if "audit.wrong_upload" in found else 0.0
+    return AuditVerdict(
+        verdict=VERDICTS[judged.outcome], auditor_class=machine, error=number(replay.error), encoding_error=number(apart),
+        tolerance=judged.tolerance, code=gravest.code if gravest else "", reason=gravest.message if gravest else "",
+    )  # fmt: skip
+
+
+def handed_in(upload: bytes, steps: int) -> HandedIn:
+    return HandedIn(read_header(upload).trace, steps)
+
+
+def kind_of(device: torch.device) -> str:
+    """As operators' agents name it, without its size: numbers differ between kinds of machines."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.machine()}"
+
+
+def number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
