@@ -119,6 +119,25 @@ def record_bids_cancelled(*, node_id: int, min_nonce: int) -> None:
 # What audits and rounds say.
 
 
+def rate(ranking: Sequence[Sequence[int]]) -> None:
+    """One match of nodes, groups of equals, best first. Call once a round, inside the transaction of its end; the caller tells.
+
+    The rows are locked, since the rounds of several jobs may end at once.
+    """
+    from trainer.scoring.rating import Rating, rated  # noqa: PLC0415  (web processes have no use for it)
+
+    ids = [node_id for group in ranking for node_id in group]
+    rows = {node.pk: node for node in Node.objects.select_for_update().filter(pk__in=ids).order_by("pk")}
+    known = {
+        pk: Rating(node.rating_mu, node.rating_sigma)
+        for pk, node in rows.items()
+        if node.rating_mu is not None and node.rating_sigma is not None
+    }
+    for pk, rating in rated(known, ranking).items():
+        rows[pk].rating_mu, rows[pk].rating_sigma = rating.mu, rating.sigma
+    Node.objects.bulk_update(rows.values(), ["rating_mu", "rating_sigma"], batch_size=500)
+
+
 def suspend(*, node_id: int, until: datetime, reason: str) -> None:
     """No rounds for the node until then; it comes back by itself. Call inside the transaction of the finding."""
     Node.objects.filter(pk=node_id).update(suspended_until=until, suspension_reason=reason[:300])

@@ -19,44 +19,32 @@ from marketplace.training.calibration import Calibration
 from trainer.protocol.draws import count_of
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import reward
-from trainer.protocol.spec import AuditSpec
+from trainer.protocol.spec import JobSpec
 from trainer.protocol.types import QUALITY_ONE
+from trainer.scoring.deterrence import COST_SHARE, SAFETY, AuditPolicy, deterrence, needed_at_stake
 
 LAZY = 0.1
-"""The part of its segments in which the lazy one of the examples does not do its work."""
-COST = 0.7
-"""Part of the pay that honest work is assumed to cost, so what not doing it saves."""
+"""The part of its work that the lazy one of the examples does not do."""
 MISSED = 0.01
-"""Part of replays of cheated segments that is assumed to pass."""
-SAFETY = 3
-"""Times over that being caught is to cost more than cheating saves."""
+"""Part of the replays of segments that were not worked on that is assumed to pass."""
 
 
-def caught(spec: AuditSpec, *, steps: int, part: float) -> float:
-    """The chance that an audit replays a segment in which the work was not done, if that is `part` of the segments."""
-    count = count_of(spec, steps)
-    cheated, replayed = math.ceil(part * count), min(spec.segments, count)
-    return 1 - math.comb(count - cheated, replayed) / math.comb(count, replayed)
-
-
-def stake_needed(spec: AuditSpec, *, pay: int) -> int:
-    """Base units that a node must have to lose so that no part of cheating pays, if it is paid `pay` a round: what the rounds save
-    until it is caught, `SAFETY` times. Skipping all work is the worst case: replayed segments are drawn without repetition, so a
-    part of it is found at least as often as its share."""
-    if spec.rate == 0:
-        return 0
-    return math.ceil(SAFETY * COST * pay / (spec.rate * (1 - MISSED)))
+def policy_of(spec: JobSpec) -> AuditPolicy:
+    audit = spec.audit
+    return AuditPolicy(
+        rate=audit.rate, segments=count_of(audit, spec.inner.steps), audited=audit.segments, miss_rate=MISSED
+    )  # fmt: skip
 
 
 class NodeAtStakeSerializer(serializers.Serializer):
-    """Base units: full pay of a round, what the node could lose (its operator's stake, its own credit that was not withdrawn), and
-    what it must have to lose."""
+    """Base units: full pay of a round; what the node could lose: its operator's stake, its own credit that was not withdrawn; and
+    what it must have to lose (null: no audits, so nothing deters)."""
 
     node_id = serializers.IntegerField()
     pay = serializers.CharField()
     stake = serializers.CharField()
     withheld = serializers.CharField()
-    needed = serializers.CharField()
+    needed = serializers.CharField(allow_null=True)
     enough = serializers.BooleanField()
 
 
@@ -100,32 +88,31 @@ class DeterrenceView(APIView):
         job = Job.objects.filter(pk=job_id).first()
         if job is None:
             raise HyperGPUError("job.unknown", f"There is no job {job_id}.")
-        return Response(deterrence(job))
+        return Response(figures(job))
 
 
-def deterrence(job: Job) -> dict[str, Any]:
-    spec = job.parsed_spec
-    audit, steps = spec.audit, spec.inner.steps
+def figures(job: Job) -> dict[str, Any]:
+    spec, policy = job.parsed_spec, policy_of(job.parsed_spec)
     return {
-        "rate": audit.rate, "newcomer_rate": audit.newcomer_rate, "newcomer_rounds": audit.newcomer_rounds,
-        "segments": min(audit.segments, count_of(audit, steps)), "stride": audit.stride,
-        "segments_of_round": count_of(audit, steps), "lazy_part": LAZY,
-        "caught_lazy": audit.rate * (1 - MISSED) * caught(audit, steps=steps, part=LAZY),
-        "caught_idle": audit.rate * (1 - MISSED) * caught(audit, steps=steps, part=1.0),
-        "assumed": {"cost": COST, "missed": MISSED, "safety": SAFETY},
+        "rate": policy.rate, "newcomer_rate": spec.audit.newcomer_rate, "newcomer_rounds": spec.audit.newcomer_rounds,
+        "segments": min(policy.audited, policy.segments), "stride": spec.audit.stride, "segments_of_round": policy.segments,
+        "lazy_part": LAZY, "caught_lazy": deterrence(LAZY, policy, at_stake=0).caught,
+        "caught_idle": deterrence(1.0, policy, at_stake=0).caught,
+        "assumed": {"cost": COST_SHARE, "missed": MISSED, "safety": SAFETY},
         "honest_audits_needed": calibration.HONEST_AUDITS,
-        "nodes": [at_stake(seat, job) for seat in Seat.objects.filter(job=job).order_by("node_id")],
+        "nodes": [at_stake(seat, spec, policy) for seat in Seat.objects.filter(job=job).order_by("node_id")],
         "classes": [class_json(one) for one in calibration.classes_of(job_id=job.pk)],
     }  # fmt: skip
 
 
-def at_stake(seat: Seat, job: Job) -> dict[str, Any]:
+def at_stake(seat: Seat, spec: JobSpec, policy: AuditPolicy) -> dict[str, Any]:
     node = Node.objects.select_related("operator").get(pk=seat.node_id)
-    pay = reward(units=job.parsed_spec.units_per_round, rate=int(seat.rate), quality=QUALITY_ONE)
-    needed, has = stake_needed(job.parsed_spec.audit, pay=pay), int(node.operator.stake) + int(node.credit)
+    pay = reward(units=spec.units_per_round, rate=int(seat.rate), quality=QUALITY_ONE)
+    rounds, has = needed_at_stake(policy), int(node.operator.stake) + int(node.credit)
+    needed = math.ceil(rounds * pay) if math.isfinite(rounds) else None
     return {
         "node_id": node.pk, "pay": str(pay), "stake": str(node.operator.stake), "withheld": str(node.credit),
-        "needed": str(needed), "enough": has >= needed,
+        "needed": None if needed is None else str(needed), "enough": needed is not None and has >= needed,
     }  # fmt: skip
 
 

@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TORCH = ("torch", "safetensors", "sklearn", "numpy")
+TORCH_FREE = ("trainer.scoring.deterrence", "trainer.scoring.rating")
+"""Plain arithmetic beside code that needs torch."""
 WITH_TORCH = ("trainer.models", "trainer.data", "trainer.diloco", "trainer.scoring", "trainer.operator", "trainer.simulation")
 
 
@@ -23,7 +25,8 @@ def graph() -> grimp.ImportGraph:
 
 def direct_importers(package: str, *, within: str) -> set[str]:
     """Modules of `within` that import `package` or anything below it."""
-    modules = {module for module in graph().modules if module == package or module.startswith(f"{package}.")}
+    inside = {module for module in graph().modules if module == package or module.startswith(f"{package}.")}
+    modules = inside - set(TORCH_FREE)
     importers = {importer for module in modules for importer in graph().find_modules_that_directly_import(module)}
     return {importer for importer in importers if importer.split(".")[0] == within}
 
@@ -54,6 +57,11 @@ def loaded_by(statement: str, *packages: str) -> list[str]:
 
 def test_a_web_process_loads_neither_torch_nor_web3():
     assert loaded_by("import marketplace.config.asgi", "django", "torch", "sklearn", "numpy", "web3") == ["django"]
+
+
+def test_arithmetic_for_web_processes_loads_no_torch():
+    statement = "; ".join(f"import {module}" for module in TORCH_FREE)
+    assert loaded_by(statement, "torch", "numpy") == []
 
 
 def test_a_control_worker_loads_neither_torch_nor_web3():

@@ -30,8 +30,9 @@ def replay_audit(work: AuditWork) -> AuditVerdict:
         AuditClass(precision, work.operator_class, machine), tuple(work.honest_errors.get(machine, ()))
     )  # fmt: skip
     try:
+        evidence = read_evidence(work.evidence, count=base.numel())
         replay = replay_segment(
-            work.order, base, at.dataset, read_evidence(work.evidence, count=base.numel()), segment=work.segment, upload=work.upload,
+            work.order, base, at.dataset, evidence, segment=work.segment, upload=work.upload,
             handed_in=handed_in(work.upload, work.steps), before=handed_in(*work.before) if work.before else None, device=device,
         )  # fmt: skip
     except HyperGPUError as error:

@@ -680,15 +680,15 @@ export interface components {
             readonly suspension: components["schemas"]["Suspension"] | null;
         };
         /**
-         * @description Base units: full pay of a round, what the node could lose (its operator's stake, its own credit that was not withdrawn), and
-         *     what it must have to lose.
+         * @description Base units: full pay of a round; what the node could lose: its operator's stake, its own credit that was not withdrawn; and
+         *     what it must have to lose (null: no audits, so nothing deters).
          */
         NodeAtStake: {
             node_id: number;
             pay: string;
             stake: string;
             withheld: string;
-            needed: string;
+            needed: string | null;
             enough: boolean;
         };
         /**

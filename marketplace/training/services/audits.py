@@ -208,6 +208,11 @@ def record_verdict(*, audit_id: int, found: AuditVerdict) -> None:
 
 def punish(audit: Audit, *, reason: str) -> None:
     """Left out of rounds for a while, and rated as the last of its round. Call inside the verdict's transaction."""
+    round_ = audit.contribution.round
+    paid = Contribution.objects.filter(round=round_, state=Contribution.State.ACCEPTED).exclude(node_id=audit.node_id)
+    others = list(paid.values_list("node_id", flat=True))
+    operators.rate([others, [audit.node_id]])
+    operators.announce_all(others)
     operators.suspend(node_id=audit.node_id, until=timezone.now() + SUSPENSION, reason=f"Audit {audit.pk}: {reason}")
 
 

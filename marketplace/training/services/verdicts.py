@@ -14,12 +14,14 @@ from marketplace.events.services import emit
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.jobs.serializers import job_json
+from marketplace.operators import services as operators
 from marketplace.training.models import Checkpoint, Contribution, Round
 from marketplace.training.serializers import contribution_json, round_json
 from marketplace.training.services.rounds import topic_of
 from trainer.protocol.canonical import canonical_bytes
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import Prepared, RoundResult
+from trainer.scoring.rating import ranking
 
 
 def record_start(*, job_id: int, prepared: Prepared) -> None:
@@ -81,6 +83,7 @@ def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]
             outer_state=stored["outer_state"], delta=stored["delta"], delta_size=len(result.delta),
             aggregate=stored["aggregate"],
         )  # fmt: skip
+        rate_nodes(result)
         jobs.advance(job=Job.objects.get(pk=round_.job_id), checkpoint=stored["params"], version=result.version)
         round_.refresh_from_db()
         emit(
@@ -93,6 +96,14 @@ def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]
             },
             refs={"round_id": round_id},
         )
+
+
+def rate_nodes(result: RoundResult) -> None:
+    """The round as a match: by improvement, refused work last. Call inside the transaction that ends it."""
+    improvements = {verdict.node_id: verdict.score["improvement"] for verdict in result.verdicts if verdict.score}
+    refused = [verdict.node_id for verdict in result.verdicts if verdict.code]
+    operators.rate(ranking(improvements, refused))
+    operators.announce_all([verdict.node_id for verdict in result.verdicts])
 
 
 def record_metric(*, round_id: int, metric: dict[str, float]) -> None:

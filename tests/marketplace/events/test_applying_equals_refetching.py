@@ -116,9 +116,9 @@ def test_a_round_from_opening_to_the_last_payment(
     jobs.record_restitution(chain_id=1, amount=9)
     assert {
         "round.opened", "assignment.leased", "assignment.committed", "contribution.received", "contribution.checked",
-        "round.closed", "round.aggregated", "round.evaluated", "payment.attesting", "payment.queued", "payment.sent", "payment.included",
-        "payment.final", "payment.recorded", "contribution.recorded", "batch.committed", "round.attested", "round.settled",
-        "round.accepted", "node.changed", "job.changed",
+        "round.closed", "round.aggregated", "round.evaluated", "payment.attesting", "payment.queued", "payment.sent",
+        "payment.included", "payment.final", "payment.recorded", "contribution.recorded", "batch.committed",
+        "round.attested", "round.settled", "round.accepted", "node.changed", "job.changed",
     } <= watching()  # fmt: skip
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from marketplace.artifacts.models import Artifact
 from marketplace.chain.models import Cursor
 from marketplace.chain.services import domain
 from marketplace.events.models import Event
-from marketplace.jobs.models import Job
+from marketplace.jobs.models import Job, Seat
 from marketplace.operators.models import Node
 from marketplace.operators.selectors import usable_bids
 from marketplace.training import calibration, selectors, tasks
@@ -250,6 +252,7 @@ def test_a_failed_audit_leaves_the_node_out_for_a_while(
     node = Node.objects.get(pk=1)
     assert node.suspended_until > timezone.now() + timedelta(hours=23)
     assert f"Audit {answered.pk}" in node.suspension_reason
+    assert node.rating_mu is None, "it was alone in its round: there is nobody to lose against"
     assert Event.objects.filter(type="node.suspended").exists()
     open_ = {"chain_job_id": 1, "max_rate": 10, "units": 1}
     assert set(usable_bids(**open_).values_list("node_id", flat=True)) == {2}
@@ -309,6 +312,42 @@ def test_a_lost_replay_is_driven_again(answered: Audit) -> None:
     Audit.objects.update(driven_at=timezone.now() - selectors.STALL - timedelta(seconds=1))
     assert selectors.stalled_audits() == [{"audit_id": answered.pk}]
     assert selectors.stalled_audits() == []
+
+
+def test_a_failed_audit_is_a_lost_match_against_the_round(
+    answered: Audit, job: Job, nodes: list[TestNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    round_ = answered.contribution.round
+    slot = Assignment.objects.create(round=round_, node_id=2, shard=0, steps=7, encoding={}, state="handed_in")
+    Contribution.objects.create(
+        assignment=slot, round=round_, node_id=2, state=Contribution.State.ACCEPTED, units=1, size=1, seconds=1,
+        artifact="b" * 64, signature="0x", committed_at=timezone.now(),
+    )  # fmt: skip
+    calibrate(monkeypatch)
+    judge(answered, "failed")
+    assert Node.objects.get(pk=1).rating_mu < 25 < Node.objects.get(pk=2).rating_mu
+
+
+# What deters.
+
+
+def test_the_page_shows_the_arithmetic(answered: Audit, job: Job, client: Client) -> None:
+    judge(answered, "passed")
+    Seat.objects.create(job=job, node_id=1, rate=10, capacity=32)
+    Seat.objects.create(job=job, node_id=2, rate=10**6, capacity=32)
+    Job.objects.filter(pk=job.pk).update(spec=job.spec | {"audit": job.spec["audit"] | {"rate": 0.1}})
+    found = client.get(f"/api/v1/jobs/{job.pk}/deterrence").json()
+    assert (found["segments"], found["segments_of_round"], found["rate"]) == (1, 2, 0.1)
+    assert found["caught_idle"] == pytest.approx(0.1 * 0.99)
+    assert found["caught_lazy"] == pytest.approx(0.1 * 0.99 * 0.5), "a tenth of the work is one of two segments"
+    cheap, dear = found["nodes"]
+    assert (cheap["pay"], cheap["needed"]) == ("320", str(math.ceil(3 * 0.7 * 320 / (0.1 * 0.99))))
+    assert (cheap["enough"], dear["enough"]) == (True, False)
+    (known,) = found["classes"]
+    assert (known["operator_class"], known["honest"], known["false_alarms"], known["calibrated"]) == ("cpu", 1, 0, False)
+    Job.objects.filter(pk=job.pk).update(spec=job.spec)
+    nothing = client.get(f"/api/v1/jobs/{job.pk}/deterrence").json()["nodes"][0]
+    assert (nothing["needed"], nothing["enough"]) == (None, False), "without audits nothing deters"
 
 
 # Calibration.

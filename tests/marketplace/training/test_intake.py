@@ -173,7 +173,7 @@ def poisoned(kind: str, count: int) -> bytes:
     ],
 )
 def test_what_is_no_update_is_rejected_with_its_reason(open_round: Round, nodes: list[TestNode], kind: str, code: str) -> None:
-    data = poisoned(kind, bench(selectors.job_work(open_round.job)).count)
+    data = poisoned(kind, bench(selectors.job_work(open_round.job)).size)
     contribute(nodes[0], data)
     contribution = Contribution.objects.get()
     check_contribution(contribution.pk)

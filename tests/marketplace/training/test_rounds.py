@@ -126,6 +126,20 @@ def test_a_copy_is_rejected_and_not_paid(open_round: Round, nodes: list[TestNode
     assert Contribution.objects.get(node_id=1).state == Contribution.State.ACCEPTED
 
 
+def test_each_round_is_a_match_that_counts_once(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    contribute(nodes[0])
+    original = store.read(Contribution.objects.get().artifact)
+    contribute(nodes[1], original[:-1] + bytes([original[-1] ^ 1]))
+    check_all()
+    rounds.close_round_if_complete(round_id=open_round.pk)
+    tasks.aggregate_round(open_round.pk)
+    first, copier = Node.objects.order_by("pk")
+    assert first.rating_mu > 25 > copier.rating_mu, "who copies comes last"
+    assert first.rating_sigma < 25 / 3
+    tasks.aggregate_round(open_round.pk)
+    assert Node.objects.get(pk=1).rating_mu == first.rating_mu
+
+
 def test_a_round_waits_for_nodes_that_can_still_deliver(open_round: Round, nodes: list[TestNode]) -> None:
     contribute(nodes[0])
     check_all()

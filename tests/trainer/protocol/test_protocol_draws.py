@@ -18,7 +18,8 @@ def digest(**changes: object) -> bytes:
 def test_the_digest_is_that_of_its_fields_in_order():
     assert digest().hex() == "fde86780281fdc93a55d55a1b59d4de5eeeea91cf1ece5ec7cc4375d39742726"
     others = [
-        digest(block_hash="0x" + "ac" * 32), digest(market="0x" + "ce" * 20), digest(job_id=8), digest(round=4), digest(node_id=13)
+        digest(block_hash="0x" + "ac" * 32), digest(market="0x" + "ce" * 20), digest(job_id=8), digest(round=4),
+        digest(node_id=13),
     ]  # fmt: skip
     assert len({digest(), *others}) == 6
 

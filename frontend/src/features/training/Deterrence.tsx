@@ -94,7 +94,7 @@ function AtStake({ figures, nodes }: { figures: Figures; nodes: ReadonlyMap<numb
           key: 'needed',
           label: 'Must be at stake',
           number: true,
-          cell: ({ needed }) => <Amount base={needed} />,
+          cell: ({ needed }) => (needed === null ? 'no audits' : <Amount base={needed} />),
         },
         { key: 'stake', label: 'Stake', number: true, cell: ({ stake }) => <Amount base={stake} /> },
         {
