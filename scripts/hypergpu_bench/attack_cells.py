@@ -15,7 +15,7 @@ from scripts.hypergpu_bench.tasks import NODES, TASKS
 from trainer.protocol.rounds import JobWork
 from trainer.simulation.attackers import ATTACKS
 from trainer.simulation.network import network_of
-from trainer.simulation.pay import Kept, earned, false_segments, kept, segments_of
+from trainer.simulation.pay import Kept, earned, kept
 from trainer.simulation.policies import plain
 from trainer.simulation.profiles import load_profile
 from trainer.simulation.rounds import Rounds
@@ -83,9 +83,8 @@ def run_cell(cell: Cell) -> Outcome:
     rows = list(run)
     cheats = [node for node in range(NODES) if run.gang.cheats(node)]
     paid = {node: earned(rows, node) for node in range(NODES)}
-    audit, segments = job.spec.audit, segments_of(job.spec.inner.steps, job.spec.audit)
-    false = false_segments(ATTACKS[cell.attack].false, segments) if cell.attack else 0
-    after = [kept(paid[node], audit, segments=segments, false=false) for node in cheats]
+    steps, false = job.spec.inner.steps, ATTACKS[cell.attack].false if cell.attack else 0.0
+    after = [kept(paid[node], job.spec.audit, steps=steps, false=false) for node in cheats]
     handed_in = [row for row in rows for node in cheats if node in row.qualities or node in row.refused]
     count = max(1, len(cheats))
     return Outcome(

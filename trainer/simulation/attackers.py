@@ -24,6 +24,8 @@ IPM_EPSILON = 0.5
 ALLY_NOISE = 0.3
 """Norm of the noise over a copy, as part of the copy's: a cosine of 0.96 with it."""
 SCALING = 20.0
+ONE_SEGMENT = 1e-3
+"""A part so small that it lies within one segment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,15 +56,15 @@ class Sight:
 class Attack:
     """`craft` makes the update to send, or None to send nothing. `work` is the part of the ordered steps that is done, on the
     shard `shift` further than the assigned one, with `wrong` labels or right ones. `honest_first`: the first of the hostile
-    nodes does its work, and the others live on it. `false` is the part of an order's segments (at least one of them) that a
-    replay finds false: who trained as ordered and then lied can put the whole lie into the last."""
+    nodes does its work, and the others live on it. `false` is the part of an order's segments that a replay finds false,
+    rounded up: who trained as ordered and then lied can put the whole lie into the last."""
 
     craft: Callable[[Sight], Tensor | None]
     work: float = 1.0
     shift: int = 0
     wrong: bool = False
     honest_first: bool = False
-    false: float = 0.0
+    false: float = ONE_SEGMENT
 
 
 def as_trained(sight: Sight) -> Tensor:

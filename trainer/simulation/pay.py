@@ -9,11 +9,12 @@ and as much again as a penalty, from credit first, then from stake; and the node
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from trainer.diloco.trace import borders
 from trainer.protocol.spec import AuditSpec
+from trainer.scoring.deterrence import AuditPolicy, detection
 from trainer.simulation.rounds import Row
 
 ONE = 10_000
@@ -32,27 +33,13 @@ def earned(rows: Sequence[Row], node: int) -> list[float]:
     return [row.units[node] * row.qualities[node] / ONE for row in rows if node in row.qualities]
 
 
-def kept(pay: Sequence[float], spec: AuditSpec, *, segments: int, false: int) -> Kept:
-    """What audits leave of `pay`, one entry for each accepted round; of `segments` in each order `false` are false."""
+def kept(pay: Sequence[float], spec: AuditSpec, *, steps: int, false: float) -> Kept:
+    """What audits leave of `pay`, one entry for each accepted round of `steps`, of whose segments the part `false` is false."""
     unseen, net = 1.0, 0.0
     for number, _ in enumerate(pay):
         rate = spec.newcomer_rate if number < spec.newcomer_rounds else spec.rate
-        found = rate * chance_to_find(segments, false, spec.segments)
+        segments = len(borders(steps, spec.stride)) - 1
+        found = rate * detection(false, AuditPolicy(rate=rate, segments=segments, audited=spec.segments))
         net -= unseen * found * sum(pay[: number + 1])
         unseen *= 1 - found
     return Kept(unseen * sum(pay), net + unseen * sum(pay))
-
-
-def chance_to_find(segments: int, false: int, looked_at: int) -> float:
-    """That one of `false` is among `looked_at` of `segments` (hypergeometric)."""
-    looked_at = min(looked_at, segments)
-    return 1 - math.comb(segments - false, looked_at) / math.comb(segments, looked_at)
-
-
-def segments_of(steps: int, spec: AuditSpec) -> int:
-    return math.ceil(steps / spec.stride)
-
-
-def false_segments(false: float, segments: int) -> int:
-    """Of an attack whose part `false` of the segments is false: at least one."""
-    return max(1, math.ceil(false * segments))

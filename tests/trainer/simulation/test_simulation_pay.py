@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trainer.protocol.spec import AuditSpec
-from trainer.simulation.pay import chance_to_find, earned, false_segments, kept, segments_of
+from trainer.simulation.attackers import ONE_SEGMENT
+from trainer.simulation.pay import earned, kept
 from trainer.simulation.rounds import Row
 
 
@@ -22,15 +23,11 @@ def test_a_round_pays_units_times_quality_and_nothing_for_a_refused_contribution
 def test_what_audits_leave_against_cases_by_hand():
     spec = AuditSpec(rate=0.1, newcomer_rate=0.5, newcomer_rounds=1, segments=1)
     # All false: seen with 0.5 in the first round, with 0.1 in the second; kept only if never seen.
-    found = kept([100, 60], spec, segments=4, false=4)
+    found = kept([100, 60], spec, steps=20, false=1.0)
     assert found.pay == pytest.approx(0.5 * 0.9 * 160)
     assert found.net == pytest.approx(found.pay - 0.5 * 100 - 0.5 * 0.1 * 160)
-    # One of four segments false: a quarter of that chance.
-    assert kept([100], spec, segments=4, false=1).pay == pytest.approx(100 * (1 - 0.125))
-    assert kept([], spec, segments=4, false=4) == (0, 0)
-
-
-def test_segments():
-    assert chance_to_find(4, 1, 1) == 0.25 and chance_to_find(4, 2, 2) == pytest.approx(5 / 6) and chance_to_find(2, 1, 5) == 1
-    assert segments_of(20, AuditSpec(stride=5)) == 4 and segments_of(21, AuditSpec(stride=5)) == 5
-    assert [false_segments(part, 4) for part in (0.0, 0.1, 0.5, 1.0)] == [1, 1, 2, 4]
+    # One of four segments of five steps is false: a quarter of that chance.
+    assert kept([100], spec, steps=20, false=ONE_SEGMENT).pay == pytest.approx(100 * (1 - 0.125))
+    assert kept([100], spec, steps=20, false=0.5).pay == pytest.approx(100 * (1 - 0.25))
+    assert kept([100], spec, steps=20, false=0.0) == (100, 100)
+    assert kept([], spec, steps=20, false=1.0) == (0, 0)
