@@ -53,7 +53,7 @@ class Gang:
 
     def __init__(self, attacks: Mapping[int, Attack], dataset: Dataset, *, seed: int) -> None:
         self.attacks = dict(sorted(attacks.items()))
-        self.wrong = mislabelled(dataset) if any(attack.wrong for attack in attacks.values()) else dataset
+        self.right, self.wrong = dataset, mislabelled(dataset)
         self.generator = torch.Generator().manual_seed(seed)
 
     def cheats(self, node_id: int) -> bool:
@@ -88,4 +88,4 @@ class Gang:
             return torch.zeros_like(base)
         steps, shard = max(1, round(work * order.steps)), (order.shard + attack.shift) % order.shards
         done = order.model_copy(update={"steps": steps, "shard": shard})
-        return run_local_steps(operator.state, done, base, self.wrong).pseudo_gradient
+        return run_local_steps(operator.state, done, base, self.wrong if attack.wrong else self.right).pseudo_gradient
