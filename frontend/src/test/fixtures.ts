@@ -1,6 +1,17 @@
 /** Entities as the server sends them, for tests: a job of three rounds on two nodes. */
 
-import type { Assignment, Audit, Bid, Contribution, Job, Network, Node, Payment, Round } from '@/api/types';
+import type {
+  Assignment,
+  Audit,
+  Bid,
+  Contribution,
+  Deterrence,
+  Job,
+  Network,
+  Node,
+  Payment,
+  Round,
+} from '@/api/types';
 import { DEFAULT_SPEC } from '@/features/jobs/draft';
 
 export const REQUESTER = '0xC2418a938F698917A7cbfA06a1d1f74f75Ad3e39';
@@ -51,7 +62,7 @@ export function job(change: Partial<Job> = {}): Job {
     reason: null,
     requester: REQUESTER,
     spec: DEFAULT_SPEC,
-    spec_hash: 'c0867d816d99a997fb8165277026c8ccd6775d2bbb4081c307543026d512b326',
+    spec_hash: 'ff15280b4725e35b0c7fa212d32ec16a920abe25b750b692f30ecc6cb96b4b9d',
     escrow: '307200',
     spent: '0',
     max_rate: '5',
@@ -218,6 +229,38 @@ export function audit(roundNumber: number, node: number, change: Partial<Audit> 
     deadline: at(10 * roundNumber + 609),
     answered_at: null,
     judged_at: null,
+    ...change,
+  };
+}
+
+export function deterrence(change: Partial<Deterrence> = {}): Deterrence {
+  return {
+    rate: 0.02,
+    newcomer_rate: 0.25,
+    newcomer_rounds: 4,
+    segments: 1,
+    stride: 5,
+    segments_of_round: 8,
+    lazy_part: 0.1,
+    caught_lazy: 0.0025,
+    caught_idle: 0.0198,
+    assumed: { cost: 0.7, missed: 0.01, safety: 3 },
+    honest_audits_needed: 300,
+    nodes: [
+      { node_id: 1, pay: '6400', stake: '100000000', withheld: '19200', needed: '678788', enough: true },
+      { node_id: 2, pay: '6400', stake: '1000', withheld: '0', needed: '678788', enough: false },
+    ],
+    classes: [
+      {
+        precision: 'fp32',
+        operator_class: 'NVIDIA H200',
+        auditor_class: 'CPU x86_64',
+        honest: 41,
+        false_alarms: 0,
+        highest_rate: 0.0712,
+        calibrated: false,
+      },
+    ],
     ...change,
   };
 }

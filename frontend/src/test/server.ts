@@ -4,7 +4,7 @@ import { HttpResponse, http, ws } from 'msw';
 import { setupServer } from 'msw/node';
 import type { Changes, EventRecord, Job } from '@/api/types';
 import { applyEvent, type Entities, entitiesOf, NOTHING } from '@/realtime/entities';
-import { network } from './fixtures';
+import { deterrence, network } from './fixtures';
 
 type Client = { send: (data: string) => void };
 
@@ -84,8 +84,10 @@ export class FakeServer {
           nodes: this.list('nodes'),
           bids: this.list('bids'),
           payments: this.list('payments'),
+          audits: this.list('audits'),
         }),
       ),
+      http.get('*/api/v1/jobs/:id/deterrence', () => HttpResponse.json(deterrence())),
       http.get('*/api/v1/events', ({ request }) => {
         const query = new URL(request.url).searchParams;
         const topic = query.get('topic') ?? '';
@@ -137,7 +139,7 @@ export class FakeServer {
         { code: 'job.unknown', message: `There is no job ${id}.`, data: {} },
         { status: 404 },
       );
-    const { rounds, assignments, contributions, nodes, payments } = this.state;
+    const { rounds, assignments, contributions, nodes, payments, audits } = this.state;
     return this.snapshot(`job.${id}`, {
       job,
       rounds: [...rounds.values()],
@@ -145,6 +147,7 @@ export class FakeServer {
       contributions: [...contributions.values()],
       nodes: [...nodes.values()],
       payments: [...payments.values()],
+      audits: [...audits.values()],
     });
   }
 }

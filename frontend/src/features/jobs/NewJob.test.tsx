@@ -1,11 +1,14 @@
 import { fireEvent, screen, waitFor } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
 import { HttpResponse, http } from 'msw';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { JobRequest } from '@/api/types';
 import { job, REQUESTER } from '@/test/fixtures';
 import { open } from '@/test/render';
 import { serve, server } from '@/test/server';
+
+// The last test arrives on the job's page, whose charts need a canvas.
+vi.mock('@/components/LineChart', () => ({ LineChart: () => null }));
 
 function answerChecks(seen: JobRequest[], change: object = {}) {
   server.use(

@@ -99,6 +99,9 @@ describe('the evidence that a node earns', () => {
     );
     expect(broken({ state: 'offline' })).toMatch(/silent for 10/);
     expect(broken({}, { bids: [] })).toBe('No bid stands');
+    const suspension = { until: '2026-11-21T13:00:10Z', reason: 'Audit 7: it gave something else.' };
+    expect(broken({ suspension })).toMatch(/Left out of rounds for another 1.h/);
+    expect(broken({ suspension: { ...suspension, until: '2026-11-21T12:00:00Z' } })).toBe('No payment yet');
     expect(broken({}, { bids: [bid(1, { expires_at: '2026-11-21T11:00:00Z' })] })).toBe('No bid stands');
   });
 });
