@@ -259,21 +259,20 @@ class Agent:
     # Audits.
 
     def answer(self, audits: list[dict[str, Any]], *, check: Check) -> None:
-        """Show the states that each audit asks for. Whether or not one can be shown, work goes on."""
+        """Show the states of the segment that each audit asks for. Whether or not one can be shown, work goes on."""
         for audit in audits:
             number = audit["audit_id"]
             try:
-                shown = self.engine.show(audit["artifact"], audit["segments"], check=check)
+                shown = self.engine.show(audit["artifact"], audit["segment"], check=check)
                 self.coordinator.show(number, self.home.artifacts / shown.sha256, shown.sha256, check=check)
             except (HyperGPUError, OSError) as error:
                 if number not in self.unanswered:  # the coordinator reminds every few seconds
                     self.console.say("audit.failed", f"audit {number} was not answered: {error}", audit_id=number)
                 self.unanswered.add(number)
                 continue
-            segments = f"{len(audit['segments'])} segment" + "s" * (len(audit["segments"]) > 1)
             self.console.say(
                 "audit.answered",
-                f"audit {number}: sent the states of {segments} of job {shown.job_id} round {shown.round}, "
+                f"audit {number}: sent the states of segment {audit['segment']} of job {shown.job_id} round {shown.round}, "
                 f"{shown.size / 1000:,.0f} kB",
                 audit_id=number, job_id=shown.job_id, round=shown.round, size=shown.size,
             )  # fmt: skip

@@ -127,9 +127,9 @@ class Engine:
         missing: Missing = last.get("missing", {})
         return missing or WorkResult(**last["done"])
 
-    def show(self, artifact: str, segments: list[int], *, check: Callable[[], None]) -> Evidence:
+    def show(self, artifact: str, segment: int, *, check: Callable[[], None]) -> Evidence:
         """What an audit asks for, as a file. Raises as `run` does, HyperGPUError `audit.gone` when it is not kept any more."""
-        message = {"artifact": artifact, "segments": segments}
+        message = {"artifact": artifact, "segment": segment}
         return Evidence(**self.have_done(SHOW_EVIDENCE, message, on_progress=lambda *_: None, check=check)["done"])
 
     def have_done(

@@ -125,9 +125,9 @@ def run_work_order(self: Task, *, order: dict[str, Any], home: str, gpus: int = 
 
 
 @shared_task(bind=True, base=ReportedTask, name=SHOW_EVIDENCE)
-def show_evidence(self: Task, *, artifact: str, segments: list[int], home: str) -> None:
+def show_evidence(self: Task, *, artifact: str, segment: int, home: str) -> None:
     """Posts {"done": Evidence} of an artifact's trace, or fails with `audit.gone`."""
-    updates_of(self).post({"done": asdict(gather(Home(Path(home)), artifact, segments))})
+    updates_of(self).post({"done": asdict(gather(Home(Path(home)), artifact, segment))})
 
 
 def updates_of(task: Task) -> Updates:

@@ -15,7 +15,7 @@ from trainer.diloco.trace import Trace
 from trainer.operator.config import Home
 from trainer.operator.results import Evidence, save_artifact
 from trainer.protocol.errors import HyperGPUError
-from trainer.scoring.evidence import LENGTH, gather_evidence, write_evidence
+from trainer.scoring.evidence import gather_evidence, write_evidence
 
 
 def save_trace(home: Home, artifact: str, trace: Trace, *, job_id: int, round: int, before: str | None) -> None:
@@ -43,16 +43,14 @@ def load_trace(home: Home, artifact: str) -> tuple[Trace, dict[str, Any]]:
     return trace, about
 
 
-def gather(home: Home, artifact: str, segments: list[int]) -> Evidence:
-    """A file with what an audit of `segments` asks for: for each, its length (u32, little endian) and the evidence. Raises
-    HyperGPUError `audit.gone`, also for a segment that there is not."""
+def gather(home: Home, artifact: str, segment: int) -> Evidence:
+    """A file with what an audit of `segment` asks for. Raises HyperGPUError `audit.gone`, also for no such segment."""
     trace, about = load_trace(home, artifact)
-    if not all(0 <= segment < len(trace.movements) - 1 for segment in segments):
-        raise HyperGPUError("audit.gone", f"{artifact} has {len(trace.movements) - 1} segments, {segments} are asked for.")
+    if not 0 <= segment < len(trace.movements) - 1:
+        raise HyperGPUError("audit.gone", f"{artifact} has {len(trace.movements) - 1} segments, {segment} is asked for.")
     try:
         before = load_trace(home, about["before"])[0] if about["before"] else None
     except HyperGPUError:
         before = None
-    parts = [write_evidence(gather_evidence(trace, segment, before=before)) for segment in segments]
-    data = b"".join(LENGTH.pack(len(part)) + part for part in parts)
+    data = write_evidence(gather_evidence(trace, segment, before=before))
     return Evidence(sha256=save_artifact(home, data), size=len(data), job_id=about["job_id"], round=about["round"])

@@ -110,7 +110,7 @@ def open_audits(*, node_id: int) -> list[dict[str, Any]]:
         Audit.objects.filter(pk__in=[audit.pk for audit in untold]).update(told_at=now)
     return [
         {
-            "audit_id": audit.pk, "artifact": audit.contribution.artifact, "segments": [audit.segment],
+            "audit_id": audit.pk, "artifact": audit.contribution.artifact, "segment": audit.segment,
             "deadline_seconds": (audit.deadline - now).total_seconds(),
         }
         for audit in untold

@@ -148,9 +148,7 @@ def test_each_segment_is_an_audit_of_its_own(nodes: list[TestNode], final: dict[
     final[102] = HASH
     audits.draw_audits(round_id=paid(job, 0, (1,)).pk)
     assert len(set(Audit.objects.values_list("segment", flat=True))) == 3
-    assert [asked["segments"] for asked in audits.open_audits(node_id=1)] == [
-        [one.segment] for one in Audit.objects.order_by("id")
-    ]
+    assert [asked["segment"] for asked in audits.open_audits(node_id=1)] == [one.segment for one in Audit.objects.order_by("id")]
 
 
 def test_the_class_of_a_machine_leaves_its_size_out() -> None:
@@ -182,7 +180,7 @@ def test_the_lease_answer_tells_of_audits_also_when_there_is_no_order(audited: A
     assert set(told) == {"audits"}
     (asked,) = told["audits"]
     assert 590 < asked.pop("deadline_seconds") <= 600
-    assert asked == {"audit_id": audited.pk, "artifact": audited.contribution.artifact, "segments": [audited.segment]}
+    assert asked == {"audit_id": audited.pk, "artifact": audited.contribution.artifact, "segment": audited.segment}
 
 
 def test_a_node_is_reminded_only_after_a_while(audited: Audit) -> None:

@@ -116,22 +116,20 @@ def test_given_audits_then_they_are_answered_with_an_order_or_without_one_and_a_
     artifact = slot.committed["sha256"]
     with coordinator.changed:
         coordinator.audits = [
-            {"audit_id": 1, "artifact": artifact, "segments": [0, 2], "deadline_seconds": 60},
-            {"audit_id": 2, "artifact": "ab" * 32, "segments": [0], "deadline_seconds": 60},
+            {"audit_id": 1, "artifact": artifact, "segment": 0, "deadline_seconds": 60},
+            {"audit_id": 2, "artifact": "ab" * 32, "segment": 0, "deadline_seconds": 60},
         ]
     following = offer(QUICK)
     coordinator.until(lambda: following.receipt)
     with coordinator.changed:
-        coordinator.audits = [{"audit_id": 3, "artifact": artifact, "segments": [1], "deadline_seconds": 60}]
+        coordinator.audits = [{"audit_id": 3, "artifact": artifact, "segment": 1, "deadline_seconds": 60}]
         coordinator.changed.notify_all()
     coordinator.until(lambda: 3 in coordinator.evidence)
 
     assert set(coordinator.evidence) == {1, 3}
     until(lambda: agent.events("audit.answered") == 2)
     assert agent.events("audit.failed") == 1
-    length = int.from_bytes(coordinator.evidence[3][:4], "little")
-    assert length == len(coordinator.evidence[3]) - 4
-    assert read_evidence(coordinator.evidence[3][4:], count=count_of(QUICK)).segment == 1
+    assert read_evidence(coordinator.evidence[3], count=count_of(QUICK)).segment == 1
 
 
 def test_given_an_order_that_the_coordinator_did_not_sign_then_it_is_refused_and_the_next_one_done(agent, coordinator, offer):

@@ -17,7 +17,7 @@ from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import parse_spec
-from trainer.scoring.evidence import LENGTH, read_evidence
+from trainer.scoring.evidence import read_evidence
 from trainer.scoring.replay import HandedIn, Replay, replay_segment
 
 SPEC = parse_spec(
@@ -56,11 +56,10 @@ class Node:
         return order, result
 
     def audit(self, order: WorkOrder, result: WorkResult, segment: int, *, before: WorkResult | None) -> Replay:
-        shown = gather(self.home, result.sha256, [segment])
+        shown = gather(self.home, result.sha256, segment)
         data = (self.home.artifacts / shown.sha256).read_bytes()
-        assert LENGTH.unpack_from(data)[0] == len(data) - LENGTH.size
         return replay_segment(
-            order, FIRST.params, load_dataset(SPEC.data, files={}), read_evidence(data[LENGTH.size :], count=COUNT),
+            order, FIRST.params, load_dataset(SPEC.data, files={}), read_evidence(data, count=COUNT),
             segment=segment, upload=(self.home.artifacts / result.sha256).read_bytes(), handed_in=self.handed_in(result),
             before=self.handed_in(before) if before else None,
         )  # fmt: skip
@@ -124,13 +123,13 @@ def test_given_a_trace_that_made_room_then_that_is_said(node):
     _, result = node.work()
     (node.home.traces / result.sha256).unlink()
     with pytest.raises(HyperGPUError, match=r"audit\.gone"):
-        gather(node.home, result.sha256, [0])
+        gather(node.home, result.sha256, 0)
 
 
 def test_given_a_segment_that_there_is_not_then_that_is_said(node):
     _, result = node.work()
     with pytest.raises(HyperGPUError, match=r"audit\.gone"):
-        gather(node.home, result.sha256, [3])
+        gather(node.home, result.sha256, 3)
 
 
 def test_given_an_older_trace_that_made_room_then_only_the_history_is_unknown(node):
