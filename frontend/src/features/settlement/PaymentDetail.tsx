@@ -41,6 +41,15 @@ export function PaymentDetail({ job, contribution, payment }: Props) {
         <Row title="Work">
           {count(payment.units)} samples at <Rate rate={payment.rate} />
         </Row>
+        {contribution.standing ? (
+          <Row title="Knows its data">
+            {quality(Math.round(10_000 * contribution.standing.owned))}{' '}
+            <span className="muted small">
+              of its rounds so far ({contribution.standing.rounds}, the recent ones count more) it gained more
+              on the data assigned to it than on other data
+            </span>
+          </Row>
+        ) : null}
         <Row title="Amount">
           {payment.amount === null ? 'not known yet' : <Amount base={payment.amount} />}
         </Row>

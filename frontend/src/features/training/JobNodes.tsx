@@ -2,9 +2,10 @@ import { Link } from 'react-router';
 import type { Assignment, Job, Node } from '@/api/types';
 import { Amount, Bar, Empty, Num, Panel } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
-import { NodeDot, NodeStateChip, nodeName } from '@/components/states';
+import { NodeDot, NodeStateChip, nodeName, Rating, SuspensionChip } from '@/components/states';
 import { count, loss, milliseconds } from '@/lib/format';
 import { sum } from '@/lib/money';
+import { useNow } from '@/lib/useNow';
 import type { Entities } from '@/realtime/entities';
 import { listOf } from '@/realtime/topics';
 
@@ -46,7 +47,7 @@ export function JobNodes({ job, entities }: { job: Job; entities: Entities }) {
           caption="Nodes that train this job"
           columns={[
             { key: 'node', label: 'Node', lead: true, cell: ({ node }) => <NodeName node={node} /> },
-            { key: 'state', label: 'State', cell: ({ node }) => <NodeStateChip state={node.state} /> },
+            { key: 'state', label: 'State', cell: ({ node }) => <State node={node} /> },
             {
               key: 'device',
               label: 'Device',
@@ -54,6 +55,7 @@ export function JobNodes({ job, entities }: { job: Job; entities: Entities }) {
             },
             { key: 'rtt', label: 'Round trip', wide: true, cell: ({ node }) => <Rtt node={node} /> },
             { key: 'step', label: 'This round', wide: true, cell: ({ work }) => <Work work={work} /> },
+            { key: 'rating', label: 'Rating', number: true, cell: ({ node }) => <Rating node={node} /> },
             { key: 'units', label: 'Samples paid', number: true, cell: ({ units }) => count(units) },
             {
               key: 'earned',
@@ -67,6 +69,16 @@ export function JobNodes({ job, entities }: { job: Job; entities: Entities }) {
         />
       )}
     </Panel>
+  );
+}
+
+function State({ node }: { node: Node }) {
+  const now = useNow();
+  return (
+    <span className="row">
+      <NodeStateChip state={node.state} />
+      <SuspensionChip node={node} now={now} />
+    </span>
   );
 }
 
