@@ -68,12 +68,20 @@ class Update(NamedTuple):
 
 
 class Part(NamedTuple):
-    """`rows` chunks of `width` values from value `start`, byte `offset` on."""
+    """`rows` chunks of `width` values: value i of the r-th is value start + r * row_step + i * step of the vector. Their
+    records begin at byte `offset`."""
 
-    start: int
     offset: int
     rows: int
     width: int
+    start: int
+    row_step: int
+    step: int
+
+    def of(self, vector: Array) -> Array:
+        """(rows, width): a view into `vector` (n,)."""
+        strides = (self.row_step * vector.itemsize, self.step * vector.itemsize)
+        return np.lib.stride_tricks.as_strided(vector[self.start :], (self.rows, self.width), strides)
 
 
 def encode(vector: Tensor, spec: EncodingSpec, *, error: Tensor | None = None, trace: bytes = ZERO_TRACE) -> Encoded:
@@ -88,16 +96,17 @@ def encode(vector: Tensor, spec: EncodingSpec, *, error: Tensor | None = None, t
     given, before = as_array(vector), None if error is None else as_array(error)
     values, after = np.empty(count, np.float32), np.empty(count, np.float32) if spec.kind == "topk" else None
     for part in parts(count, spec):
-        here = slice(part.start, part.start + part.rows * part.width)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused below
-            wanted = given[here] if before is None else given[here] + before[here]
+        wanted = np.ascontiguousarray(part.of(given))
+        if before is not None:
+            with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused below
+                wanted = wanted + part.of(before)
         if not (np.abs(wanted) < LIMIT).all():
             raise refused("not_finite", "The update holds values that are not finite, or beyond 2**126.")
-        records = write_records(wanted.reshape(part.rows, part.width), spec)
+        records = write_records(wanted, spec)
         data[part.offset : part.offset + records.size] = records.ravel()
-        values[here] = read_records(records, part.width, spec)[0].ravel()
+        part.of(values)[:] = sent = read_records(records, part.width, spec)[0]
         if after is not None:
-            after[here] = np.float32(spec.error_decay) * (wanted - values[here])
+            part.of(after)[:] = np.float32(spec.error_decay) * (wanted - sent)
     return Encoded(data.tobytes(), torch.from_numpy(values), None if after is None else torch.from_numpy(after))
 
 
@@ -120,18 +129,15 @@ def decode(data: bytes, spec: EncodingSpec, *, count: int) -> Update:
     for part in parts(count, spec):
         size = record_bytes(part.width, spec)
         records = np.frombuffer(data, np.uint8, part.rows * size, part.offset).reshape(part.rows, size)
-        table, indices = read_records(records, part.width, spec)
-        here = slice(part.start, part.start + table.size)
-        values[here] = table.ravel()
+        part.of(values)[:], indices = read_records(records, part.width, spec)
         if sent is not None:
-            np.put_along_axis(sent[here].reshape(table.shape), indices, True, axis=1)
+            np.put_along_axis(part.of(sent), indices, True, axis=1)
     return Update(torch.from_numpy(values), None if sent is None else torch.from_numpy(sent), header.trace)
 
 
 def encoded_bytes(count: int, spec: EncodingSpec) -> int:
     """Length of every file with `count` values: also the limit for uploads."""
-    chunks, rest = divmod(count, spec.chunk)
-    return HEADER.size + chunks * record_bytes(spec.chunk, spec) + (record_bytes(rest, spec) if rest else 0)
+    return HEADER.size + sum(rows * record_bytes(width, spec) for rows, width in grid(count, spec))
 
 
 def header_of(count: int, spec: EncodingSpec, trace: bytes) -> Header:
@@ -169,14 +175,36 @@ def read_header(data: bytes) -> Header:
     return header
 
 
+def grid(count: int, spec: EncodingSpec) -> list[tuple[int, int]]:
+    """Chunks in order, as (how many, of how many values)."""
+    if spec.kind != "topk":
+        whole, rest = divmod(count, spec.chunk)
+        sizes = [(whole, spec.chunk), (1, rest)]
+    else:
+        chunks = max(1, -(-count // spec.chunk))
+        width, longer = divmod(count, chunks)
+        sizes = [(longer, width + 1), (chunks - longer, width)]
+    return [(rows, width) for rows, width in sizes if rows and width]
+
+
 def parts(count: int, spec: EncodingSpec) -> Iterator[Part]:
-    """The vector in blocks of whole chunks; the last chunk, where it is short, is a block of its own."""
-    chunks, rest = divmod(count, spec.chunk)
-    size, step = record_bytes(spec.chunk, spec), max(1, BLOCK // spec.chunk)
-    for first in range(0, chunks, step):
-        yield Part(first * spec.chunk, HEADER.size + first * size, min(step, chunks - first), spec.chunk)
-    if rest:
-        yield Part(chunks * spec.chunk, HEADER.size + chunks * size, 1, rest)
+    """The chunks in blocks of equal ones.
+
+    Scales want neighbours, which are alike: chunks are consecutive. A fixed k wants chunks that are alike: those of topk are
+    dealt like cards, value i to chunk i mod (chunks), so that each holds a part of every parameter, and what is sent are
+    nearly the largest values of the whole vector.
+    """
+    sizes = grid(count, spec)
+    chunks = sum(rows for rows, _ in sizes)
+    offset, chunk = HEADER.size, 0
+    for rows, width in sizes:
+        size, step = record_bytes(width, spec), max(1, BLOCK // width)
+        for first in range(chunk, chunk + rows, step):
+            block = min(step, chunk + rows - first)
+            dealt = (first, 1, chunks) if spec.kind == "topk" else (first * spec.chunk, spec.chunk, 1)
+            yield Part(offset, block, width, *dealt)
+            offset += block * size
+        chunk += rows
 
 
 def record_bytes(width: int, spec: EncodingSpec) -> int:
