@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import platform
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -88,10 +89,11 @@ class Home:
 
     @property
     def budgets(self) -> dict[Path, int]:
-        """Bytes that each folder keeps; what was used longest ago goes first."""
+        """Bytes that each folder keeps; what was used longest ago goes first. Traces take 6 bytes a parameter and segment border,
+        so they get a part of the disk, however large that is."""
         gib = 2**30
         small = {self.artifacts: 4 * gib, self.results: gib // 16}
-        return small | {self.cache: 20 * gib, self.versions: 20 * gib, self.traces: 20 * gib}
+        return small | {self.cache: 20 * gib, self.versions: 20 * gib, self.traces: shutil.disk_usage(self.root).total // 10}
 
     @property
     def logs(self) -> Path:
