@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,6 +31,16 @@ MOMENTS = {"first": ("exp_avg", "momentum_buffer"), "second": ("exp_avg_sq",)}
 def default_device() -> torch.device:
     """The current CUDA device when there is one, else the CPU."""
     return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+
+
+def device_class(device: torch.device) -> str:
+    """Machines of one class drift alike when they compute the same, such as cpu-x86_64-avx512-torch2.13 or
+    cuda-NVIDIA-H100-PCIe-sm90-torch2.13: replay audits are calibrated by it. No more than 80 characters."""
+    version = "torch" + ".".join(torch.__version__.split(".")[:2])
+    if device.type != "cuda":
+        return f"cpu-{platform.machine()}-{torch.backends.cpu.get_cpu_capability().lower()}-{version}"
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"cuda-{torch.cuda.get_device_name(device).replace(' ', '-')[:48]}-sm{major}{minor}-{version}"
 
 
 class NodeState:

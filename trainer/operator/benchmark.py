@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from trainer.data import load_dataset, shard_batches
-from trainer.diloco.local import NodeState, local_step
+from trainer.diloco.local import NodeState, default_device, device_class, local_step
 from trainer.operator.config import Home
 from trainer.operator.version import VERSION
 from trainer.protocol.spec import JobSpec
@@ -22,8 +22,8 @@ BATCH_SIZE = 64
 
 
 def device_facts(home: Home) -> dict[str, Any]:
-    """{device, device_class, software, samples_per_second}: measured once for each device and torch version, then kept."""
-    facts: dict[str, Any] = {"device": device_name(), "device_class": device_class(), "software": software()}
+    """{device, software, samples_per_second}: measured once for each device and torch version, then remembered."""
+    facts: dict[str, Any] = {"device": device_name(), "software": software()}
     before = json.loads(home.facts.read_text()) if home.facts.exists() else {}
     known = all(before.get(name) == value for name, value in facts.items())
     measured = samples_per_second(seconds=0.05 if known else BENCHMARK_SECONDS)
@@ -54,14 +54,8 @@ def device_name() -> str:
     return f"CPU {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
 
 
-def device_class() -> str:
-    """Machines of one class drift alike when they compute the same: what replay audits are calibrated by."""
-    version = ".".join(torch.__version__.split(".")[:2])
-    if not torch.cuda.is_available():
-        return f"cpu-{platform.machine()}-{torch.backends.cpu.get_cpu_capability().lower()}-torch{version}"
-    major, minor = torch.cuda.get_device_capability(0)
-    return f"cuda-{torch.cuda.get_device_name(0).replace(' ', '-')}-sm{major}{minor}-torch{version}"
-
-
 def software() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": torch.__version__, "hypergpu": VERSION}
+    return {
+        "python": platform.python_version(), "torch": torch.__version__, "hypergpu": VERSION,
+        "device_class": device_class(default_device()),
+    }  # fmt: skip

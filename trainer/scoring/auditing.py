@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import platform
-
-import torch
 
 from trainer.diloco.checkpoint import load_checkpoint
 from trainer.diloco.encoding import read_header
-from trainer.diloco.local import default_device
+from trainer.diloco.local import default_device, device_class
 from trainer.diloco.round import bench
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import AuditVerdict, AuditWork
@@ -25,7 +22,7 @@ def replay_audit(work: AuditWork) -> AuditVerdict:
     coordinator holds cannot be had: that says nothing against the node."""
     at, device = bench(work.job), default_device()
     base = load_checkpoint(work.params, shapes=at.shapes)
-    machine, precision = kind_of(device), work.order.spec.inner.precision
+    machine, precision = device_class(device), work.order.spec.inner.precision
     calibration = Calibration(
         AuditClass(precision, work.operator_class, machine), tuple(work.honest_errors.get(machine, ()))
     )  # fmt: skip
@@ -50,11 +47,6 @@ def replay_audit(work: AuditWork) -> AuditVerdict:
 
 def handed_in(upload: bytes, steps: int) -> HandedIn:
     return HandedIn(read_header(upload).trace, steps)
-
-
-def kind_of(device: torch.device) -> str:
-    """As operators' agents name it, without its size: numbers differ between kinds of machines."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.machine()}"
 
 
 def number(value: float) -> float | None:

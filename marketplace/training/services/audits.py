@@ -81,11 +81,11 @@ def rounds_since_strike(round_: Round, node_id: int) -> int:
 
 def request(round_: Round, chosen: list[tuple[Contribution, list[int]]], *, block: int, block_hash: str) -> None:
     deadline, precision = timezone.now() + ANSWER_TIME, round_.job.parsed_spec.inner.precision
-    devices = dict(Node.objects.values_list("pk", "device"))
+    nodes = Node.objects.in_bulk([contribution.node_id for contribution, _ in chosen])
     rows = [
         Audit.objects.create(
             contribution=contribution, segment=segment, node_id=contribution.node_id, block=block, block_hash=block_hash,
-            deadline=deadline, precision=precision, operator_class=class_of(devices[contribution.node_id]),
+            deadline=deadline, precision=precision, operator_class=class_of(nodes[contribution.node_id]),
         )
         for contribution, segments in chosen
         for segment in segments
@@ -93,9 +93,9 @@ def request(round_: Round, chosen: list[tuple[Contribution, list[int]]], *, bloc
     tell(round_, "audit.requested", rows)
 
 
-def class_of(device: str) -> str:
-    """The kind of machine in what a node says of its device: "NVIDIA H100 PCIe, 80 GiB", "CPU x86_64, 1 of 2 cores"."""
-    return device.partition(",")[0][:120]
+def class_of(node: Node) -> str:
+    """What the node's results drift with (`trainer.diloco.local.device_class`), as its agent says."""
+    return str(node.software.get("device_class") or node.device)[:120]
 
 
 # The node's part.

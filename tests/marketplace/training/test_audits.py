@@ -151,9 +151,10 @@ def test_each_segment_is_an_audit_of_its_own(nodes: list[TestNode], final: dict[
     assert [asked["segment"] for asked in audits.open_audits(node_id=1)] == [one.segment for one in Audit.objects.order_by("id")]
 
 
-def test_the_class_of_a_machine_leaves_its_size_out() -> None:
-    assert audits.class_of("CPU x86_64, 1 of 2 cores") == audits.class_of("CPU x86_64, 8 of 8 cores") == "CPU x86_64"
-    assert audits.class_of("NVIDIA H100 PCIe, 80 GiB") == "NVIDIA H100 PCIe"
+def test_the_class_of_a_machine_is_what_its_agent_says_it_computes_on() -> None:
+    software = {"device_class": "cpu-x86_64-avx512-torch2.13"}
+    assert audits.class_of(Node(device="CPU x86_64, 1 of 2 cores", software=software)) == "cpu-x86_64-avx512-torch2.13"
+    assert audits.class_of(Node(device="CPU x86_64, 1 of 2 cores")) == "CPU x86_64, 1 of 2 cores"
 
 
 def test_work_that_was_not_paid_is_not_audited(job: Job, final: dict[int, str]) -> None:

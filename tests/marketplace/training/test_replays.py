@@ -62,7 +62,7 @@ def test_an_honest_node_passes_and_a_lazy_one_does_not(
     honest, cheat = Audit.objects.order_by("node_id")
     assert (honest.state, honest.code, honest.encoding_error) == ("passed", "", 0.0)
     assert honest.error < honest.tolerance / 10
-    assert honest.auditor_class.startswith("CPU ")
+    assert honest.auditor_class.startswith("cpu-")
     assert (cheat.state, cheat.code) == ("failed", "audit.diverged")
     assert cheat.error > 3 * cheat.tolerance
     assert calibration.of("fp32", "cpu").honest == 1
