@@ -1,0 +1,306 @@
+"""Bytes that an operator sends and receives until a loss is reached: data parallel, plain DiLoCo, HyperGPU's encodings."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from scripts.hypergpu_bench.report import INTERVAL, Figure, Interval, Measured, interval
+from scripts.hypergpu_bench.tasks import NODES, TASKS
+from trainer.data import Dataset, shard_batches
+from trainer.diloco.encoding import encoded_bytes
+from trainer.diloco.local import NodeState, local_step
+from trainer.diloco.reference import run_job
+from trainer.diloco.round import bench
+from trainer.protocol.orders import order_seed
+from trainer.protocol.spec import JobSpec
+from trainer.scoring.scores import evaluate
+from trainer.simulation.plots import Bars, Curves
+
+SEEDS = (1, 2, 3)
+RING = 2 * (NODES - 1) / NODES
+"""Vectors that a ring all-reduce sends for each node, and as many that it receives (Patarasu and Yuan 2009)."""
+DDP, DENSE, OURS = "data parallel, fp32", "plain DiLoCo, fp32", "topk 128 up, 256 down"
+DDP_RATES = {"text": (3e-3, 6e-3), "images": (1e-3, 3e-3)}
+"""Learning rates of data parallel; of each seed and target, the one that needs fewer bytes counts."""
+DDP_EVERY = 10
+"""Steps between its evaluations."""
+TARGETS = {"text": (2.6, 2.5, 2.4, 2.3, 2.2, 2.1), "images": (0.5, 0.3, 0.2, 0.15, 0.12, 0.1)}
+MAIN = {"text": 2.4, "images": 0.2}
+BYTES_GOAL, GAP_GOAL = 1_000.0, 1.5
+FP32 = {"kind": "fp32"}
+SGD = {"optimizer": "sgd", "learning_rate": 1.0}
+NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.7, "momentum": 0.5}
+PLAIN = {"rule": "weighted_mean", "gate": False}
+
+
+def topk(k: int) -> dict[str, Any]:
+    return {"kind": "topk", "k": k}
+
+
+WAYS: Mapping[str, dict[str, Any]] = {
+    DENSE: {"encoding": FP32, "downlink": FP32, "outer": NESTEROV, "aggregation": PLAIN},
+    "int8 up, int8 down": {"encoding": {"kind": "int8"}, "downlink": {"kind": "int8"}, "outer": NESTEROV},
+    "int4 up, int4 down": {"encoding": {"kind": "int4"}, "downlink": {"kind": "int4"}, "outer": NESTEROV},
+    "topk 256 up, int4 down": {"encoding": topk(256), "downlink": {"kind": "int4"}, "outer": SGD},
+    OURS: {"encoding": topk(128), "downlink": topk(256), "outer": SGD},
+}
+QUICK = (DENSE, OURS)
+
+
+class Point(NamedTuple):
+    """Where a run stood: steps of each node, bytes that one operator had sent and received, held-out loss in nats."""
+
+    steps: int
+    bytes: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    task: str
+    way: str
+    seed: int
+    rate: float | None = None
+
+    def curve(self) -> list[Point]:
+        torch.set_num_threads(1)
+        points = diloco(self) if self.rate is None else data_parallel(self, self.rate)
+        return list(points)
+
+
+def measure(*, quick: bool) -> Measured:
+    seeds = SEEDS[:1] if quick else SEEDS
+    ways = QUICK if quick else tuple(WAYS)
+    runs = [Run(task, way, seed) for task in TASKS for seed in seeds for way in ways]
+    runs += [Run(task, DDP, seed, rate) for task in TASKS for seed in seeds for rate in DDP_RATES[task]]
+    curves = run_all(runs)
+    return measured(curves, seeds, ways)
+
+
+def run_all(runs: Sequence[Run]) -> dict[Run, list[Point]]:
+    """One thread a run, as many runs at once as there are cores; what is done goes to standard error."""
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting: dict[Run, Future[list[Point]]] = {run: pool.submit(run.curve) for run in runs}
+        curves = {}
+        for number, (run, future) in enumerate(waiting.items(), 1):
+            curves[run] = future.result()
+            sys.stderr.write(f"{number}/{len(runs)}  {run.task}, {run.way}, seed {run.seed}: {curves[run][-1].loss:.4f} nats\n")
+    return curves
+
+
+def diloco(run: Run) -> Iterator[Point]:
+    """A job through the product's own round engine. Nodes are alike, so node 0's uploads are anyone's."""
+    job = TASKS[run.task].job(seed=run.seed, **WAYS[run.way])
+    total = 0
+    for report in run_job(job):
+        total += report.uploads[0] + report.download
+        yield Point((report.round + 1) * job.spec.inner.steps, total, report.result.metric["loss"])
+
+
+def data_parallel(run: Run, rate: float) -> Iterator[Point]:
+    """Per step one gradient of the joined batch: the same samples as DiLoCo's nodes take, in the same order."""
+    job = TASKS[run.task].job(seed=run.seed)
+    spec, at = job.spec, bench(job)
+    state = NodeState(spec, at.dataset.info)
+    for step, (inputs, targets) in enumerate(joined_batches(spec, at.dataset), 1):
+        warm = min(1.0, step / max(1, spec.inner.warmup_steps))
+        local_step(state, inputs, targets, spec.inner, rate=rate * warm)
+        if step % DDP_EVERY == 0:
+            loss = evaluate(at.model, at.shapes, state.params(), at.dataset.eval).loss
+            yield Point(step, round(step * 2 * RING * 4 * at.count), loss)
+
+
+def joined_batches(spec: JobSpec, dataset: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
+    for number in range(spec.rounds.rounds):
+        shards = [
+            shard_batches(
+                dataset.train, shard=shard, shards=NODES, seed=order_seed(spec, number, shard), steps=spec.inner.steps,
+                batch_size=spec.inner.batch_size,
+            )
+            for shard in range(NODES)
+        ]  # fmt: skip
+        for parts in zip(*shards, strict=True):
+            inputs, targets = zip(*parts, strict=True)
+            yield torch.cat(inputs), torch.cat(targets)
+
+
+# From curves to tables.
+
+Runs = Mapping[Run, Sequence[Point]]
+
+
+def bytes_to(curve: Sequence[Point], target: float) -> int | None:
+    """What had been moved when the held-out loss was first at `target` or below, at the end of a round."""
+    return next((point.bytes for point in curve if point.loss <= target), None)
+
+
+def moved(curves: Runs, task: str, way: str, seed: int, target: float) -> int | None:
+    """Of several learning rates (data parallel) the one that needs least."""
+    reached = [bytes_to(curve, target) for run, curve in curves.items() if (run.task, run.way, run.seed) == (task, way, seed)]
+    return min((found for found in reached if found is not None), default=None)
+
+
+def final(curves: Runs, task: str, way: str, seed: int) -> float:
+    """Loss at the end, after the same samples for every way; the best of several learning rates."""
+    return min(curve[-1].loss for run, curve in curves.items() if (run.task, run.way, run.seed) == (task, way, seed))
+
+
+def ratios(curves: Runs, task: str, way: str, seeds: Sequence[int], target: float) -> list[float]:
+    """Data parallel's bytes over this way's, of each seed with which both reach the target."""
+    pairs = [(moved(curves, task, DDP, seed, target), moved(curves, task, way, seed, target)) for seed in seeds]
+    return [theirs / ours for theirs, ours in pairs if theirs is not None and ours is not None]
+
+
+def gaps(curves: Runs, task: str, way: str, seeds: Sequence[int], *, beside: str) -> list[float]:
+    """Final loss above that of `beside` with the same seed, in percent."""
+    return [100 * (final(curves, task, way, seed) / final(curves, task, beside, seed) - 1) for seed in seeds]
+
+
+def measured(curves: Runs, seeds: Sequence[int], ways: Sequence[str]) -> Measured:
+    rows = [
+        reaching(curves, task, way, seeds, target) for task in TASKS for target in TARGETS[task] for way in (DDP, *ways)
+    ]  # fmt: skip
+    finals = [ending(curves, task, way, seeds) for task in TASKS for way in (DDP, *ways)]
+    figures = {
+        name: figure
+        for task, suffix in (("text", ""), ("images", "_images"))
+        for name, figure in of_task(curves, task, suffix, seeds)
+    }
+    return Measured(
+        seeds=seeds, conditions=conditions(), rows=rows, figures=figures, spread=INTERVAL,
+        more={"equal tokens": finals, "links": [link(task_way, *size) for task_way in (DDP, *ways) for size in SIZES]},
+        plots=plots(curves, seeds, ways),
+    )  # fmt: skip
+
+
+def reaching(curves: Runs, task: str, way: str, seeds: Sequence[int], target: float) -> dict[str, Any]:
+    found = [moved(curves, task, way, seed, target) for seed in seeds]
+    known = [value / 1e6 for value in found if value is not None]
+    over = ratios(curves, task, way, seeds, target)
+    return {
+        "task": task, "target_nats": target, "way": way, "seeds_reached": f"{len(known)} of {len(seeds)}",
+        **spread("megabytes", known), **spread("times_fewer", over if way != DDP else []),
+    }  # fmt: skip
+
+
+def ending(curves: Runs, task: str, way: str, seeds: Sequence[int]) -> dict[str, Any]:
+    [curve, *_] = [curve for run, curve in curves.items() if (run.task, run.way, run.seed) == (task, way, seeds[0])]
+    row = {"task": task, "way": way, **spread("loss_nats", [final(curves, task, way, seed) for seed in seeds])}
+    row |= spread("above_dense_percent", gaps(curves, task, way, seeds, beside=DENSE))
+    row |= spread("above_data_parallel_percent", gaps(curves, task, way, seeds, beside=DDP))
+    row["megabytes"] = curve[-1].bytes / 1e6
+    if way != DDP:
+        job = TASKS[task].job(**WAYS[way])
+        for direction, encoding in (("up", job.spec.encoding), ("down", job.spec.downlink)):
+            row[f"bytes_{direction}"] = encoded_bytes(bench(job).count, encoding)
+            if encoding.kind == "topk":
+                packed = encoding.model_copy(update={"indices": "packed"})
+                row[f"bytes_{direction}_packed"] = encoded_bytes(bench(job).count, packed)
+    return row
+
+
+def spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    mean, low, high = interval(values) if values else (None, None, None)
+    return {name: mean, f"{name}_low": low, f"{name}_high": high}
+
+
+def of_task(curves: Runs, task: str, suffix: str, seeds: Sequence[int]) -> Iterator[tuple[str, Figure]]:
+    target = MAIN[task]
+    fewer = interval(ratios(curves, task, OURS, seeds, target))
+    above = interval(gaps(curves, task, OURS, seeds, beside=DENSE))
+    behind = interval(gaps(curves, task, OURS, seeds, beside=DDP))
+    yield f"bytes_to_target_ratio_vs_ddp{suffix}", figure(fewer, f"times fewer, to {target} nats", BYTES_GOAL)
+    yield f"loss_gap_percent_vs_dense_diloco{suffix}", figure(above, "% of the loss in nats", GAP_GOAL)
+    yield f"loss_gap_percent_vs_ddp{suffix}", figure(behind, "% of the loss in nats", None)
+
+
+def figure(found: Interval, unit: str, goal: float | None) -> Figure:
+    return Figure(value=found.mean, unit=unit, goal=goal, low=found.low, high=found.high)
+
+
+class Size(NamedTuple):
+    """A model and a machine that the byte counts are put beside; nothing of that size was trained here."""
+
+    parameters: float
+    step_seconds: float
+    local_steps: int
+
+
+SIZES = (Size(124e6, 0.5, 30), Size(1e9, 2.0, 30), Size(7e9, 6.0, 100))
+HIDDEN = 0.1
+"""Transfers may take this part of the time that the steps take."""
+
+
+def link(way: str, parameters: float, step_seconds: float, local_steps: int) -> dict[str, Any]:
+    """Mbit/s each way with which transfers take a tenth of the time of the steps."""
+    if way == DDP:
+        up = down = RING * 4 * parameters
+        local_steps = 1
+    else:
+        spec = TASKS["text"].job(**WAYS[way]).spec
+        up, down = (encoded_bytes(round(parameters), encoding) for encoding in (spec.encoding, spec.downlink))
+    allowed = HIDDEN * step_seconds * local_steps
+    return {
+        "way": way, "parameters": f"{parameters / 1e6:,.0f} M", "step_seconds": step_seconds, "steps_of_a_round": local_steps,
+        "mbit_per_second_up": 8e-6 * up / allowed, "mbit_per_second_down": 8e-6 * down / allowed,
+    }  # fmt: skip
+
+
+def conditions() -> list[str]:
+    counts = {task: bench(TASKS[task].job()).count for task in TASKS}
+    text, images = (TASKS[task].job().spec for task in ("text", "images"))
+    return [
+        f"text: byte GPT, {counts['text']:,} parameters, tiny Shakespeare, {NODES} nodes, batch {text.inner.batch_size} x "
+        f"{text.data.sequence_length} bytes, {text.rounds.rounds} rounds of {text.inner.steps} steps. images: CNN, "
+        f"{counts['images']:,} parameters, the 10,000 images of MNIST's test part, {NODES} nodes, batch "
+        f"{images.inner.batch_size}, {images.rounds.rounds} rounds of {images.inner.steps} steps. Loss on held-out data.",
+        "Bytes are those of one operator, sent and received: the sizes of the real files of pseudo-gradients and outer steps, as "
+        f"the product's own round engine makes them; of data parallel {2 * RING:g} fp32 vectors a step (a ring all-reduce of "
+        f"{NODES}). HTTP, receipts and signatures are counted in the bench `peers`, on real sockets.",
+        f"Data parallel takes the same samples in steps of the joined batch ({NODES} times as large), AdamW as the nodes'; its "
+        f"learning rate is the best of {DDP_RATES['text']} for text, {DDP_RATES['images']} for images, for each seed and target "
+        "anew. Plain DiLoCo: mean, no gate, full fp32 vectors up and down, its outer optimizer tuned for itself.",
+        f"The main targets are {MAIN['text']} and {MAIN['images']} nats: levels that every way reaches and that lie in the last "
+        "third of plain DiLoCo's run. All levels of a fixed list are in the table, those that DiLoCo does not reach too.",
+        "One process, nothing is timed. The table `links` says what the bytes stand for: the link with which transfers take a "
+        "tenth of the time of the steps, for sizes of models and step times that were not trained here; local steps as stated.",
+    ]  # fmt: skip
+
+
+def plots(curves: Runs, seeds: Sequence[int], ways: Sequence[str]) -> list[Curves | Bars]:
+    losses: list[Curves | Bars] = [
+        Curves(
+            title=f"{task}: held-out loss over bytes of one operator", x="MB sent and received", y="nats", log="x",
+            lines={way: mean_curve(curves, task, way, seeds) for way in (DDP, *ways)},
+        )
+        for task in TASKS
+    ]  # fmt: skip
+    bars: list[Curves | Bars] = []
+    for task, target in MAIN.items():
+        fewer = {way: ratios(curves, task, way, seeds, target) for way in ways}
+        bars.append(
+            Bars(
+                title=f"{task}: fewer bytes than data parallel to {target} nats", x="times", log="x", goal=BYTES_GOAL,
+                bars={way: (statistics.fmean(values), min(values), max(values)) for way, values in fewer.items() if values},
+            )
+        )  # fmt: skip
+    return losses + bars
+
+
+def mean_curve(curves: Runs, task: str, way: str, seeds: Sequence[int]) -> list[tuple[float, ...]]:
+    """Mean over seeds, with the least and the most; of several learning rates the one with the best end on average."""
+    rates = {run.rate for run in curves if (run.task, run.way) == (task, way)}
+    choices = [[curves[Run(task, way, seed, rate)] for seed in seeds] for rate in rates]
+    best = min(choices, key=lambda runs: sum(curve[-1].loss for curve in runs))
+    points = [(group[0].bytes / 1e6, [point.loss for point in group]) for group in zip(*best, strict=True)]
+    return [(megabytes, statistics.fmean(losses), min(losses), max(losses)) for megabytes, losses in points]
