@@ -8,7 +8,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,13 +17,14 @@ from torch import Tensor
 from scripts.hypergpu_bench.report import INTERVAL, Figure, Interval, Measured, interval
 from scripts.hypergpu_bench.tasks import NODES, TASKS
 from trainer.data import Dataset, shard_batches
-from trainer.diloco.encoding import encoded_bytes
+from trainer.diloco.encoding import decode, encoded_bytes
 from trainer.diloco.local import NodeState, local_step
-from trainer.diloco.reference import run_job
-from trainer.diloco.round import bench
+from trainer.diloco.reference import Node, order
+from trainer.diloco.round import advance, bench, prepare, read_state
 from trainer.protocol.orders import order_seed
+from trainer.protocol.rounds import JobWork, RoundWork
 from trainer.protocol.spec import JobSpec
-from trainer.scoring.scores import evaluate
+from trainer.scoring.scores import measure as measure_on
 from trainer.simulation.plots import Bars, Curves
 
 SEEDS = (1, 2, 3)
@@ -34,6 +35,8 @@ DDP_RATES = {"text": (3e-3, 6e-3), "images": (1e-3, 3e-3)}
 """Learning rates of data parallel; of each seed and target, the one that needs fewer bytes counts."""
 DDP_EVERY = 10
 """Steps between its evaluations."""
+HELD_OUT = 400
+"""Samples of the evaluation split on which the loss is taken."""
 TARGETS = {"text": (2.6, 2.5, 2.4, 2.3, 2.2, 2.1), "images": (0.5, 0.3, 0.2, 0.15, 0.12, 0.1)}
 MAIN = {"text": 2.4, "images": 0.2}
 BYTES_GOAL, GAP_GOAL = 1_000.0, 1.5
@@ -44,7 +47,7 @@ PLAIN = {"rule": "weighted_mean", "gate": False}
 
 
 def topk(k: int) -> dict[str, Any]:
-    return {"kind": "topk", "k": k}
+    return {"kind": "topk", "k": k, "error_decay": 0.9}
 
 
 WAYS: Mapping[str, dict[str, Any]] = {
@@ -99,12 +102,25 @@ def run_all(runs: Sequence[Run]) -> dict[Run, list[Point]]:
 
 
 def diloco(run: Run) -> Iterator[Point]:
-    """A job through the product's own round engine. Nodes are alike, so node 0's uploads are anyone's."""
+    """A job through the product's own nodes, files, aggregation and outer step; all are honest, so nobody is judged.
+    Nodes are alike, so node 0's uploads are anyone's."""
     job = TASKS[run.task].job(seed=run.seed, **WAYS[run.way])
-    total = 0
-    for report in run_job(job):
-        total += report.uploads[0] + report.download
-        yield Point((report.round + 1) * job.spec.inner.steps, total, report.result.metric["loss"])
+    spec, at, first = job.spec, bench(job), prepare(job)
+    nodes = [Node(job, node_id, None) for node_id in range(NODES)]
+    work = RoundWork(
+        job=job, chain_job_id=0, number=0, base=first.base, params=first.params, outer_state=first.outer_state,
+        previous_aggregate=None, submissions=[],
+    )  # fmt: skip
+    state, total = read_state(work), 0
+    for number in range(spec.rounds.rounds):
+        files = [node.contribute(order(spec, work, node.node_id)) for node in nodes]
+        updates = {file.node_id: decode(file.data, file.encoding, count=at.size) for file in files}
+        after = advance(replace(work, submissions=files), state, updates, list(updates))
+        for node in nodes:
+            node.follow(after.delta)
+        state, work = after.state, replace(work, number=number + 1, base=after.version)
+        total += len(files[0].data) + len(after.delta)
+        yield Point(work.number * spec.inner.steps, total, held_out_loss(job, state.params))
 
 
 def data_parallel(run: Run, rate: float) -> Iterator[Point]:
@@ -116,8 +132,14 @@ def data_parallel(run: Run, rate: float) -> Iterator[Point]:
         warm = min(1.0, step / max(1, spec.inner.warmup_steps))
         local_step(state, inputs, targets, spec.inner, rate=rate * warm)
         if step % DDP_EVERY == 0:
-            loss = evaluate(at.model, at.shapes, state.params(), at.dataset.eval).loss
-            yield Point(step, round(step * 2 * RING * 4 * at.count), loss)
+            yield Point(step, round(step * 2 * RING * 4 * at.size), held_out_loss(job, state.params()))
+
+
+def held_out_loss(job: JobWork, params: Tensor) -> float:
+    """Nats, on the same samples for every way."""
+    at = bench(job)
+    samples = at.dataset.eval.take(torch.arange(min(HELD_OUT, len(at.dataset.eval))))
+    return measure_on(at.model, at.shapes, params, *samples).loss
 
 
 def joined_batches(spec: JobSpec, dataset: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
@@ -202,10 +224,10 @@ def ending(curves: Runs, task: str, way: str, seeds: Sequence[int]) -> dict[str,
     if way != DDP:
         job = TASKS[task].job(**WAYS[way])
         for direction, encoding in (("up", job.spec.encoding), ("down", job.spec.downlink)):
-            row[f"bytes_{direction}"] = encoded_bytes(bench(job).count, encoding)
+            row[f"bytes_{direction}"] = encoded_bytes(bench(job).size, encoding)
             if encoding.kind == "topk":
                 packed = encoding.model_copy(update={"indices": "packed"})
-                row[f"bytes_{direction}_packed"] = encoded_bytes(bench(job).count, packed)
+                row[f"bytes_{direction}_packed"] = encoded_bytes(bench(job).size, packed)
     return row
 
 
@@ -257,7 +279,7 @@ def link(way: str, parameters: float, step_seconds: float, local_steps: int) -> 
 
 
 def conditions() -> list[str]:
-    counts = {task: bench(TASKS[task].job()).count for task in TASKS}
+    counts = {task: bench(TASKS[task].job()).size for task in TASKS}
     text, images = (TASKS[task].job().spec for task in ("text", "images"))
     return [
         f"text: byte GPT, {counts['text']:,} parameters, tiny Shakespeare, {NODES} nodes, batch {text.inner.batch_size} x "

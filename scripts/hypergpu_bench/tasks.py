@@ -38,7 +38,7 @@ TASKS = {
         spec={
             "model": {"architecture": "gpt", "config": {"layers": 2, "width": 64}},
             "data": {"kind": "text", "sequence_length": 64},
-            "inner": {"steps": 30, "batch_size": 8, "learning_rate": 3e-3},
+            "inner": {"steps": 20, "batch_size": 8, "learning_rate": 3e-3},
             "rounds": {"rounds": 20, "nodes": NODES, "quorum": NODES},
         },
     ),
