@@ -21,11 +21,11 @@ CONVOLUTIONS = 5e-3
 """Nats: the residual network's convolutions take other kernels on other processors; 1.4e-3 was measured between two."""
 SHORT = {"inner": {"steps": 12, "batch_size": 16}, "rounds": {"rounds": 4, "nodes": 3}}
 JOBS = {
-    "mlp, int8, nesterov, geometric median": {},
+    "mlp, int4, nesterov, geometric median": {},
     "cnn, topk, sgd, geometric median": {
         "model": {"architecture": "cnn", "config": {"channels": [8], "hidden": 16}},
-        "encoding": {"kind": "topk", "chunk": 64, "k": 8},
-        "downlink": {"kind": "topk", "chunk": 64, "k": 16},
+        "encoding": {"kind": "topk", "chunk": 64, "k": 8, "error_decay": 0.95},
+        "downlink": {"kind": "topk", "chunk": 64, "k": 16, "error_decay": 0.95},
         "outer": {"optimizer": "sgd", "learning_rate": 1.0},
     },
     "resnet, fp32, nesterov, weighted mean": {
@@ -38,6 +38,8 @@ JOBS = {
     "gpt, int8, nesterov, geometric median": {
         "model": {"architecture": "gpt", "config": {"layers": 1, "heads": 2, "width": 32}},
         "data": {"kind": "text", "files": {"text": "0" * 64}, "sequence_length": 32},
+        "encoding": {"kind": "int8"},
+        "downlink": {"kind": "int8"},
     },
 }
 

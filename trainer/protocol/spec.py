@@ -92,13 +92,13 @@ class OuterSpec(Section):
 class EncodingSpec(Section):
     """How a vector of parameters' size travels: docs/wire-format.md."""
 
-    kind: Literal["fp32", "bf16", "int8", "int4", "topk"] = "int8"
+    kind: Literal["fp32", "bf16", "int8", "int4", "topk"] = "int4"
     chunk: int = Field(default=4096, ge=64, le=65_536, description="Values that share a scale; a power of two.")
     k: int = Field(default=128, ge=1, le=65_536, description="Kept values of a chunk (topk).")
     indices: Literal["elias_fano", "packed"] = Field(
         default="elias_fano", description="packed: log2(chunk) bits an index; elias_fano: about 2 + log2(chunk / k) (topk)."
     )
-    error_decay: float = Field(default=0.95, ge=0, le=1, description="What is kept of the unsent rest (topk).")
+    error_decay: float = Field(default=0.9, ge=0, le=1, description="What is kept of the unsent rest (topk).")
 
     @model_validator(mode="after")
     def chunks_are_powers_of_two(self) -> EncodingSpec:

@@ -3,11 +3,11 @@
 import type { EncodingSpec, JobSpec } from '@/api/types';
 
 const ENCODING: EncodingSpec = {
-  kind: 'int8',
+  kind: 'int4',
   chunk: 4096,
   k: 128,
   indices: 'elias_fano',
-  error_decay: 0.95,
+  error_decay: 0.9,
 };
 
 /** The protocol's defaults; a test compares them with tests/vectors/protocol.json. */
