@@ -16,6 +16,9 @@ class Bench:
 
 BENCHES = {
     "bytes": Bench("bytes", "bytes of one operator to a target loss: data parallel, plain DiLoCo, the product's encodings"),
+    "audits": Bench(
+        "audits", "false alarms and misses of replay audits, ownership and the copy rule; bytes and time of an audit"
+    ),
     "gpu": Bench("gpu", "the inner loop beside a bare PyTorch loop of the same model and the card's matrix rate (needs CUDA)"),
     "attacks": Bench("attacks", "loss and pay with 2 of 8 nodes hostile, by attack and by aggregation rule; nodes that crash"),
     "settlement-gas": Bench(

@@ -32,7 +32,7 @@ from trainer.data import Dataset
 from trainer.diloco.encoding import HEADER, ZERO_TRACE, Encoded, decode, encode, encoded_bytes
 from trainer.diloco.local import LocalResult, NodeState, optimizer_vectors, run_local_steps
 from trainer.diloco.tensorfile import refused
-from trainer.protocol.merkle import leaf_hash, merkle_path, merkle_root
+from trainer.protocol.merkle import leaf_hash, merkle_root
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import EncodingSpec
 
@@ -78,9 +78,6 @@ class Trace:
 
     def root(self) -> bytes:
         return merkle_root(self.leaves())
-
-    def path(self, index: int) -> list[bytes]:
-        return merkle_path(self.leaves(), index)
 
 
 class Contributed(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from trainer.diloco.encoding import Update, decode
@@ -58,16 +59,21 @@ def find_copies(updates: Mapping[int, Tensor], previous: Tensor | None) -> dict[
 
     An update is compared with all earlier ones that are not copies themselves, and with `previous`.
     """
-    alike = cosines([*updates.values(), *([] if previous is None else [previous])])
+    alike = cosines(list(updates.values()))
     originals: list[tuple[int, int]] = []
     refused: dict[int, HyperGPUError] = {}
-    for row, node in enumerate(updates):
+    for row, (node, update) in enumerate(updates.items()):
         try:
-            refuse_copy({other: alike[row][column] for other, column in originals}, None if previous is None else alike[row][-1])
+            refuse_copy({other: alike[row][column] for other, column in originals}, echo(update, previous))
             originals.append((node, row))
         except HyperGPUError as error:
             refused[node] = error
     return refused
+
+
+def echo(update: Tensor, previous: Tensor | None) -> float | None:
+    """Cosine of an update with the part of the previous aggregate that it could have sent: a sparse file has no room for all."""
+    return None if previous is None else cosines([update, torch.where(update != 0, previous, 0)])[0][1]
 
 
 def refuse_copy(others: Mapping[int, float], previous: float | None) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from trainer.diloco.encoding import encoded_bytes
 from trainer.diloco.trace import BF16, Trace, moments_bytes, moments_leaf, movement_bytes, movement_leaf
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.merkle import leaf_hash
+from trainer.protocol.merkle import merkle_path
 
 HEADER = struct.Struct("<4sB3xII")
 LENGTH = struct.Struct("<I")
@@ -55,22 +55,24 @@ class AuditEvidence:
 
 def gather_evidence(trace: Trace, segment: int, *, before: Trace | None) -> AuditEvidence:
     """The node's answer to an audit of `segment`; `before` is its trace of the order before, unless it began afresh."""
-    last = len(trace.movements) - 1
+    last, leaves = len(trace.movements) - 1, trace.leaves()
 
     def movement(border: int) -> Proven:
-        return Proven(trace.movements[border], trace.path(movement_leaf(border)))
+        return Proven(trace.movements[border], merkle_path(leaves, movement_leaf(border)))
 
     def moments(border: int) -> Proven:
-        return Proven(trace.moments[border], trace.path(moments_leaf(border)))
+        return Proven(trace.moments[border], merkle_path(leaves, moments_leaf(border)))
 
+    earlier = before.leaves() if before else []
     return AuditEvidence(
         steps=trace.steps, segment=segment,
         movement=movement(segment), moments=moments(segment), next_movement=movement(segment + 1),
         next_moments=moments(segment + 1), last_movement=movement(last),
-        error=Proven(trace.error_before, trace.path(2 * last + 2)),
-        first_moments=Proven(leaf_hash(trace.moments[0]), trace.path(moments_leaf(0))), base=trace.path(movement_leaf(0)),
-        before_moments=before.path(moments_leaf(len(before.moments) - 1)) if before else [],
-        before_error=before.path(2 * len(before.moments) + 1) if before else [],
+        error=Proven(trace.error_before, merkle_path(leaves, len(leaves) - 2)),
+        first_moments=Proven(leaves[moments_leaf(0)], merkle_path(leaves, moments_leaf(0))),
+        base=merkle_path(leaves, movement_leaf(0)),
+        before_moments=merkle_path(earlier, len(earlier) - 3) if before else [],
+        before_error=merkle_path(earlier, len(earlier) - 1) if before else [],
     )  # fmt: skip
 
 

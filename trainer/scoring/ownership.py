@@ -1,7 +1,8 @@
 """Does an update know the data that it was to be made from?
 
 An update lowers the loss on the samples it was computed from a little more than on others of the same kind. A copy, or work on
-other data, gains as much on both. Which samples a node was assigned follows from its work order; which of them are looked at,
+other data, gains as much on both. Some samples are easier than others, so gains are counted against those of the round's typical
+update on the same samples. Which samples a node was assigned follows from its work order; which of them are looked at,
 from a seed that nobody knew when committing (the idea: Gauntlet, arXiv:2505.21684, section 3).
 
 One round says little, so a node's standing is an average over rounds. On a byte GPT (tiny Shakespeare) and a CNN (MNIST), eight
@@ -13,7 +14,8 @@ wrongly within 60 rounds with a probability of 0.0001 (at 93 %: 0.009), and a ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,7 +31,7 @@ from trainer.protocol.spec import JobSpec
 from trainer.scoring.quality import STEP_SCALE
 from trainer.scoring.scores import measure
 
-OWN_SAMPLES = {"image": 128, "bytes": 64}
+OWN_SAMPLES = {"image": 128, "bytes": 128}
 """Of each of the two batches, by kind of data. A node then costs 3 such batches, about what its score costs."""
 FADING = 0.1
 """Weight of the newest round in a standing."""
@@ -39,7 +41,8 @@ LEAST_OWNED = 0.65
 
 @dataclass(frozen=True, slots=True)
 class Gains:
-    """Loss improvement in nats, at the scorers' step scale, on samples of the node's order and on others."""
+    """How much more than the round's typical update one lowers the loss, in nats at the scorers' step scale, on samples of the
+    node's order and on others."""
 
     own: float
     other: float
@@ -74,7 +77,7 @@ def ownership(
     The other samples are ones that nobody was assigned; where too few are left, ones that this node was not. A node that was
     assigned everything is left out.
     """
-    size = OWN_SAMPLES[train.kind]
+    size, reference = OWN_SAMPLES[train.kind], base - STEP_SCALE * typical(list(updates.values()), base)
     nobodys = outside(train, *assigned.values())
     shared = Batch(train, nobodys, seed=seed, size=size) if len(nobodys) >= size else None
     gains = {}
@@ -82,23 +85,35 @@ def ownership(
         others = outside(train, assigned[node_id])
         if shared is None and not len(others):
             continue
-        own = Batch(train, assigned[node_id], seed=seed, size=size)
-        other = shared or Batch(train, others, seed=seed, size=size)
-        gains[node_id] = Gains(*(batch.gain(model, shapes, base, update) for batch in (own, other)))
+        batches = (Batch(train, assigned[node_id], seed=seed, size=size), shared or Batch(train, others, seed=seed, size=size))
+        after = base - STEP_SCALE * update
+        gains[node_id] = Gains(*(batch.gain(model, shapes, reference, after) for batch in batches))
     return gains
 
 
 class Batch:
-    """Samples of a pool, drawn by the seed, with the loss at the base measured once."""
+    """Samples of a pool, drawn by the seed, with the reference's loss on them measured once."""
 
     def __init__(self, train: Split, pool: Tensor, *, seed: str, size: int) -> None:
         self.inputs, self.targets = train.take(pool[permutation(len(pool), "ownership", seed)[:size]])
-        self.before: float | None = None
+        self.typical: float | None = None
 
-    def gain(self, model: nn.Module, shapes: Shapes, base: Tensor, update: Tensor) -> float:
-        if self.before is None:
-            self.before = measure(model, shapes, base, self.inputs, self.targets).loss
-        return self.before - measure(model, shapes, base - STEP_SCALE * update, self.inputs, self.targets).loss
+    def gain(self, model: nn.Module, shapes: Shapes, reference: Tensor, after: Tensor) -> float:
+        if self.typical is None:
+            self.typical = measure(model, shapes, reference, self.inputs, self.targets).loss
+        return self.typical - measure(model, shapes, after, self.inputs, self.targets).loss
+
+
+def typical(updates: Sequence[Tensor], base: Tensor) -> Tensor:
+    """The mean of the round's updates, none longer than the median, so that nobody can spoil it; zero for a round of one."""
+    if len(updates) < 2:
+        return torch.zeros_like(base)
+    lengths = [float(update.norm()) for update in updates]
+    middle = statistics.median_low(lengths)
+    mean = torch.zeros_like(base)
+    for update, length in zip(updates, lengths, strict=True):
+        mean.add_(update, alpha=min(1.0, middle / length if length else 1.0) / len(updates))
+    return mean
 
 
 def outside(train: Split, *pools: Tensor) -> Tensor:

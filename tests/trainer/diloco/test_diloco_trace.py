@@ -25,7 +25,7 @@ from trainer.diloco.trace import (
     write_movement,
 )
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.merkle import leaf_hash, path_root
+from trainer.protocol.merkle import leaf_hash, merkle_path, path_root
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec
 
@@ -88,8 +88,8 @@ def test_every_leaf_is_under_the_root_and_no_other(worked):
     leaves = trace.leaves()
     assert len(leaves) == 2 * 4 + 2
     for index, leaf in enumerate(leaves):
-        assert path_root(leaf, trace.path(index), index=index, count=len(leaves)) == trace.root()
-    assert path_root(leaf_hash(b"x"), trace.path(3), index=3, count=len(leaves)) != trace.root()
+        assert path_root(leaf, merkle_path(leaves, index), index=index, count=len(leaves)) == trace.root()
+    assert path_root(leaf_hash(b"x"), merkle_path(leaves, 3), index=3, count=len(leaves)) != trace.root()
 
 
 def test_a_trace_changes_with_any_of_its_states(worked):
