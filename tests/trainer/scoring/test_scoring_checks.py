@@ -71,6 +71,13 @@ def test_the_last_aggregate_sent_again_is_refused(honest):
     assert list(refused) == [1] and refused[1].data["node"] is None and "previous aggregate" in refused[1].message
 
 
+def test_the_part_of_the_last_aggregate_that_fits_a_sparse_file_is_refused(honest):
+    aggregate = (honest[1] + honest[2] + honest[3]) / 3
+    sparse = encode(aggregate, EncodingSpec(kind="topk", k=16)).values
+    assert 0 < sparse.count_nonzero() < len(sparse) / 10
+    assert list(find_copies({1: honest[1], 9: sparse}, aggregate)) == [9]
+
+
 def test_one_huge_value_hides_no_copy(honest):
     """An accomplice cannot push the others below the grid of the exact products."""
     huge = honest[3].clone()
