@@ -31,7 +31,7 @@ SEEDS = (1, 2, 3)
 RING = 2 * (NODES - 1) / NODES
 """Vectors that a ring all-reduce sends for each node, and as many that it receives (Patarasu and Yuan 2009)."""
 DDP, DENSE, OURS = "data parallel, fp32", "plain DiLoCo, fp32", "topk 128 up, 256 down"
-DDP_RATES = {"text": (3e-3, 6e-3), "images": (1e-3, 3e-3)}
+DDP_RATES = {"text": (4e-3, 8e-3), "images": (2e-3, 4e-3)}
 """Learning rates of data parallel; of each seed and target, the one that needs fewer bytes counts."""
 DDP_EVERY = 10
 """Steps between its evaluations."""
