@@ -25,6 +25,7 @@ BENCHES = {
         "settlement_gas", "gas of a receipt on chain, by Ethereum's and Monad's prices, beside other designs"
     ),
     "settlement-latency": Bench("settlement_latency", "seconds from hand-in to final credit through the real processes, by mode"),
+    "peers": Bench("peers.bench", "bytes, loss and steps a second beside DDP, torchft, hivemind and Flower on the same task"),
 }
 
 

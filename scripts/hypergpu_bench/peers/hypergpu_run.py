@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +20,19 @@ from typing import Any
 
 import psutil
 
+from scripts.hypergpu_bench.peers import priority
 from scripts.hypergpu_bench.peers.namespaces import HUB_ADDRESS, Counters, counters, inside, parse_counters
 from scripts.hypergpu_bench.peers.task_file import TEXT
 from scripts.hypergpu_demo.market import Market, wait_for
 from scripts.hypergpu_demo.ports import Ports
-from scripts.hypergpu_demo.stack import Stack
+from scripts.hypergpu_demo.stack import ATTESTORS, Stack
 from scripts.hypergpu_demo.supervise import Program, StackError
 from trainer.protocol.canonical import sha256_hex
 
 PORTS = Ports(8000)
 ENDED = ("completed", "stopped", "failed", "closed")
 SETTLE_SECONDS = 120
+BACKGROUND = (*ATTESTORS, "evaluation")
 POLL_SECONDS, WATCHFUL_SECONDS = 1.0, 0.1
 """Between two looks at the job: each costs the coordinator a few milliseconds, so it is looked at often only before a kill."""
 
@@ -67,6 +68,14 @@ class PeersStack(Stack):
         program = super().agent(number)
         return replace(program, command=inside(self.leaves[number - 1], program.command))
 
+    def start(self) -> None:
+        super().start()
+        self.processes.start(self.celery("evaluation", "evaluation,audit", "--pool", "solo"))
+
+    def compute(self) -> Program:
+        """Without evaluations and audits, for which no round waits: they have a worker of their own."""
+        return self.celery("compute", "compute", "--pool", "solo")
+
     def preload(self, files: list[Path]) -> None:
         """Data that the operators have already, as the peers' workers do."""
         for number in range(1, self.operators + 1):
@@ -79,7 +88,7 @@ class PeersStack(Stack):
         """kill -9 for all that runs in a leaf, for good."""
         with self.processes.lock:
             self.processes.running.pop(f"agent {number}")
-            for process in processes_in(self.leaves[number - 1]):
+            for process in priority.processes_in(self.leaves[number - 1]):
                 with suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
 
@@ -93,6 +102,7 @@ def main() -> None:
     parser.add_argument("--download-data", action="store_true", help="the agents fetch the data from the coordinator")
     parser.add_argument("--kill-in-round", type=int, help="kill the last node in the middle of this round, counted from 0")
     options = parser.parse_args()
+    priority.give(psutil.Process(), priority.COORDINATOR)
     try:
         stack = PeersStack(options.state, leaves=options.leaves)
         with stack:
@@ -105,20 +115,35 @@ def run(stack: PeersStack, spec: dict[str, Any], options: argparse.Namespace) ->
     if not options.download_data:
         stack.preload([TEXT])
     stack.start()
+    set_priorities(stack, background=priority.COORDINATOR)
     market = Market(stack)
     market.api.sign_in(stack.keys.wallet("requester"), market.domain.chain_id)
     nodes = market.join_operators()
     stack.wait_for_workers()
     market.wait_for_agents(nodes)
     market.upload({"text": TEXT})
+    set_priorities(stack)
     before = measured(stack)
     job = market.post_job("peers", spec)
     last = follow(stack, market, job["id"], options)
     trained = measured(stack)
+    set_priorities(stack, background=priority.COORDINATOR)
     settled = wait_for(
         lambda: is_settled(market.api.get(f"jobs/{job['id']}")), what="the job to be settled", seconds=SETTLE_SECONDS
     )
     return {"job": last, "settled": settled, "before": before, "trained": trained, "after": measured(stack)}
+
+
+def set_priorities(stack: PeersStack, *, background: int = priority.BACKGROUND) -> None:
+    """Workers as the peers' are; the coordinator above them, what no round waits for below until training has ended."""
+    with stack.processes.lock:
+        programs = {name: running.process.pid for name, running in stack.processes.running.items()}
+    for name, pid in programs.items():
+        if not name.startswith("agent"):
+            priority.give(psutil.Process(pid), background if name in BACKGROUND else priority.COORDINATOR)
+    for leaf in stack.leaves:
+        for process in priority.processes_in(leaf):
+            priority.give(process, priority.WORKERS)
 
 
 def follow(stack: PeersStack, market: Market, job_id: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -140,7 +165,9 @@ def is_in_the_middle_of(number: int, snapshot: dict[str, Any]) -> bool:
 
 
 def is_settled(snapshot: dict[str, Any]) -> dict[str, Any] | None:
-    return snapshot if snapshot["job"]["state"] in ("closed", "failed") else None
+    ended = snapshot["job"]["state"] in ("closed", "failed")
+    audited = all(one["state"] not in ("requested", "answered") for one in snapshot["audits"])
+    return snapshot if ended and audited and all(one["metric"] for one in snapshot["rounds"]) else None
 
 
 def measured(stack: PeersStack) -> dict[str, Any]:
@@ -166,13 +193,6 @@ def cpu_seconds(pid: int) -> float:
         return sum(sum(process.cpu_times()[:2]) for process in [root, *root.children(recursive=True)])
     except psutil.NoSuchProcess:
         return 0.0
-
-
-def processes_in(name: str) -> Iterator[psutil.Process]:
-    listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True)
-    for pid in listed.stdout.split():
-        with suppress(psutil.NoSuchProcess):
-            yield psutil.Process(int(pid))
 
 
 def say(text: str) -> None:

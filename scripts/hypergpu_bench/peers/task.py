@@ -140,10 +140,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--variant", default="", help="of the peer: see the script")
     parser.add_argument("--inner", type=int, default=20, help="inner steps between two synchronisations")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--nice", type=int, default=0, help="of each worker; below 0 it takes root")
     parser.add_argument("--die-at", type=int, help="the last worker kills itself before this step, counted from 0")
     parser.add_argument("--worker", type=int, help="which one this process is")
     parser.add_argument("--meet", default="", help="where the workers meet: given by the launcher")
     return parser.parse_args()
+
+
+def be_nice(nice: int) -> None:
+    """For this process and, where the kernel weighs sessions (sched(7), autogroup), for its session."""
+    os.nice(nice)
+    group = Path("/proc/self/autogroup")
+    if nice and group.exists():
+        group.write_text(str(nice))
 
 
 def launch(options: argparse.Namespace, *, meet: str) -> int:
@@ -158,7 +167,12 @@ def launch(options: argparse.Namespace, *, meet: str) -> int:
     command = [sys.executable, sys.argv[0], *(part for name, value in given.items() for part in (f"--{name}", str(value)))]
     command += ["--meet", meet, *([] if options.die_at is None else ["--die-at", str(options.die_at)])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    workers = [subprocess.Popen([*command, "--worker", str(number)], env=environment) for number in range(options.workers)]
+    workers = [
+        subprocess.Popen(
+            [*command, "--worker", str(number)], env=environment, start_new_session=True, preexec_fn=lambda: be_nice(options.nice)
+        )
+        for number in range(options.workers)
+    ]  # fmt: skip
     for worker in workers[: -1 if options.die_at is not None else None]:
         worker.wait()
     for worker in workers:

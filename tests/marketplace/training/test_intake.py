@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from datetime import timedelta
 
 import pytest
@@ -181,3 +183,11 @@ def test_what_is_no_update_is_rejected_with_its_reason(open_round: Round, nodes:
     contribution.refresh_from_db()
     assert (contribution.state, contribution.code) == (Contribution.State.REJECTED, code)
     assert contribution.quality is None
+
+
+def test_an_order_is_compressed_for_who_takes_it(open_round: Round, nodes: list[TestNode]) -> None:
+    plain = nodes[0].call("POST", "/agent/v1/leases", {})
+    small = nodes[1].call("POST", "/agent/v1/leases", {}, **{"Accept-Encoding": "gzip"})
+    assert small["Content-Encoding"] == "gzip"
+    assert int(small["Content-Length"]) == len(small.content) < 0.7 * len(plain.content)
+    assert json.loads(gzip.decompress(small.content)).keys() == plain.json().keys()  # type: ignore[attr-defined]

@@ -1,0 +1,181 @@
+"""HyperGPU beside torch DDP, torchft, hivemind and Flower: bytes, loss and speed on the same task, cores and real sockets."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from scripts.hypergpu_bench.peers.environments import REQUIREMENTS
+from scripts.hypergpu_bench.peers.namespaces import require_namespaces
+from scripts.hypergpu_bench.peers.runs import PEERS, Outcome, Peer, run_hypergpu, run_peer
+from scripts.hypergpu_bench.peers.task_file import INNER_STEPS, WORKERS
+from scripts.hypergpu_bench.report import INTERVAL, Figure, Measured, interval
+from scripts.hypergpu_demo.supervise import StackError
+from trainer.simulation.plots import Bars
+
+ROUNDS, LONG_ROUNDS = 8, 50
+SEEDS, QUICK_SEEDS = (0, 1, 2), (0,)
+LONG_PEERS = ("ddp", "torchft")
+KILLED_PEERS = ("ddp", "torchft", "hivemind_fp32", "flower")
+KILL_ROUND = 3
+WITHOUT = "hypergpu, no audits"
+FEWER_BYTES = 40
+"""At most this part of torchft's bytes is the goal."""
+CONDITIONS = (
+    f"{WORKERS} workers, one thread each, one machine; a byte GPT of 363,840 parameters on Tiny Shakespeare, the same starting "
+    f"weights, batches (8 x 64 bytes) and held-out text; AdamW 2e-3, {INNER_STEPS} inner steps a round. DDP averages each step.",
+    "Peers: outer Nesterov 0.7 and 0.9 as in their papers (Flower: FedAvgM with the same), all workers in one network namespace; "
+    "its loopback counts every byte once, with headers. What a worker says to its own helpers over TCP counts too.",
+    "HyperGPU: coordinator, database, redis, chain and attestors in one namespace, each agent in its own, TLS over a cable "
+    "(veth) between; the cables' counters are its bytes, sent and received, with headers and acknowledgements. Top-k 96 of 4,096 "
+    "up and 160 down, outer SGD 2.2 falling to 0.88. The data lies on each agent's disk beforehand, as on the peers' workers.",
+    "Steps a second: a worker's steps over the time from the first inner step to the last round's end; the inner rate is of the "
+    "training loop alone. HyperGPU's coordinator, chain and three attestors share the cores with the workers. Every system's "
+    "workers run at nice -10, HyperGPU's coordinator at -15, attestors and the evaluation of rounds at 19: they end later.",
+)
+
+
+def measure(*, quick: bool) -> Measured:
+    require_namespaces()
+    load, cores = os.getloadavg()[0], os.cpu_count()
+    busy = f"Before: a load average of {load:.1f} from other programs on {cores} cores, which slows every row."
+    seeds, problems = QUICK_SEEDS if quick else SEEDS, list[str]()
+    plain = collect(problems, "plain", [(name, run, seed) for seed in seeds for name, run in everybody(ROUNDS)])
+    killed = collect(problems, "killed", [(name, run, 0) for name, run in with_one_killed()] if not quick else [])
+    long = collect(problems, "long", [(name, run, 0) for name, run in for_long()] if not quick else [])
+    with_data = collect(problems, "with data", [] if quick else [("hypergpu", fetching, 0)])
+    if "hypergpu" not in plain:
+        raise StackError(f"HyperGPU itself did not get through: {'; '.join(problems)}")
+    return Measured(
+        seeds=seeds, conditions=(*CONDITIONS, busy, requirements(), *problems), spread=INTERVAL,
+        rows=[row(name, outcomes) for name, outcomes in plain.items()], figures=figures(plain),
+        plots=[
+            bars(plain, "bytes", "bytes on the wire", log="x"), bars(plain, "loss", "held-out loss, nats"),
+            bars(plain, "steps_per_second", "steps a second of a worker"),
+        ],
+        more={
+            "one worker killed in round 4": [row(name, outcomes) for name, outcomes in killed.items()],
+            f"{LONG_ROUNDS} rounds": [row(name, outcomes) for name, outcomes in long.items()],
+            "the agents fetch the data from the coordinator": [row(name, outcomes) for name, outcomes in with_data.items()],
+            "what HyperGPU's runs were made of (seed 0)": [
+                inside_of(plain[name][0]) for name in ("hypergpu", WITHOUT) if name in plain
+            ],
+            "CPU seconds by program, to the last settlement (seed 0)": [plain["hypergpu"][0].more["cpu_seconds"]],
+        },
+    )  # fmt: skip
+
+
+Run = Callable[[int], Outcome]
+
+
+def everybody(rounds: int) -> list[tuple[str, Run]]:
+    return [
+        ("hypergpu", lambda seed: run_hypergpu("hypergpu", seed=seed, rounds=rounds, audits=True)),
+        (WITHOUT, lambda seed: run_hypergpu(WITHOUT, seed=seed, rounds=rounds, audits=False)),
+        *((peer.name, lambda seed, peer=peer: run_peer(peer, seed=seed, rounds=rounds)) for peer in PEERS),
+    ]
+
+
+def with_one_killed() -> list[tuple[str, Run]]:
+    at = KILL_ROUND * INNER_STEPS + INNER_STEPS // 2
+    return [
+        ("hypergpu", lambda seed: run_hypergpu("hypergpu", seed=seed, rounds=ROUNDS, audits=True, kill_in_round=KILL_ROUND)),
+        *(
+            (peer.name, lambda seed, peer=peer: run_peer(peer, seed=seed, rounds=ROUNDS, die_at=at))
+            for peer in named(KILLED_PEERS)
+        ),
+    ]
+
+
+def for_long() -> list[tuple[str, Run]]:
+    return [
+        ("hypergpu", lambda seed: run_hypergpu("hypergpu", seed=seed, rounds=LONG_ROUNDS, audits=True)),
+        *((peer.name, lambda seed, peer=peer: run_peer(peer, seed=seed, rounds=LONG_ROUNDS)) for peer in named(LONG_PEERS)),
+    ]
+
+
+def fetching(seed: int) -> Outcome:
+    return run_hypergpu("hypergpu", seed=seed, rounds=ROUNDS, audits=True, download_data=True)
+
+
+def named(names: Sequence[str]) -> list[Peer]:
+    return [peer for peer in PEERS if peer.name in names]
+
+
+def collect(problems: list[str], what: str, runs: Sequence[tuple[str, Run, int]]) -> dict[str, list[Outcome]]:
+    """Outcomes by name. What does not run is named in `problems`, and the others go on."""
+    found: dict[str, list[Outcome]] = {}
+    broken = set[str]()
+    for at, (name, run, seed) in enumerate(runs, 1):
+        if name in broken:
+            continue
+        try:
+            outcome = run(seed)
+        except StackError as error:
+            broken.add(name)
+            problems.append(f"{name} ({what}, seed {seed}) did not get through: {last_line(str(error))}")
+            sys.stderr.write(f"{problems[-1]}\n")
+            continue
+        found.setdefault(name, []).append(outcome)
+        sys.stderr.write(
+            f"[{at}/{len(runs)}] {what}, seed {seed}, {name}: {outcome.bytes:,} bytes, loss {outcome.loss:.4f}, "
+            f"{outcome.steps_per_second:.1f} steps/s\n"
+        )
+    return found
+
+
+def last_line(text: str) -> str:
+    return text.strip().splitlines()[-1][:300]
+
+
+def row(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Means over seeds."""
+    count = len(outcomes)
+    return {
+        "system": name,
+        "bytes": round(sum(one.bytes for one in outcomes) / count),
+        "loss": round(sum(one.loss for one in outcomes) / count, 4),
+        "steps_per_second": round(sum(one.steps_per_second for one in outcomes) / count, 2),
+        "inner_steps_per_second": round(sum(one.inner_rate for one in outcomes) / count, 2),
+        "seconds": round(sum(one.seconds for one in outcomes) / count, 2),
+        "seeds": count,
+    }  # fmt: skip
+
+
+def inside_of(outcome: Outcome) -> dict[str, Any]:
+    return {"system": outcome.name} | {name: value for name, value in outcome.more.items() if not isinstance(value, dict)}
+
+
+def figures(plain: dict[str, list[Outcome]]) -> dict[str, Figure]:
+    """`hypergpu` is held to torchft's means: a fortieth of its bytes, its loss, its speed."""
+    torchft = row("torchft", plain["torchft"]) if "torchft" in plain else {}
+    goals = {
+        "bytes": torchft.get("bytes", math.nan) / FEWER_BYTES, "loss": torchft.get("loss"),
+        "steps_per_second": torchft.get("steps_per_second"),
+    }  # fmt: skip
+    named: dict[str, Figure] = {}
+    for name, label in {
+        "hypergpu": "hypergpu",
+        WITHOUT: "hypergpu_no_audits",
+        **{peer.name: peer.name for peer in PEERS},
+    }.items():
+        for quantity, unit in (("bytes", "B"), ("loss", "nats"), ("steps_per_second", "steps/s")):
+            if name in plain:
+                mean, low, high = interval([float(getattr(one, quantity)) for one in plain[name]])
+                goal = goals[quantity] if label.startswith("hypergpu") and torchft else None
+                named[f"{quantity}_{label}"] = Figure(value=mean, unit=unit, goal=goal, low=low, high=high)
+    return named
+
+
+def bars(plain: dict[str, list[Outcome]], quantity: str, title: str, *, log: Literal["", "x"] = "") -> Bars:
+    means = {name: interval([float(getattr(one, quantity)) for one in outcomes]) for name, outcomes in plain.items()}
+    shown = {name: (mean,) if low is None or high is None else (mean, low, high) for name, (mean, low, high) in means.items()}
+    return Bars(title=title, x=title, bars=shown, log=log)
+
+
+def requirements() -> str:
+    pins = sorted({line for file in REQUIREMENTS.glob("*.txt") for line in file.read_text().splitlines() if "==" in line})
+    return f"Peers' environments hold: {', '.join(pins)}."

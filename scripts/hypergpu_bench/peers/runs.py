@@ -1,0 +1,199 @@
+"""One run of one system in network namespaces of its own, and what it came to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from scripts.hypergpu_bench.peers import priority
+from scripts.hypergpu_bench.peers.environments import python_of
+from scripts.hypergpu_bench.peers.namespaces import counters, inside, namespace, star
+from scripts.hypergpu_bench.peers.task_file import WORKERS, job_spec, write_task
+from scripts.hypergpu_demo.supervise import StackError
+from trainer.protocol.spec import JobSpec
+
+HERE = Path(__file__).parent
+PATIENCE = 900
+"""Seconds for one run; far beyond the slowest on an idle machine."""
+SPARSE = {
+    "encoding": {"kind": "topk", "k": 96, "error_decay": 0.95},
+    "downlink": {"kind": "topk", "k": 160, "error_decay": 0.95},
+    "outer": {"optimizer": "sgd", "learning_rate": 2.2, "final_fraction": 0.4},
+    "aggregation": {"rule": "weighted_mean"},
+}
+"""HyperGPU's settings for so few rounds: error feedback carries the momentum, the outer rate falls as rounds go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """`script` and `variant` of a peer in the environment `environment`; an empty one is the product's own (plain torch)."""
+
+    name: str
+    script: str
+    environment: str = ""
+    variant: str = ""
+
+
+PEERS = (
+    Peer("ddp", "ddp.py"),
+    Peer("torchft", "torchft_diloco.py", "torchft", "plain"),
+    Peer("torchft_streaming", "torchft_diloco.py", "torchft", "streaming"),
+    Peer("hivemind_fp32", "hivemind_diloco.py", "hivemind", "fp32"),
+    Peer("hivemind_fp16", "hivemind_diloco.py", "hivemind", "fp16"),
+    Peer("hivemind_8bit", "hivemind_diloco.py", "hivemind", "8bit"),
+    Peer("flower", "flower_fedavgm.py", "flower"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """`bytes` on the wire, each counted once with all headers; `loss` held out, nats; `seconds` from the first inner step to
+    the last round's end; `inner_rate` steps a second of a worker while it trains. `more` are further facts of the system."""
+
+    name: str
+    bytes: int
+    loss: float
+    steps: int
+    seconds: float
+    inner_rate: float
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def steps_per_second(self) -> float:
+        return self.steps / self.seconds
+
+
+def run_peer(peer: Peer, *, seed: int, rounds: int, die_at: int | None = None) -> Outcome:
+    """Raises StackError with the system's last words when it does not come to an end."""
+    python = python_of(peer.environment)
+    with tempfile.TemporaryDirectory(prefix="hg-peers-") as folder, namespace(f"hg{os.getpid()}-peer") as place:
+        task, out = Path(folder) / "task.npz", Path(folder) / "out"
+        out.mkdir()
+        spec = job_spec(rounds=rounds, seed=seed)
+        write_task(task, spec)
+        words = {
+            "task": task,
+            "out": out,
+            "variant": peer.variant,
+            "inner": spec.inner.steps,
+            "workers": WORKERS,
+            "nice": priority.WORKERS,
+        }
+        command = [
+            python,
+            str(HERE / peer.script),
+            *(part for name, value in words.items() for part in (f"--{name}", str(value))),
+        ]
+        if die_at is not None:
+            command += ["--die-at", str(die_at)]
+        finish(peer.name, inside(place, command))
+        found = {file.stem: json.loads(file.read_text()) for file in out.glob("*.json")}
+        return outcome_of(peer.name, found, bytes_=counters(place, "lo").sent)
+
+
+def finish(name: str, command: Sequence[str]) -> None:
+    """Run to the end. The output goes to a file: pipes that a left-over process holds open would never end."""
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            done = subprocess.run(command, stdout=log, stderr=log, timeout=PATIENCE, check=False, start_new_session=True)
+            failed = f"ended with exit code {done.returncode}" if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            failed = f"did not end within {PATIENCE} s"
+        if failed:
+            log.seek(0)
+            raise StackError(f"{name} {failed}: {log.read()[-1500:].strip()}")
+
+
+def outcome_of(name: str, found: dict[str, dict[str, Any]], *, bytes_: int) -> Outcome:
+    """From what the processes of a peer wrote: the loss is the server's where there is one, else the workers' mean."""
+    workers = [one for stem, one in found.items() if stem.startswith("worker")]
+    if not workers:
+        raise StackError(f"{name} left no result.")
+    losses = [one["loss"] for one in found.values() if "loss" in one]
+    server = found.get("server", {})
+    return Outcome(
+        name=name, bytes=bytes_, loss=server.get("loss", fmean(losses)), steps=max(one["steps"] for one in workers),
+        seconds=max(one["ended"] for one in found.values()) - min(one["began"] for one in workers),
+        inner_rate=fmean(one["steps"] / one["inner_seconds"] for one in workers),
+        more={"workers_at_the_end": len(workers)},
+    )  # fmt: skip
+
+
+def run_hypergpu(
+    name: str, *, seed: int, rounds: int, audits: bool, kill_in_round: int | None = None, download_data: bool = False
+) -> Outcome:
+    """The product's own path. Raises StackError; the logs then stay where it says."""
+    audit = {} if audits else {"audit": {"rate": 0.0, "newcomer_rate": 0.0}}
+    spec = job_spec(rounds=rounds, seed=seed, **SPARSE, **audit)
+    state = Path(tempfile.mkdtemp(prefix="hg-peers-"))
+    out, file = state / "out.json", state / "spec.json"
+    file.write_text(spec.model_dump_json())
+    with star(f"hg{os.getpid()}", WORKERS) as (hub, leaves):
+        command = [sys.executable, "-m", "scripts.hypergpu_bench.peers.hypergpu_run", "--state", str(state / "stack")]
+        command += ["--spec", str(file), "--out", str(out), "--leaves", *leaves]
+        command += ["--download-data"] if download_data else []
+        command += [] if kill_in_round is None else ["--kill-in-round", str(kill_in_round)]
+        try:
+            finish(name, inside(hub, command))
+        except StackError as error:
+            raise StackError(f"{error} (logs: {state}/stack/logs)") from error
+    outcome = read_run(name, json.loads(out.read_text()), spec, state / "stack" / "hypergpu.sqlite3")
+    shutil.rmtree(state)
+    return outcome
+
+
+def read_run(name: str, found: dict[str, Any], spec: JobSpec, database: Path) -> Outcome:
+    """Bytes on every cable, both ways, from the job's posting to its last round's end, or to the last audit's where there are
+    any: nodes answer these later."""
+    before, trained, after, job = found["before"], found["trained"], found["after"], found["settled"]
+    last = after if job["audits"] else trained
+    cables = [
+        {way: end[way] - start[way] for way in ("up", "down", "packets")}
+        for start, end in zip(before["cables"], last["cables"], strict=True)
+    ]
+    with closing(sqlite3.connect(database)) as rows:
+        trainings = rows.execute("SELECT committed_at, seconds FROM training_contribution").fetchall()
+    began = min(moment(at) - seconds for at, seconds in trainings)
+    ended = max(moment(one["aggregated_at"]) for one in job["rounds"] if one["aggregated_at"])
+    rate = spec.inner.steps * len(trainings) / sum(seconds for _, seconds in trainings)
+    return Outcome(
+        name=name, bytes=sum(cable["up"] + cable["down"] for cable in cables), loss=job["job"]["metric"]["loss"],
+        steps=spec.inner.steps * spec.rounds.rounds, seconds=ended - began, inner_rate=rate,
+        more={
+            "bytes_of_each_node": [cable["up"] + cable["down"] for cable in cables],
+            "packets": sum(cable["packets"] for cable in cables),
+            "loopback_bytes_in_the_coordinator": trained["loopback"] - before["loopback"],
+            "contributions": len(trainings),
+            "audits": len(job["audits"]),
+            "audits_passed": sum(one["state"] == "passed" for one in job["audits"]),
+            "bytes_to_the_last_round": sum(
+                end[way] - start[way]
+                for start, end in zip(before["cables"], trained["cables"], strict=True)
+                for way in ("up", "down")
+            ),
+            "settled_seconds_after_the_last_round": round(after["at"] - trained["at"], 1),
+            "cpu_seconds": cpu_table(before["cpu"], after["cpu"]),
+        },
+    )  # fmt: skip
+
+
+def cpu_table(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {program: round(seconds - before.get(program, 0.0), 1) for program, seconds in after.items()}
+
+
+def moment(text: str) -> float:
+    """Unix seconds of an ISO time; without a zone it is UTC, as the database keeps it."""
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
