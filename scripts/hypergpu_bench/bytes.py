@@ -293,7 +293,8 @@ def conditions() -> list[str]:
         f"learning rate is the best of {DDP_RATES['text']} for text, {DDP_RATES['images']} for images, for each seed and target "
         "anew. Plain DiLoCo: mean, no gate, full fp32 vectors up and down, its outer optimizer tuned for itself.",
         f"The main targets are {MAIN['text']} and {MAIN['images']} nats: levels that plain DiLoCo passes after about two "
-        "thirds of its rounds, so that compressed ways can reach them too. All levels of a fixed list are in the table, those that DiLoCo does not reach too.",
+        "thirds of its rounds, so that compressed ways can reach them too. All levels of a fixed list are in the table, those "
+        "that DiLoCo does not reach too.",
         "One process, nothing is timed. The table `links` says what the bytes stand for: the link with which transfers take a "
         "tenth of the time of the steps, for sizes of models and step times that were not trained here; local steps as stated.",
     ]  # fmt: skip
