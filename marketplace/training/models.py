@@ -169,6 +169,7 @@ class Audit(models.Model):
     told_at = models.DateTimeField(null=True)
     # What the node gave to compute from. Public once the audit has failed.
     evidence = models.CharField(max_length=64, blank=True)
+    evidence_size = models.BigIntegerField(null=True)
     # Relative L2 errors of the segment's states and of the upload, and what is tolerated of the former.
     error = models.FloatField(null=True)
     encoding_error = models.FloatField(null=True)

@@ -119,6 +119,7 @@ class AssignmentSerializer(serializers.ModelSerializer):
 class AuditSerializer(serializers.ModelSerializer):
     round = serializers.IntegerField(source="contribution.round.number")
     job_id = serializers.IntegerField(source="contribution.round.job_id")
+    evidence_bytes = serializers.IntegerField(source="evidence_size", allow_null=True)
     requested_at = serializers.SerializerMethodField()
     deadline = serializers.SerializerMethodField()
     answered_at = serializers.SerializerMethodField()
@@ -130,8 +131,8 @@ class AuditSerializer(serializers.ModelSerializer):
         model = Audit
         fields = [
             "id", "contribution_id", "job_id", "round", "node_id", "segment", "state", "shadow", "block", "block_hash", "error",
-            "encoding_error", "tolerance", "precision", "operator_class", "auditor_class", "evidence", "code", "reason",
-            "requested_at", "deadline", "answered_at", "judged_at",
+            "encoding_error", "tolerance", "precision", "operator_class", "auditor_class", "evidence",
+            "evidence_bytes", "code", "reason", "requested_at", "deadline", "answered_at", "judged_at",
         ]  # fmt: skip
 
     def get_requested_at(self, audit: Audit) -> str:

@@ -395,6 +395,7 @@ export interface components {
             operator_class?: string;
             auditor_class?: string;
             evidence?: string;
+            evidence_bytes: number | null;
             readonly code: string | null;
             readonly reason: string | null;
             readonly requested_at: string;

@@ -2,6 +2,7 @@
 
 import { Link } from 'react-router';
 import type { Audit, AuditState, Node } from '@/api/types';
+import { bytes } from '@/lib/format';
 import { Age, Chip, Empty, Panel, type Tone } from './basics';
 import { DataTable } from './DataTable';
 import { NodeDot, nodeName } from './states';
@@ -78,6 +79,12 @@ export function Audits({ audits, nodes, ofManyJobs }: Props) {
               ),
             },
             {
+              key: 'bytes',
+              label: 'Shown',
+              number: true,
+              cell: ({ evidence_bytes }) => (evidence_bytes === null ? '–' : bytes(evidence_bytes)),
+            },
+            {
               key: 'block',
               label: 'Drawn by',
               cell: ({ block, block_hash }) => (
@@ -101,17 +108,20 @@ export function Audits({ audits, nodes, ofManyJobs }: Props) {
 function Verdict({ audit: { state, shadow, reason } }: { audit: Audit }) {
   const judged = ['passed', 'suspicious', 'failed', 'unanswered'].includes(state);
   return (
-    <span title={reason ?? undefined}>
-      <AuditStateChip state={state} />
-      {judged && shadow && state !== 'passed' ? (
-        <span
-          className="muted small"
-          title="Too few honest audits of these machines are known: nothing follows."
-        >
-          {' '}
-          shadow
-        </span>
-      ) : null}
+    <span className="stack tight" title={reason ?? undefined}>
+      <span>
+        <AuditStateChip state={state} />
+        {judged && shadow && state !== 'passed' ? (
+          <span
+            className="muted small"
+            title="Too few honest audits of these machines are known: nothing follows."
+          >
+            {' '}
+            shadow
+          </span>
+        ) : null}
+      </span>
+      {state === 'passed' || !reason ? null : <span className="muted small">{reason}</span>}
     </span>
   );
 }

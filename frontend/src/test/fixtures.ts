@@ -223,6 +223,7 @@ export function audit(roundNumber: number, node: number, change: Partial<Audit> 
     operator_class: 'NVIDIA H200',
     auditor_class: '',
     evidence: '',
+    evidence_bytes: null,
     code: null,
     reason: null,
     requested_at: at(10 * roundNumber + 9),

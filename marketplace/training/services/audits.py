@@ -143,7 +143,7 @@ def accept_evidence(*, audit: Audit, chunks: Iterable[bytes], sha256: str, size:
     now = timezone.now()
     with transaction.atomic():
         moved = Audit.objects.filter(pk=audit.pk, state=Audit.State.REQUESTED, deadline__gt=now).update(
-            state=Audit.State.ANSWERED, evidence=stored.pk, answered_at=now, driven_at=now
+            state=Audit.State.ANSWERED, evidence=stored.pk, evidence_size=stored.size, answered_at=now, driven_at=now
         )
         audit.refresh_from_db()
         if moved:

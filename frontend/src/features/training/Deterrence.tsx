@@ -149,9 +149,8 @@ function Classes({ figures: { classes, honest_audits_needed } }: { figures: Figu
           key: 'rate',
           label: 'Rate at most',
           number: true,
-          cell: ({ highest_rate }) => (
-            <span title="95 % confidence (Clopper-Pearson)">{part(highest_rate)}</span>
-          ),
+          cell: ({ honest, highest_rate }) =>
+            honest === 0 ? '–' : <span title="95 % confidence (Clopper-Pearson)">{part(highest_rate)}</span>,
         },
         {
           key: 'mode',

@@ -2,7 +2,7 @@ import { Link } from 'react-router';
 import type { Assignment, Job, Node } from '@/api/types';
 import { Amount, Bar, Empty, Num, Panel } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
-import { NodeDot, NodeStateChip, nodeName, Rating, SuspensionChip } from '@/components/states';
+import { NodeDot, NodeStateChip, nodeName, SuspensionChip } from '@/components/states';
 import { count, loss, milliseconds } from '@/lib/format';
 import { sum } from '@/lib/money';
 import { useNow } from '@/lib/useNow';
@@ -55,7 +55,6 @@ export function JobNodes({ job, entities }: { job: Job; entities: Entities }) {
             },
             { key: 'rtt', label: 'Round trip', wide: true, cell: ({ node }) => <Rtt node={node} /> },
             { key: 'step', label: 'This round', wide: true, cell: ({ work }) => <Work work={work} /> },
-            { key: 'rating', label: 'Rating', number: true, cell: ({ node }) => <Rating node={node} /> },
             { key: 'units', label: 'Samples paid', number: true, cell: ({ units }) => count(units) },
             {
               key: 'earned',
