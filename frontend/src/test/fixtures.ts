@@ -13,6 +13,7 @@ import type {
   Round,
 } from '@/api/types';
 import { DEFAULT_SPEC } from '@/features/jobs/draft';
+import vectors from '../../../tests/vectors/protocol.json';
 
 export const REQUESTER = '0xC2418a938F698917A7cbfA06a1d1f74f75Ad3e39';
 export const OPERATOR = '0x018Db83cfB01f3db1Ee02a84d7c0e202610ff632';
@@ -62,7 +63,7 @@ export function job(change: Partial<Job> = {}): Job {
     reason: null,
     requester: REQUESTER,
     spec: DEFAULT_SPEC,
-    spec_hash: 'ff15280b4725e35b0c7fa212d32ec16a920abe25b750b692f30ecc6cb96b4b9d',
+    spec_hash: vectors.spec.sha256,
     escrow: '307200',
     spent: '0',
     max_rate: '5',
