@@ -91,9 +91,9 @@ def test_a_standing_fades_and_nothing_measured_changes_nothing():
     assert renewed(Standing(rounds=3, owned=0.5), None) == Standing(rounds=3, owned=0.5)
 
 
-def test_nobody_is_refused_before_the_fifth_round_and_honest_rounds_lift_a_standing_again():
+def test_nobody_is_refused_before_the_sixth_round_and_honest_rounds_lift_a_standing_again():
     standing = Standing()
-    for _ in range(4):
+    for _ in range(5):
         standing = renewed(standing, Gains(0.0, 1.0))
         refuse_other_data(standing)
     standing = renewed(standing, Gains(0.0, 1.0))
