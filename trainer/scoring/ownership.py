@@ -7,7 +7,7 @@ from a seed that nobody knew when committing (the idea: Gauntlet, arXiv:2505.216
 
 One round says little, so a node's standing is an average over rounds. How little depends on the model: honest updates gained more
 on their own samples in 94 to 100 % of the rounds (a byte GPT of 388 thousand parameters and a CNN, eight nodes, int8 and topk),
-but in 81 to 91 % of the first six on a byte GPT a third as large with topk; updates held against another node's order in 37 to 70 %.
+but in 81 to 91 % of the first six on a byte GPT a third as large with topk; updates held against another's order, in 37 to 70 %.
 So `LEAST_OWNED` spares the honest: at 86 % one is refused wrongly within 60 rounds with a probability of 0.016 (at 93 %: 0.0005),
 and a cheat at 57 % is found within 24 rounds with 0.6, within 60 with 0.98 (simulated). Nobody is refused before the sixth round.
 `./scripts/bench audits` measures the shares again; those above are from before gains were counted against the typical update.
