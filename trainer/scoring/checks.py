@@ -57,14 +57,16 @@ def find_copies(updates: Mapping[int, Tensor], previous: Tensor | None) -> dict[
     """Refusals `contribution.copy` by node id. `updates` (n,) fp32 by node id in the order of their commitments: the first of
     two alike is the original. `previous` is the aggregate of the round before (`node` of its refusal is None).
 
-    An update is compared with all earlier ones that are not copies themselves, and with `previous`.
+    An update may be a copy of an earlier one that is none itself, or of `previous`. Whether it stands out is judged by the whole
+    round: of the earlier ones alone, who commits noise first makes the first two honest updates look like copies.
     """
     alike = cosines(list(updates.values()))
     originals: list[tuple[int, int]] = []
     refused: dict[int, HyperGPUError] = {}
     for row, (node, update) in enumerate(updates.items()):
         try:
-            refuse_copy({other: alike[row][column] for other, column in originals}, echo(update, previous))
+            everyone = alike[row][:row] + alike[row][row + 1 :]
+            refuse_copy({other: alike[row][column] for other, column in originals}, echo(update, previous), everyone)
             originals.append((node, row))
         except HyperGPUError as error:
             refused[node] = error
@@ -76,17 +78,25 @@ def echo(update: Tensor, previous: Tensor | None) -> float | None:
     return None if previous is None else cosines([update, torch.where(update != 0, previous, 0)])[0][1]
 
 
-def refuse_copy(others: Mapping[int, float], previous: float | None) -> None:
-    """Cosines of one update with the round's earlier ones by node id, and with the previous aggregate.
+def refuse_copy(others: Mapping[int, float], previous: float | None, everyone: list[float]) -> None:
+    """Cosines of one update with the round's earlier ones by node id, with the previous aggregate, and with all others.
 
     Raises HyperGPUError `contribution.copy`.
     """
     near = sorted(((alike, node) for node, alike in others.items()), reverse=True)
     if near:
-        following = near[1][0] if len(near) > 1 else None
+        following = max(near[1][0], nearest(everyone, beyond=1)) if len(near) > 1 else None
         assert_own(near[0][0], following, source=f"the contribution of node {near[0][1]}", node=near[0][1])
     if previous is not None:
-        assert_own(previous, near[0][0] if near else None, source="the previous aggregate", node=None)
+        following = max(near[0][0], nearest(everyone, beyond=0)) if near else None
+        assert_own(previous, following, source="the previous aggregate", node=None)
+
+
+def nearest(everyone: list[float], *, beyond: int) -> float:
+    """Cosine with the nearest of the round `beyond` the source. A quarter of the round is passed over, as far as there are
+    others enough: copies that shield each other."""
+    size = len(everyone) + 1
+    return sorted(everyone, reverse=True)[beyond + max(0, min(size // 4, (size - 3) // 2))]
 
 
 def assert_own(alike: float, following: float | None, *, source: str, node: int | None) -> None:

@@ -66,6 +66,18 @@ def test_honest_updates_that_move_as_one_are_not_taken_for_copies(honest):
     assert find_copies(alike, noisy(honest[1], 0.2, seed=9)) == {}
 
 
+def test_noise_that_is_committed_first_does_not_frame_the_honest(honest):
+    alike = {node: noisy(honest[1], 0.1, seed=node) for node in range(2, 8)}
+    framed = {node: noisy(honest[1], 100, seed=20 + node) for node in range(2)}
+    assert find_copies({**framed, **alike}, noisy(honest[1], 0.2, seed=9)) == {}
+
+
+def test_copies_do_not_shield_each_other(honest):
+    others = {node: noisy(honest[1], 1.0, seed=node) for node in range(6)}  # cosines of about 0.5
+    copies = {6: noisy(others[2], 0.2, seed=30), 7: noisy(others[2], 0.2, seed=31)}
+    assert {node: error.data["node"] for node, error in find_copies({**others, **copies}, None).items()} == {6: 2, 7: 2}
+
+
 def test_the_last_aggregate_sent_again_is_refused(honest):
     refused = find_copies({2: honest[2], 1: honest[1]}, honest[1])
     assert list(refused) == [1] and refused[1].data["node"] is None and "previous aggregate" in refused[1].message
@@ -96,7 +108,7 @@ def test_who_is_refused_does_not_depend_on_the_order_of_summation(honest, order)
 
 def test_nothing_to_compare_with_refuses_nobody(honest):
     assert find_copies({}, honest[1]) == {} and find_copies({1: honest[1]}, None) == {}
-    refuse_copy({}, None)
+    refuse_copy({}, None, [])
 
 
 def test_a_zero_update_is_refused(honest):
