@@ -29,8 +29,8 @@ PATIENCE = 900
 """Seconds for one run; far beyond the slowest on an idle machine."""
 SPARSE = {
     "encoding": {"kind": "topk", "k": 96, "error_decay": 0.95},
-    "downlink": {"kind": "topk", "k": 160, "error_decay": 0.95},
-    "outer": {"optimizer": "sgd", "learning_rate": 2.2, "final_fraction": 0.4},
+    "downlink": {"kind": "topk", "k": 208, "error_decay": 0.95},
+    "outer": {"optimizer": "sgd", "learning_rate": 2.0, "final_fraction": 0.4},
     "aggregation": {"rule": "weighted_mean"},
 }
 """HyperGPU's settings for so few rounds: error feedback carries the momentum, the outer rate falls as rounds go."""
@@ -155,14 +155,16 @@ def run_hypergpu(
 
 
 def read_run(name: str, found: dict[str, Any], spec: JobSpec, database: Path) -> Outcome:
-    """Bytes on every cable, both ways, from the job's posting to its last round's end, or to the last audit's where there are
-    any: nodes answer these later."""
+    """`bytes` on every cable, both ways, from the job's posting to its last round's end. Nodes answer audits later:
+    `bytes_with_audits` go on to the last one's end, or to the settlement."""
     before, trained, after, job = found["before"], found["trained"], found["after"], found["settled"]
-    last = after if job["audits"] else trained
     cables = [
         {way: end[way] - start[way] for way in ("up", "down", "packets")}
-        for start, end in zip(before["cables"], last["cables"], strict=True)
+        for start, end in zip(before["cables"], trained["cables"], strict=True)
     ]
+    whole = sum(
+        end[way] - start[way] for start, end in zip(before["cables"], after["cables"], strict=True) for way in ("up", "down")
+    )
     with closing(sqlite3.connect(database)) as rows:
         trainings = rows.execute("SELECT committed_at, seconds FROM training_contribution").fetchall()
     began = min(moment(at) - seconds for at, seconds in trainings)
@@ -178,11 +180,7 @@ def read_run(name: str, found: dict[str, Any], spec: JobSpec, database: Path) ->
             "contributions": len(trainings),
             "audits": len(job["audits"]),
             "audits_passed": sum(one["state"] == "passed" for one in job["audits"]),
-            "bytes_to_the_last_round": sum(
-                end[way] - start[way]
-                for start, end in zip(before["cables"], trained["cables"], strict=True)
-                for way in ("up", "down")
-            ),
+            "bytes_with_audits": whole,
             "settled_seconds_after_the_last_round": round(after["at"] - trained["at"], 1),
             "cpu_seconds": cpu_table(before["cpu"], after["cpu"]),
         },
