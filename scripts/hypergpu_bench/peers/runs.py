@@ -150,7 +150,7 @@ def run_hypergpu(
         except StackError as error:
             raise StackError(f"{error} (logs: {state}/stack/logs)") from error
     outcome = read_run(name, json.loads(out.read_text()), spec, state / "stack" / "hypergpu.sqlite3")
-    shutil.rmtree(state)
+    shutil.rmtree(state, ignore_errors=True)  # a process that is being killed may still write
     return outcome
 
 
