@@ -161,7 +161,7 @@ def follow(stack: PeersStack, market: Market, job_id: int, options: argparse.Nam
 
 
 def is_in_the_middle_of(number: int, snapshot: dict[str, Any]) -> bool:
-    return any(slot["round"] == number and 0 < slot["step"] < slot["steps"] for slot in snapshot["assignments"])
+    return any(slot["round"] == number and slot["state"] == "leased" for slot in snapshot["assignments"])
 
 
 def is_settled(snapshot: dict[str, Any]) -> dict[str, Any] | None:
