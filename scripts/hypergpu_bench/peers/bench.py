@@ -60,13 +60,17 @@ def measure(*, quick: bool) -> Measured:
             bars(plain, "steps_per_second", "steps a second of a worker"),
         ],
         more={
-            "one worker killed in round 4": [row(name, outcomes) for name, outcomes in killed.items()],
-            f"{LONG_ROUNDS} rounds": [row(name, outcomes) for name, outcomes in long.items()],
-            "the agents fetch the data from the coordinator": [row(name, outcomes) for name, outcomes in with_data.items()],
-            "what HyperGPU's runs were made of (seed 0)": [
-                inside_of(plain[name][0]) for name in ("hypergpu", WITHOUT) if name in plain
-            ],
-            "CPU seconds by program, to the last settlement (seed 0)": [plain["hypergpu"][0].more["cpu_seconds"]],
+            title: rows
+            for title, rows in {
+                "one worker killed in round 4": [row(name, outcomes) for name, outcomes in killed.items()],
+                f"{LONG_ROUNDS} rounds": [row(name, outcomes) for name, outcomes in long.items()],
+                "the agents fetch the data from the coordinator": [row(name, outcomes) for name, outcomes in with_data.items()],
+                "what HyperGPU's runs were made of (seed 0)": [
+                    inside_of(plain[name][0]) for name in ("hypergpu", WITHOUT) if name in plain
+                ],
+                "CPU seconds by program, to the last settlement (seed 0)": [plain["hypergpu"][0].more["cpu_seconds"]],
+            }.items()
+            if rows
         },
     )  # fmt: skip
 
