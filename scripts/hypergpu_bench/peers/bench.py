@@ -30,8 +30,8 @@ CONDITIONS = (
     "Peers: outer Nesterov 0.7 and 0.9 as in their papers (Flower: FedAvgM with the same), all workers in one network namespace; "
     "its loopback counts every byte once, with headers. What a worker says to its own helpers over TCP counts too.",
     "HyperGPU's outer settings were tuned for 8 rounds on these very seeds; the peers keep their papers'. In the product's own "
-    "code without a network, dense averaging ends at 2.62 with outer Nesterov 0.7 and 0.9 and at 2.50 with plain SGD at 1.0 (seed "
-    "0): a peer tuned likewise would be ahead in loss.",
+    "code without a network, dense averaging ends at 2.62 with outer Nesterov 0.7 and 0.9 and at 2.50 with plain SGD at 1.0 "
+    "(seed 0): a peer tuned likewise would be ahead in loss.",
     "HyperGPU: coordinator, database, redis, chain and attestors in one namespace, each agent in its own, TLS over a cable "
     "(veth) between; the cables' counters are its bytes, sent and received, with headers and acknowledgements. Top-k 96 of 4,096 "
     "up and 208 down, outer SGD 2.0 falling to 0.8. The data lies on each agent's disk beforehand, as on the peers' workers.",
