@@ -28,8 +28,8 @@ from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, S
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit
 from trainer.scoring.ownership import assigned_samples, ownership, refuse_other_data, renewed
-from trainer.scoring.quality import Score, passes_gate, qualities
-from trainer.scoring.scores import SCORE_SAMPLES, draw_batch, evaluate, loss_improvement, measure
+from trainer.scoring.quality import Score, falls_short, passes_gate, qualities
+from trainer.scoring.scores import SCORE_SAMPLES, draw_batch, each_loss, evaluate, loss_improvement
 
 
 class Bench(NamedTuple):
@@ -147,21 +147,26 @@ def score(work: RoundWork, base: Tensor, found: Findings) -> None:
     """Loss improvement of each update on the round's held-out batch."""
     at, seed = bench(work.job), score_seed(work)
     inputs, targets = draw_batch(at.dataset.score, seed=seed, size=SCORE_SAMPLES[at.dataset.info.kind])
-    before = measure(at.model, at.shapes, base, inputs, targets).loss
+    before = each_loss(at.model, at.shapes, base, inputs, targets)
     for submission in work.submissions:
         node_id = submission.node_id
         if node_id in found.refused:
             continue
         update = found.updates[node_id].values
         try:
-            found.scores[node_id] = result = loss_improvement(
-                at.model, at.shapes, base, update, inputs, targets, loss_before=before
-            )
+            found.scores[node_id] = result = loss_improvement(at.model, at.shapes, base, update, inputs, targets, before=before)
             if work.job.spec.aggregation.gate and not passes_gate(result, work.job.spec.aggregation.gate_tolerance):
-                text = f"It raises the held-out loss from {before:.4f} to {result.loss_after:.4f}."
+                text = f"It raises the held-out loss from {result.loss_before:.4f} to {result.loss_after:.4f}."
                 raise HyperGPUError("contribution.harmful", text)
         except HyperGPUError as error:
             found.refused[node_id] = error
+    if work.job.spec.aggregation.gate:
+        for node_id, median in falls_short(found.scores).items():
+            gain = found.scores[node_id].improvement
+            text = (
+                f"It lowers the held-out loss by {gain:.4f} nats, far less than half of the round does ({median:.4f} and more)."
+            )
+            found.refused.setdefault(node_id, HyperGPUError("contribution.falls_short", text))
 
 
 def compare_with_orders(work: RoundWork, base: Tensor, found: Findings) -> None:

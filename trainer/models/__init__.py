@@ -14,11 +14,14 @@ from torch import nn
 
 from trainer.data.sample import SampleInfo
 from trainer.models import causal_lm, cnn, gpt, mlp, resnet, vgg
-from trainer.models.loss import loss_and_correct, mean_loss
+from trainer.models.loss import loss_and_correct, mean_loss, sample_losses
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import ModelSpec, Section
 
-__all__ = ["MAX_PARAMETERS", "SampleInfo", "build_model", "loss_and_correct", "mean_loss", "model_shapes", "parameter_shapes"]
+__all__ = [
+    "MAX_PARAMETERS", "SampleInfo", "build_model", "loss_and_correct", "mean_loss", "model_shapes", "parameter_shapes",
+    "sample_losses",
+]  # fmt: skip
 
 ARCHITECTURES: dict[str, ModuleType] = {
     "mlp": mlp, "cnn": cnn, "resnet": resnet, "vgg": vgg, "gpt": gpt, "transformers": causal_lm,

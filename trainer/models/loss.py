@@ -13,6 +13,13 @@ def mean_loss(model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor
     return F.cross_entropy(model(inputs).flatten(0, -2).float(), targets.flatten())
 
 
+def sample_losses(model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each sample in nats, (batch,); of a sequence the mean over its positions. Logits as below."""
+    logits = model(inputs)
+    each = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
+    return each.view(len(targets), -1).mean(1)
+
+
 def loss_and_correct(model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy in nats (scalar, differentiable) and the number of right predictions (scalar int64).
 

@@ -26,19 +26,41 @@ higher than the average of all nodes' ends: scored in full, honest updates raise
 model: by 0.02 nats while their average lowers it by 0.06), and nothing could be told from their scores."""
 
 
+LEAST_SHARE = 0.25
+"""Part of the round's median improvement that an update must reach (Gauntlet, arXiv:2505.21684, refuses what does not improve at
+all; noise and flipped labels of honest size hardly harm at a quarter step, and yet cost the model what honest work would give)."""
+SURE = 3.0
+"""Standard errors by which it must miss that share before it is refused: near convergence all improvements are noise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Held-out loss in nats before and after one contribution, taken at `STEP_SCALE`; `improvement` is their difference."""
+    """Held-out loss in nats before and after one contribution, taken at `STEP_SCALE`; `improvement` is their difference, `error`
+    its standard error over the samples of the batch."""
 
     loss_before: float
     loss_after: float
     improvement: float
+    error: float = 0.0
 
 
 def passes_gate(score: Score, tolerance: float) -> bool:
     """Whether the update may enter the aggregate: refused when it raises the loss by more than the fraction `tolerance`
     plus `SLACK`, or to something that is not a number."""
     return math.isfinite(score.loss_after) and score.loss_after <= score.loss_before * (1 + tolerance) + SLACK
+
+
+def falls_short(scores: Mapping[int, Score]) -> dict[int, float]:
+    """Nodes whose update improves the loss by less than `LEAST_SHARE` of the round's median, beyond doubt, with that median.
+
+    Of two contributions none is judged by the other, and where the median improves nothing, none is at all.
+    """
+    if len(scores) < 3:
+        return {}
+    median = statistics.median(score.improvement for score in scores.values())
+    if median <= 0:
+        return {}
+    return {node: median for node, score in scores.items() if score.improvement + SURE * score.error < LEAST_SHARE * median}
 
 
 def qualities(scores: Mapping[int, float]) -> dict[int, int]:

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from trainer.data import Split
 from trainer.data.permutation import permutation
 from trainer.diloco.flat import Shapes, unflatten
-from trainer.models import loss_and_correct
+from trainer.models import loss_and_correct, sample_losses
 from trainer.protocol.errors import HyperGPUError
 from trainer.scoring.quality import STEP_SCALE, Score
 
@@ -46,19 +46,36 @@ def loss_improvement(
     targets: Tensor,
     *,
     step_scale: float = STEP_SCALE,
-    loss_before: float | None = None,
+    before: Tensor | None = None,
 ) -> Score:
     """Loss on one batch at `base` (n,) and after `step_scale` times the update (n,). `model` lends its architecture (of `shapes`)
-    and device; its own parameters are neither used nor changed. `loss_before` saves measuring it again for each node of a round.
+    and device; its own parameters are neither used nor changed. `before`, the samples' losses at the base, saves measuring them again.
 
     Raises HyperGPUError `contribution.diverges` if the loss after the update is not a number.
     """
-    if loss_before is None:
-        loss_before = measure(model, shapes, base, inputs, targets).loss
-    after = measure(model, shapes, base - step_scale * update, inputs, targets).loss
-    if not math.isfinite(after):
+    if before is None:
+        before = each_loss(model, shapes, base, inputs, targets)
+    after = each_loss(model, shapes, base - step_scale * update, inputs, targets)
+    gains, count = before - after, len(targets)
+    if not math.isfinite(loss_after := after.mean().item()):
         raise HyperGPUError("contribution.diverges", "The held-out loss after this update is not a number.")
-    return Score(loss_before, after, loss_before - after)
+    error = gains.std().item() / math.sqrt(count) if count > 1 else 0.0
+    return Score(before.mean().item(), loss_after, gains.mean().item(), error)
+
+
+@torch.no_grad()
+def each_loss(model: nn.Module, shapes: Shapes, params: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Loss of each sample in nats at `params` (n,): (samples,) float64 on the CPU; `model` as in `loss_improvement`."""
+    device = next(model.parameters()).device
+    placed = {name: value.to(device) for name, value in unflatten(params, shapes).items()}
+    was_training = model.training
+    model.eval()
+    parts = [
+        sample_losses(lambda batch: functional_call(model, placed, (batch,)), some.to(device), wanted.to(device)).double().cpu()
+        for some, wanted in zip(inputs.split(BATCH), targets.split(BATCH), strict=True)
+    ]
+    model.train(was_training)
+    return torch.cat(parts)
 
 
 def evaluate(model: nn.Module, shapes: Shapes, params: Tensor, split: Split) -> Metrics:

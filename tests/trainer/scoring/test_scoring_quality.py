@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.scoring.quality import SLACK, Score, passes_gate, qualities
+from trainer.scoring.quality import SLACK, Score, falls_short, passes_gate, qualities
 
 improvements = st.dictionaries(st.integers(1, 2**32 - 1), st.floats(-10, 10), min_size=1, max_size=20)
 
@@ -64,3 +64,21 @@ def test_quality_needs_no_torch():
     """Verifiers and web processes recompute pay without it."""
     code = "import sys, trainer.scoring.quality; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def found(*improvements: float, error: float = 0.01) -> dict[int, Score]:
+    return {node: Score(2.0, 2.0 - improvement, improvement, error) for node, improvement in enumerate(improvements)}
+
+
+def test_who_improves_far_less_than_the_round_falls_short():
+    assert falls_short(found(0.20, 0.22, 0.18, 0.0, -0.1)) == {3: 0.18, 4: 0.18}
+    assert falls_short(found(0.20, 0.22, 0.18, 0.06, 0.1)) == {}
+
+
+def test_near_convergence_nobody_falls_short():
+    assert falls_short(found(0.01, 0.02, -0.01, 0.015, -0.02)) == {}
+    assert falls_short(found(-0.2, -0.3, -0.1, -0.5, 0.1, error=0.0)) == {}
+
+
+def test_of_two_none_is_judged_by_the_other():
+    assert falls_short(found(0.2, -0.2)) == {}

@@ -6,7 +6,7 @@ import torch
 from trainer.diloco.flat import unflatten
 from trainer.protocol.errors import HyperGPUError
 from trainer.scoring.quality import passes_gate
-from trainer.scoring.scores import draw_batch, evaluate, loss_improvement
+from trainer.scoring.scores import draw_batch, each_loss, evaluate, loss_improvement, measure
 
 
 def test_the_batch_follows_from_the_seed_and_holds_no_sample_twice(digits):
@@ -22,14 +22,17 @@ def test_honest_work_lowers_the_held_out_loss_and_its_reverse_is_refused(digits,
     for update in honest.values():
         good = loss_improvement(state.model, state.shapes, base, update, *batch)
         bad = loss_improvement(state.model, state.shapes, base, -10 * update, *batch)
-        assert good.improvement > 0.05 and good.improvement == good.loss_before - good.loss_after
+        assert good.improvement > 0.05 and good.improvement == pytest.approx(good.loss_before - good.loss_after)
+        assert 0 < good.error < good.improvement / 3
         assert passes_gate(good, 0.0) and not passes_gate(bad, 0.05)
 
 
 def test_a_known_loss_before_gives_the_same_score(digits, state, base, honest):
     batch = draw_batch(digits.score, seed="round", size=64)
     score = loss_improvement(state.model, state.shapes, base, honest[1], *batch)
-    assert loss_improvement(state.model, state.shapes, base, honest[1], *batch, loss_before=score.loss_before) == score
+    before = each_loss(state.model, state.shapes, base, *batch)
+    assert loss_improvement(state.model, state.shapes, base, honest[1], *batch, before=before) == score
+    assert before.mean().item() == score.loss_before == pytest.approx(measure(state.model, state.shapes, base, *batch).loss)
 
 
 def test_updates_are_scored_at_their_share_of_a_round(digits, state, base, honest):
