@@ -6,6 +6,7 @@ Sums over parameters are exact (`trainer.diloco.exact`), so that whoever judges 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 
 import torch
@@ -60,26 +61,41 @@ def find_copies(updates: Mapping[int, Tensor], previous: Tensor | None) -> dict[
     An update may be a copy of an earlier one that is none itself, or of `previous`. Whether it stands out is judged by the whole
     round: of the earlier ones alone, who commits noise first makes the first two honest updates look like copies.
     """
-    alike = cosines(list(updates.values()))
+    alike, echo = cosines(list(updates.values())), echoes(updates, previous)
     originals: list[tuple[int, int]] = []
     refused: dict[int, HyperGPUError] = {}
-    for row, (node, update) in enumerate(updates.items()):
+    for row, node in enumerate(updates):
         try:
             everyone = alike[row][:row] + alike[row][row + 1 :]
-            refuse_copy({other: alike[row][column] for other, column in originals}, echo(update, previous), everyone)
+            refuse_copy({other: alike[row][column] for other, column in originals}, everyone)
+            refuse_echo(node, echo)
             originals.append((node, row))
         except HyperGPUError as error:
             refused[node] = error
     return refused
 
 
-def echo(update: Tensor, previous: Tensor | None) -> float | None:
-    """Cosine of an update with the part of the previous aggregate that it could have sent: a sparse file has no room for all."""
-    return None if previous is None else cosines([update, torch.where(update != 0, previous, 0)])[0][1]
+def echoes(updates: Mapping[int, Tensor], previous: Tensor | None) -> dict[int, float]:
+    """By node id, the cosine of its update (n,) with the part of the previous aggregate (n,) that it could have sent: a sparse
+    file has no room for all. Empty without an aggregate."""
+    if previous is None:
+        return {}
+    return {node: cosines([update, torch.where(update != 0, previous, 0)])[0][1] for node, update in updates.items()}
 
 
-def refuse_copy(others: Mapping[int, float], previous: float | None, everyone: list[float]) -> None:
-    """Cosines of one update with the round's earlier ones by node id, with the previous aggregate, and with all others.
+def refuse_echo(node: int, echo: Mapping[int, float]) -> None:
+    """Whether a node repeats the previous aggregate, beside what the round's others have of it: in early rounds all have much.
+
+    Raises HyperGPUError `contribution.copy`.
+    """
+    if node in echo:
+        others = [alike for other, alike in echo.items() if other != node]
+        following = statistics.median(others) if others else None
+        assert_own(echo[node], following, source="the previous aggregate", node=None)
+
+
+def refuse_copy(others: Mapping[int, float], everyone: list[float]) -> None:
+    """Cosines of one update with the round's earlier ones by node id, and with all others.
 
     Raises HyperGPUError `contribution.copy`.
     """
@@ -87,9 +103,6 @@ def refuse_copy(others: Mapping[int, float], previous: float | None, everyone: l
     if near:
         following = max(near[1][0], nearest(everyone, beyond=1)) if len(near) > 1 else None
         assert_own(near[0][0], following, source=f"the contribution of node {near[0][1]}", node=near[0][1])
-    if previous is not None:
-        following = max(near[0][0], nearest(everyone, beyond=0)) if near else None
-        assert_own(previous, following, source="the previous aggregate", node=None)
 
 
 def nearest(everyone: list[float], *, beyond: int) -> float:

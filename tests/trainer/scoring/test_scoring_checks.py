@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from trainer.diloco.encoding import encode
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import EncodingSpec, JobSpec
-from trainer.scoring.checks import check_contribution, find_copies, norm_limit, refuse_copy
+from trainer.scoring.checks import check_contribution, find_copies, norm_limit, refuse_copy, refuse_echo
 
 SPEC = JobSpec()
 ENCODINGS = [EncodingSpec(kind=kind) for kind in ("fp32", "bf16", "int8", "int4", "topk")]
@@ -108,7 +108,8 @@ def test_who_is_refused_does_not_depend_on_the_order_of_summation(honest, order)
 
 def test_nothing_to_compare_with_refuses_nobody(honest):
     assert find_copies({}, honest[1]) == {} and find_copies({1: honest[1]}, None) == {}
-    refuse_copy({}, None, [])
+    refuse_copy({}, [])
+    refuse_echo(1, {})
 
 
 def test_a_zero_update_is_refused(honest):
