@@ -27,8 +27,8 @@ model: by 0.02 nats while their average lowers it by 0.06), and nothing could be
 
 
 LEAST_SHARE = 0.25
-"""Part of the round's median improvement that an update must reach (Gauntlet, arXiv:2505.21684, refuses what does not improve at
-all; noise and flipped labels of honest size hardly harm at a quarter step, and yet cost the model what honest work would give)."""
+"""Part of the round's median improvement that an update must reach. Noise and flipped labels of honest size hardly harm at a
+quarter step, and yet cost the model what honest work would give."""
 SURE = 3.0
 """Standard errors by which it must miss that share before it is refused: near convergence all improvements are noise."""
 

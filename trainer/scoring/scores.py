@@ -49,7 +49,8 @@ def loss_improvement(
     before: Tensor | None = None,
 ) -> Score:
     """Loss on one batch at `base` (n,) and after `step_scale` times the update (n,). `model` lends its architecture (of `shapes`)
-    and device; its own parameters are neither used nor changed. `before`, the samples' losses at the base, saves measuring them again.
+    and device; its own parameters are neither used nor changed. `before`, the samples' losses at the base, saves measuring them
+    again.
 
     Raises HyperGPUError `contribution.diverges` if the loss after the update is not a number.
     """

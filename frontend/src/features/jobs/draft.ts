@@ -42,7 +42,7 @@ export const DEFAULT_SPEC: JobSpec = {
     hostile: 0.25,
     least_senders: 0.25,
   },
-  audit: { rate: 0.02, newcomer_rate: 0.25, newcomer_rounds: 4, stride: 5, segments: 1 },
+  audit: { rate: 0.02, newcomer_rate: 0.5, newcomer_rounds: 8, stride: 5, segments: 2 },
   rounds: { rounds: 12, nodes: 4, quorum: 2, deadline_seconds: 120 },
   target: { metric: 'accuracy', value: 0.95 },
 };
