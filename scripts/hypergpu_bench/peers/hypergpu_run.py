@@ -31,7 +31,8 @@ from trainer.protocol.canonical import sha256_hex
 
 PORTS = Ports(8000)
 ENDED = ("completed", "stopped", "failed", "closed")
-SETTLE_SECONDS = 120
+SETTLE_SECONDS, SETTLE_SECONDS_A_ROUND = 120, 10
+"""Patience after the last round: attestors, who come last in line for the cores, have yet to judge most of them."""
 BACKGROUND = (*ATTESTORS, "evaluation")
 POLL_SECONDS, WATCHFUL_SECONDS = 1.0, 0.1
 """Between two looks at the job: each costs the coordinator a few milliseconds, so it is looked at often only before a kill."""
@@ -129,7 +130,9 @@ def run(stack: PeersStack, spec: dict[str, Any], options: argparse.Namespace) ->
     trained = measured(stack)
     set_priorities(stack, background=priority.COORDINATOR)
     settled = wait_for(
-        lambda: is_settled(market.api.get(f"jobs/{job['id']}")), what="the job to be settled", seconds=SETTLE_SECONDS
+        lambda: is_settled(market.api.get(f"jobs/{job['id']}")),
+        what="the job to be settled",
+        seconds=SETTLE_SECONDS + SETTLE_SECONDS_A_ROUND * spec["rounds"]["rounds"],
     )
     return {"job": last, "settled": settled, "before": before, "trained": trained, "after": measured(stack)}
 
