@@ -64,6 +64,9 @@ def proven(market: Market, snapshot: dict[str, Any]) -> None:
         assert shown == [*told[:5], told[6]], "the page shows what the chain has"
     verified = hypergpu(market, "verify", str(snapshot["job"]["chain_id"]))
     assert verified.returncode == 0, verified.stdout + verified.stderr
+    audited = hypergpu(market, "audit", str(snapshot["job"]["chain_id"]), "--coordinator", market.stack.url)
+    assert audited.returncode == 0, audited.stdout + audited.stderr
+    assert "2 rounds replayed: every version came out again" in audited.stdout
 
 
 def test_every_contribution_is_on_chain_as_it_arrives_and_then_paid(market: Market) -> None:
