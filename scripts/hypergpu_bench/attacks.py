@@ -14,11 +14,11 @@ from trainer.simulation.attackers import ATTACKS
 from trainer.simulation.plots import Bars
 
 SEEDS, QUICK_SEEDS = (1, 2, 3), (1,)
-ROUNDS, QUICK_ROUNDS = {"text": 12, "images": 12}, {"text": 5, "images": 5}
+ROUNDS, QUICK_ROUNDS = {"text": 8, "images": 8}, {"text": 5, "images": 5}
 RULES = ("weighted_mean", "coordinate_median", "trimmed_mean", "multi_krum", "geometric_median", "centered_clipping")
-RULE_ROUNDS, QUICK_RULE_ROUNDS = 5, 3
-RULE_ATTACKS, QUICK_RULE_ATTACKS = (None, "sign_flip", "alie"), (None, "sign_flip")
-"""None is a clean run. Sign flip harms most without a gate, ALIE is made to pass it."""
+RULE_ROUNDS, QUICK_RULE_ROUNDS = 4, 3
+RULE_ATTACKS = (None, "sign_flip")
+"""None is a clean run. Sign flip harms most without a gate."""
 FAILURE = 0.2
 TARGET_ROUND = 0.6
 """Part of the clean run after which its loss is the target that failing runs must reach, too."""
@@ -152,10 +152,10 @@ def rounds_to(losses: Sequence[float], target: float) -> float | None:
 
 
 def rule_cells(seeds: Sequence[int], *, quick: bool) -> list[Cell]:
-    rounds, attacks = (QUICK_RULE_ROUNDS, QUICK_RULE_ATTACKS) if quick else (RULE_ROUNDS, RULE_ATTACKS)
+    rounds = QUICK_RULE_ROUNDS if quick else RULE_ROUNDS
     return [
         Cell(task="text", seed=seed, rounds=rounds, attack=attack, rule=rule, gate=gate)
-        for seed in seeds for attack in attacks for rule in RULES for gate in (True, False)
+        for seed in seeds for attack in RULE_ATTACKS for rule in RULES for gate in (True, False)
         if gate or attack is not None or rule == "weighted_mean"
     ]  # fmt: skip
 

@@ -144,7 +144,7 @@ def test_one_round_mixes_densities(job: Job, nodes: list[TestNode], monkeypatch:
     dense, small = Contribution.objects.order_by("node_id")
     assert small.size < dense.size / 10
     entries = {entry["node"]: (entry["steps"], entry["encoding"]["kind"]) for entry in evidence_of(mixed)["contributions"]}
-    assert entries == {1: (4, "int8"), 2: (3, "topk")}
+    assert entries == {1: (4, "int4"), 2: (3, "topk")}
     (batch,) = batches.build_batches(round_id=mixed.pk)
     attest(batch)
     assert set(Payment.objects.values_list("node_id", "quality")) == {(1, dense.quality), (2, small.quality)}

@@ -260,7 +260,7 @@ def test_given_a_running_agent_when_another_starts_in_its_home_then_it_is_refuse
     other = AgentProcess(agent.home.root, agent.url)
     other.start()
 
-    assert other.process.wait(10) == 1
+    assert other.process.wait(60) == 1
     assert "agent.already_running" in agent.log.read_text()
     assert agent.is_running
 
