@@ -42,7 +42,7 @@ def test_every_attack_meets_every_task_and_every_rule_a_clean_run_and_attacks():
     cells = attacks.attack_cells((1, 2, 3), attacks.ROUNDS)
     assert len(cells) == len(set(cells)) == 3 * len(attacks.ROUNDS) * (2 + len(ATTACKS))
     rules = attacks.rule_cells((1,), quick=False)
-    assert {(cell.rule, cell.gate) for cell in rules if cell.attack == "alie"} == {
+    assert {(cell.rule, cell.gate) for cell in rules if cell.attack == "sign_flip"} == {
         (r, g) for r in attacks.RULES for g in (True, False)
     }
     assert [cell.rule for cell in rules if cell.attack is None and not cell.gate] == ["weighted_mean"]
