@@ -26,7 +26,7 @@ from trainer.scoring.deterrence import COST_SHARE, SAFETY, AuditPolicy, deterren
 LAZY = 0.1
 """The part of its work that the lazy one of the examples does not do."""
 MISSED = 0.01
-"""Part of the replays of segments that were not worked on that is assumed to pass."""
+"""Part of the replays of false segments that is assumed to pass: 0.8 % of lazy ones did (docs/benchmarks/audits.json)."""
 
 
 def policy_of(spec: JobSpec) -> AuditPolicy:
