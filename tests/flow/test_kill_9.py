@@ -19,7 +19,7 @@ pytestmark = pytest.mark.processes
 VICTIMS = ("agent 1", "worker of agent 2", "control", "compute", "attestor-2", "chain follower", "web", "redis")
 SPEC = {
     "rounds": {"rounds": len(VICTIMS) + 1, "nodes": 2, "quorum": 1, "deadline_seconds": 60},
-    "inner": {"steps": 400, "batch_size": 64, "learning_rate": 2e-4},
+    "inner": {"steps": 1500, "batch_size": 64, "learning_rate": 1e-4},  # long enough for a heartbeat in the middle
     "target": {"metric": "accuracy", "value": 0.75},
 }
 
