@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from django.db.models import Count, Q
 
 from marketplace.training.models import Audit
+from trainer.scoring.deterrence import HONEST_AUDITS
 
-HONEST_AUDITS = 300
-"""With so many and no false alarm, the rate of false alarms is below 1 % (95 % confidence, the rule of three)."""
 FALSE_ALARMS = 0.01
 """Largest share of false alarms with which verdicts have consequences."""
 

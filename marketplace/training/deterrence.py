@@ -21,7 +21,7 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import reward
 from trainer.protocol.spec import JobSpec
 from trainer.protocol.types import QUALITY_ONE
-from trainer.scoring.deterrence import COST_SHARE, SAFETY, AuditPolicy, deterrence, needed_at_stake
+from trainer.scoring.deterrence import COST_SHARE, HONEST_AUDITS, SAFETY, AuditPolicy, deterrence, needed_at_stake
 
 LAZY = 0.1
 """The part of its work that the lazy one of the examples does not do."""
@@ -99,7 +99,7 @@ def figures(job: Job) -> dict[str, Any]:
         "lazy_part": LAZY, "caught_lazy": deterrence(LAZY, policy, at_stake=0).caught,
         "caught_idle": deterrence(1.0, policy, at_stake=0).caught,
         "assumed": {"cost": COST_SHARE, "missed": MISSED, "safety": SAFETY},
-        "honest_audits_needed": calibration.HONEST_AUDITS,
+        "honest_audits_needed": HONEST_AUDITS,
         "nodes": [at_stake(seat, spec, policy) for seat in Seat.objects.filter(job=job).order_by("node_id")],
         "classes": [class_json(one) for one in calibration.classes_of(job_id=job.pk)],
     }  # fmt: skip

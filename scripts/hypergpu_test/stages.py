@@ -20,6 +20,9 @@ CLOSING = (
     re.compile(r"^Ran \d+ test suites.*$", re.MULTILINE),  # forge
     re.compile(r"^\s*Tests\s+.*passed.*$", re.MULTILINE),  # vitest
 )
+FAILURES = re.compile(r"^(?:\[FAIL|FAILED |ERROR |\s*FAIL |.*: error[: ]).*$")
+"""Lines that name what failed, in pytest, forge, vitest and compilers. They come first: whoever keeps a part of the output
+keeps these."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -104,8 +107,8 @@ def report(name: str, began: float, *, passed: bool, closing: Sequence[str] = ()
 
 
 def show_failure(command: Command, log: Path) -> None:
-    lines = log.read_text(errors="replace").splitlines()
+    lines = COLOURS.sub("", log.read_text(errors="replace")).splitlines()
     print(f"    $ {' '.join(command.argv)}   (in {command.folder}, log {log.relative_to(ROOT)})")
-    for line in lines[-TAIL_LINES:]:
+    for line in [*filter(FAILURES.match, lines), *lines[-TAIL_LINES:]]:
         print(f"    {line}")
     print(flush=True)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from trainer.diloco.checkpoint import initial_params
-from trainer.diloco.encoding import encode
-from trainer.diloco.local import NodeState, run_local_steps
+from trainer.diloco.local import NodeState
 from trainer.diloco.outer import apply_delta
 from trainer.diloco.round import bench, close_round, prepare
+from trainer.diloco.trace import contribute
 from trainer.diloco.version import model_root
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.orders import WorkOrder, order_seed
@@ -42,13 +42,11 @@ class Node:
         self.params: Tensor = initial_params(job.spec, self.dataset.info)
 
     def contribute(self, order: WorkOrder) -> Submission:
-        """Local steps, pseudo-gradient, encoding. The version of the node's own copy must be the order's base."""
+        """Local steps, traced, and the upload. The version of the node's own copy must be the order's base."""
         assert model_root(self.params) == order.base
-        local = run_local_steps(self.state, order, self.params, self.dataset)
-        encoded = encode(local.pseudo_gradient, order.encoding, error=self.state.error)
-        self.state.error = encoded.error
+        made = contribute(self.state, order, self.params, self.dataset)
         return Submission(
-            node_id=self.node_id, units=local.units, artifact=sha256_hex(encoded.data), data=encoded.data, shard=order.shard,
+            node_id=self.node_id, units=made.result.units, artifact=sha256_hex(made.upload), data=made.upload, shard=order.shard,
             seed=order.seed, steps=order.steps, encoding=order.encoding,
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What a replay means: tolerances, learnt for each class of machines from honest audits, and the judgement.
 
-Before a class is calibrated its audits run in shadow mode: they are recorded, but nobody is slashed.
+Before a class is calibrated its audits run in shadow mode: they are recorded, and nobody is hurt. Whether a class is, the
+coordinator decides, which knows of false alarms too.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from trainer.protocol.errors import HyperGPUError
+from trainer.scoring.deterrence import HONEST_AUDITS
 from trainer.scoring.replay import Replay
 
 Outcome = Literal["pass", "suspicious", "failed"]
-LEAST_AUDITS = 300
-"""Honest audits of a class before anybody is slashed by it: none failed then means at most 1 % would (rule of three)."""
 FAILS = 3
 """Times the tolerance: beyond it, it is no drift."""
 TOLERANCE = {"fp32": 0.02, "bf16": 0.10}
@@ -39,26 +39,20 @@ class Calibration:
     errors: tuple[float, ...] = ()
 
     @property
-    def shadow(self) -> bool:
-        """Too few audits to slash anybody by."""
-        return len(self.errors) < LEAST_AUDITS
-
-    @property
     def tolerance(self) -> float:
         """The default, or what honest audits have shown if that is less."""
         default = TOLERANCE[self.of.precision]
-        if self.shadow:
+        if len(self.errors) < HONEST_AUDITS:
             return default
         return min(default, MARGIN * sorted(self.errors)[math.ceil(0.99 * len(self.errors)) - 1])
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`suspicious`: not paid, not slashed. `failed`: a second auditor decides; in `shadow` nobody is slashed in any case."""
+    """`suspicious`: more than machines of this class were seen to drift. `failed`: no drift at all."""
 
     outcome: Outcome
     tolerance: float
-    shadow: bool
     reasons: list[HyperGPUError]
 
 
@@ -71,5 +65,5 @@ def judge_replay(replay: Replay, calibration: Calibration) -> Judgement:
         reasons.append(HyperGPUError("audit.diverged", text, error=replay.error, tolerance=tolerance))
     grave = any(reason.code not in ("audit.unknown_history", "audit.diverged") for reason in reasons)
     if grave or replay.error > FAILS * tolerance:
-        return Judgement("failed", tolerance, calibration.shadow, reasons)
-    return Judgement("suspicious" if reasons else "pass", tolerance, calibration.shadow, reasons)
+        return Judgement("failed", tolerance, reasons)
+    return Judgement("suspicious" if reasons else "pass", tolerance, reasons)

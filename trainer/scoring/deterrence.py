@@ -14,6 +14,10 @@ SAFETY = 3.0
 COST_SHARE = 0.7
 """Part of the reward that honest work costs (power, wear, rent)."""
 
+HONEST_AUDITS = 300
+"""Honest audits of a class of machines before its verdicts count: none failed then means that at most 1 % would (95 % confidence,
+the rule of three)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditPolicy:

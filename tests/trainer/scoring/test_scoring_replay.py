@@ -12,11 +12,11 @@ from trainer.diloco.local import NodeState
 from trainer.diloco.trace import Moments, bound, contribute, read_moments, write_moments, write_movement
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
-from trainer.protocol.spec import AuditSpec, EncodingSpec, InnerSpec, JobSpec
-from trainer.scoring.calibration import LEAST_AUDITS, TOLERANCE, AuditClass, Calibration, judge_replay
+from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec
+from trainer.scoring.calibration import TOLERANCE, AuditClass, Calibration, judge_replay
+from trainer.scoring.deterrence import HONEST_AUDITS
 from trainer.scoring.evidence import PATHS, PROVEN, evidence_limit, gather_evidence, read_evidence, write_evidence
 from trainer.scoring.replay import HandedIn, Replay, replay_segment
-from trainer.scoring.sampling import segments_to_audit
 
 CPU = torch.device("cpu")
 SPEC = JobSpec(inner=InnerSpec(steps=12, learning_rate=3e-3), encoding=EncodingSpec(kind="topk"))
@@ -177,27 +177,11 @@ def test_nobody_is_slashed_before_a_class_is_calibrated_and_calibration_tightens
         (float("inf"), "failed"),
     ):
         judged = judge_replay(Replay(error, 0.0, 0.0, []), CLASS)
-        assert judged.outcome == outcome and judged.shadow
+        assert judged.outcome == outcome
         assert [reason.code for reason in judged.reasons] == ([] if outcome == "pass" else ["audit.diverged"])
-    almost = replace(CLASS, errors=(0.001,) * (LEAST_AUDITS - 1))
-    calibrated = replace(CLASS, errors=(0.001,) * LEAST_AUDITS)
-    assert almost.shadow and almost.tolerance == tolerance
-    assert not calibrated.shadow and calibrated.tolerance == pytest.approx(0.002)
-    assert replace(CLASS, errors=(0.5,) * LEAST_AUDITS).tolerance == tolerance
+    almost = replace(CLASS, errors=(0.001,) * (HONEST_AUDITS - 1))
+    calibrated = replace(CLASS, errors=(0.001,) * HONEST_AUDITS)
+    assert almost.tolerance == tolerance
+    assert calibrated.tolerance == pytest.approx(0.002)
+    assert replace(CLASS, errors=(0.5,) * HONEST_AUDITS).tolerance == tolerance
     assert judge_replay(Replay(0.005, 0.0, 0.0, []), calibrated).outcome == "suspicious"
-
-
-def test_chance_decides_who_is_audited_at_the_rate_asked_for():
-    spec = AuditSpec(rate=0.1, newcomer_rate=0.5, newcomer_rounds=4, segments=2)
-    old = [segments_to_audit(spec, seed=str(n), node_id=3, rounds=4, steps=22) for n in range(3000)]
-    new = [segments_to_audit(spec, seed=str(n), node_id=3, rounds=3, steps=22) for n in range(3000)]
-    assert 240 < sum(map(bool, old)) < 360 and 1400 < sum(map(bool, new)) < 1600
-    drawn = [segment for segments in new for segment in segments]
-    assert all(len(set(segments)) == 2 for segments in new if segments)
-    assert all(500 < drawn.count(segment) < 700 for segment in range(5)) and set(drawn) == set(range(5))
-    assert segments_to_audit(replace_rate(spec, 0.0), seed="a", node_id=1, rounds=9, steps=5) == []
-    assert segments_to_audit(replace_rate(spec, 1.0), seed="a", node_id=1, rounds=9, steps=5) == [0]
-
-
-def replace_rate(spec: AuditSpec, rate: float) -> AuditSpec:
-    return spec.model_copy(update={"rate": rate})
