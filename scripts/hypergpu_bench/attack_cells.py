@@ -12,12 +12,12 @@ from multiprocessing import get_context
 import torch
 
 from scripts.hypergpu_bench.tasks import NODES, TASKS
+from trainer.network.policy import plain
+from trainer.network.profiles import load_profile
 from trainer.protocol.rounds import JobWork
 from trainer.simulation.attackers import ATTACKS
 from trainer.simulation.network import network_of
 from trainer.simulation.pay import Kept, earned, kept
-from trainer.simulation.policies import plain
-from trainer.simulation.profiles import load_profile
 from trainer.simulation.rounds import Rounds
 
 HOSTILE = 2

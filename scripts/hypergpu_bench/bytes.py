@@ -17,13 +17,14 @@ from torch import Tensor
 from scripts.hypergpu_bench.report import INTERVAL, Figure, Interval, Measured, interval
 from scripts.hypergpu_bench.tasks import NODES, TASKS
 from trainer.data import Dataset, shard_batches
-from trainer.diloco.encoding import decode, encoded_bytes
+from trainer.diloco.encoding import decode
 from trainer.diloco.local import NodeState, local_step
 from trainer.diloco.reference import Node, order
 from trainer.diloco.round import advance, bench, prepare, read_state
 from trainer.protocol.orders import order_seed
 from trainer.protocol.rounds import JobWork, RoundWork
 from trainer.protocol.spec import JobSpec
+from trainer.protocol.wire import encoded_bytes
 from trainer.scoring.scores import measure as measure_on
 from trainer.simulation.plots import Bars, Curves
 

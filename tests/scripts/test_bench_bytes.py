@@ -12,9 +12,9 @@ from scripts.hypergpu_bench.bytes import DDP, RING, Point, Run, bytes_to, final,
 from scripts.hypergpu_bench.tasks import NODES, TASKS, Task, data_file
 from scripts.hypergpu_demo.supervise import StackError
 from trainer.data import shard_batches
-from trainer.diloco.encoding import encoded_bytes
 from trainer.diloco.round import bench
 from trainer.protocol.orders import order_seed
+from trainer.protocol.wire import encoded_bytes
 
 SMALL = Task(
     files={},

@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.diloco.indices import index_bits, read_indices, write_indices
+from trainer.diloco.indices import read_indices, write_indices
 from trainer.diloco.tensorfile import refused
 from trainer.diloco.values import SCALE, dequantize, largest, level_values, quantize, two_levels
 from trainer.protocol.spec import EncodingSpec
+from trainer.protocol.wire import HEADER_BYTES, encoded_bytes, grid, index_bits, record_bytes
 
 Array = NDArray[Any]
 MAGIC, VERSION = b"HGPG", 1
@@ -92,7 +93,7 @@ def encode(vector: Tensor, spec: EncodingSpec, *, error: Tensor | None = None, t
     """
     count = vector.numel()
     data = np.empty(encoded_bytes(count, spec), np.uint8)
-    data[: HEADER.size] = np.frombuffer(write_header(header_of(count, spec, trace)), np.uint8)
+    data[:HEADER_BYTES] = np.frombuffer(write_header(header_of(count, spec, trace)), np.uint8)
     given, before = as_array(vector), None if error is None else as_array(error)
     values, after = np.empty(count, np.float32), np.empty(count, np.float32) if spec.kind == "topk" else None
     for part in parts(count, spec):
@@ -135,11 +136,6 @@ def decode(data: bytes, spec: EncodingSpec, *, count: int) -> Update:
     return Update(torch.from_numpy(values), None if sent is None else torch.from_numpy(sent), header.trace)
 
 
-def encoded_bytes(count: int, spec: EncodingSpec) -> int:
-    """Length of every file with `count` values: also the limit for uploads."""
-    return HEADER.size + sum(rows * record_bytes(width, spec) for rows, width in grid(count, spec))
-
-
 def header_of(count: int, spec: EncodingSpec, trace: bytes) -> Header:
     kind = KINDS.index(spec.kind) + 1
     chunk = spec.chunk if spec.kind in ("int8", "int4", "topk") else 0
@@ -162,29 +158,17 @@ def write_header(header: Header) -> bytes:
 def read_header(data: bytes) -> Header:
     """The header of a file from a stranger. Raises HyperGPUError `artifact.truncated`, `artifact.malformed` or
     `artifact.wrong_encoding` (another version)."""
-    if len(data) < HEADER.size:
-        raise refused("truncated", f"{len(data)} bytes are too few for a header of {HEADER.size}.")
+    if len(data) < HEADER_BYTES:
+        raise refused("truncated", f"{len(data)} bytes are too few for a header of {HEADER_BYTES}.")
     magic, version, kind, log2_chunk, indices, k, count, trace = HEADER.unpack_from(data)
     if magic != MAGIC:
         raise refused("malformed", "This is not a HyperGPU update: it does not begin with HGPG.")
     if version != VERSION:
         raise refused("wrong_encoding", f"The file has version {version} of the format; version {VERSION} is wanted.")
     header = Header(kind, 1 << log2_chunk if log2_chunk else 0, k, indices, count, trace)
-    if write_header(header) != data[: HEADER.size]:
+    if write_header(header) != data[:HEADER_BYTES]:
         raise refused("malformed", "Reserved bytes of the header must be zero.")
     return header
-
-
-def grid(count: int, spec: EncodingSpec) -> list[tuple[int, int]]:
-    """Chunks in order, as (how many, of how many values)."""
-    if spec.kind != "topk":
-        whole, rest = divmod(count, spec.chunk)
-        sizes = [(whole, spec.chunk), (1, rest)]
-    else:
-        chunks = max(1, -(-count // spec.chunk))
-        width, longer = divmod(count, chunks)
-        sizes = [(longer, width + 1), (chunks - longer, width)]
-    return [(rows, width) for rows, width in sizes if rows and width]
 
 
 def parts(count: int, spec: EncodingSpec) -> Iterator[Part]:
@@ -196,7 +180,7 @@ def parts(count: int, spec: EncodingSpec) -> Iterator[Part]:
     """
     sizes = grid(count, spec)
     chunks = sum(rows for rows, _ in sizes)
-    offset, chunk = HEADER.size, 0
+    offset, chunk = HEADER_BYTES, 0
     for rows, width in sizes:
         size, step = record_bytes(width, spec), max(1, BLOCK // width)
         for first in range(chunk, chunk + rows, step):
@@ -205,20 +189,6 @@ def parts(count: int, spec: EncodingSpec) -> Iterator[Part]:
             yield Part(offset, block, width, *dealt)
             offset += block * size
         chunk += rows
-
-
-def record_bytes(width: int, spec: EncodingSpec) -> int:
-    """Bytes of a chunk of `width` values."""
-    if spec.kind == "fp32":
-        return 4 * width
-    if spec.kind == "bf16":
-        return 2 * width
-    if spec.kind == "int8":
-        return SCALE.itemsize + width
-    if spec.kind == "int4":
-        return SCALE.itemsize + (width + 1) // 2
-    kept = min(spec.k, width)
-    return 2 * SCALE.itemsize + (index_bits(width, kept, spec.indices) + 2 * kept + 7) // 8
 
 
 def write_records(table: Array, spec: EncodingSpec) -> Array:

@@ -9,36 +9,15 @@ Bits are kept one per byte here (0 or 1), with the least significant first.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.diloco.tensorfile import refused
+from trainer.protocol.wire import Coding, bitmap_bits, largest_bits, low_bits
 
-Coding = Literal["elias_fano", "packed"]
 Array = NDArray[Any]
-
-
-def index_bits(width: int, kept: int, coding: Coding) -> int:
-    """Bits for `kept` indices below `width`."""
-    if coding == "packed":
-        return kept * largest_bits(width)
-    low = low_bits(width, kept)
-    return kept * low + bitmap_bits(width, kept, low)
-
-
-def largest_bits(width: int) -> int:
-    return (width - 1).bit_length()
-
-
-def low_bits(width: int, kept: int) -> int:
-    """floor(log2(width / kept))"""
-    return (width // kept).bit_length() - 1
-
-
-def bitmap_bits(width: int, kept: int, low: int) -> int:
-    return kept + ((width - 1) >> low)
 
 
 def write_indices(indices: Array, width: int, coding: Coding) -> Array:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trainer.data import Dataset, load_dataset
 from trainer.diloco.aggregation import Aggregate, Contribution, aggregate
 from trainer.diloco.checkpoint import initial_params, load_checkpoint, load_outer, save_checkpoint, save_outer
-from trainer.diloco.encoding import Update, decode, encoded_bytes
+from trainer.diloco.encoding import Update, decode
 from trainer.diloco.flat import Shapes, count_of
 from trainer.diloco.outer import OuterState, outer_step
 from trainer.diloco.version import model_root
@@ -26,6 +26,7 @@ from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Standing, Submission, Verdict
 from trainer.protocol.spec import EncodingSpec, JobSpec
+from trainer.protocol.wire import encoded_bytes
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit
 from trainer.scoring.ownership import assigned_samples, ownership, refuse_other_data, renewed
 from trainer.scoring.quality import Score, falls_short, passes_gate, qualities

@@ -29,12 +29,13 @@ import torch
 from torch import Tensor
 
 from trainer.data import Dataset
-from trainer.diloco.encoding import HEADER, ZERO_TRACE, Encoded, decode, encode, encoded_bytes
+from trainer.diloco.encoding import HEADER, ZERO_TRACE, Encoded, decode, encode
 from trainer.diloco.local import LocalResult, NodeState, optimizer_vectors, run_local_steps
 from trainer.diloco.tensorfile import refused
 from trainer.protocol.merkle import leaf_hash, merkle_root
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import EncodingSpec
+from trainer.protocol.wire import encoded_bytes
 
 INT8, BF16 = EncodingSpec(kind="int8"), EncodingSpec(kind="bf16")
 STEPS, SEEN = struct.Struct("<I"), struct.Struct("<Q")

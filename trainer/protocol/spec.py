@@ -156,6 +156,26 @@ class RoundSpec(Section):
         return self
 
 
+class NetworkSpec(Section):
+    """How rounds adapt to what is measured of machines and links (trainer.network)."""
+
+    policy: Literal["adaptive", "equal"] = Field(
+        default="adaptive", description="adaptive: steps and encoding by node, all finish together. equal: the same for all."
+    )
+    least_steps: float = Field(default=0.25, gt=0, le=1, description="Of inner.steps, that a slow node is given at least.")
+    most_steps: float = Field(default=4.0, ge=1, le=100, description="Of inner.steps, that a fast node is given at most.")
+    most_stale: int = Field(default=2, ge=0, le=8, description="Rounds by which late work may come and still count.")
+    stale_discount: float = Field(
+        default=0.25, ge=0, le=10, description="Work s rounds late weighs 1 / (1 + stale_discount * s) of its samples."
+    )
+    overlap: Literal["none", "eager"] = Field(
+        default="none", description="eager: a node begins its next round from its own update while the outer step is made."
+    )
+    fragments: int = Field(
+        default=1, ge=1, le=64, description="Parts of the model that are synchronised in turn, one a round (Streaming DiLoCo)."
+    )
+
+
 class TargetSpec(Section):
     """When the job counts as a success: accuracy at least, or loss at most, `value` on the evaluation split."""
 
@@ -177,6 +197,7 @@ class JobSpec(Section):
     aggregation: AggregationSpec = AggregationSpec()
     audit: AuditSpec = AuditSpec()
     rounds: RoundSpec = RoundSpec()
+    network: NetworkSpec = NetworkSpec()
     target: TargetSpec = TargetSpec()
 
     def sha256(self) -> str:

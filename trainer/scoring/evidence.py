@@ -12,10 +12,10 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from trainer.diloco.encoding import encoded_bytes
 from trainer.diloco.trace import BF16, Trace, moments_bytes, moments_leaf, movement_bytes, movement_leaf
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.merkle import merkle_path
+from trainer.protocol.wire import encoded_bytes
 
 HEADER = struct.Struct("<4sB3xII")
 LENGTH = struct.Struct("<I")

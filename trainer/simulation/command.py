@@ -14,13 +14,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from trainer.diloco.round import bench
+from trainer.network.profiles import load_profile, load_trace
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import DataSpec, JobSpec, ModelSpec, TargetSpec, parse_spec
 from trainer.simulation.network import Network, network_of
 from trainer.simulation.plots import Curves, save_png
-from trainer.simulation.profiles import load_profile, load_trace
 from trainer.simulation.rounds import Row
 from trainer.simulation.run import POLICIES, PolicyName, simulate, stands_for
 

@@ -14,8 +14,8 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from trainer.network.profiles import LinkSpec, NodeSpec, TraceRecord
 from trainer.simulation.clock import finish
-from trainer.simulation.profiles import LinkSpec, NodeSpec, TraceRecord
 
 MSS_BITS = 1460 * 8
 """Of a TCP segment over Ethernet."""

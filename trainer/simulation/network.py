@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trainer.network.facts import Measure, NodeFacts
+from trainer.network.profiles import LinkSpec, NodeSpec, Profile, TraceRecord
 from trainer.protocol.errors import HyperGPUError
 from trainer.simulation.attackers import attack_named
 from trainer.simulation.links import AWAY, Conditions, Machine, link_of, machine_of, path_bps, recorded_machine, server_of
-from trainer.simulation.policies import NodeFacts
-from trainer.simulation.profiles import LinkSpec, NodeSpec, Profile, TraceRecord
 
 LAN = LinkSpec(up_bps=10e9, down_bps=10e9, latency_s=1e-4)
 """Links of `centralized`: 10 Gb/s, a tenth of a millisecond one way."""
@@ -72,9 +72,14 @@ def measured(network: Network, node: int, time: float) -> NodeFacts:
     """What a perfect measurement of a node would give now; bytes/s."""
     here, there = network.machines[node].at(time), network.coordinator.at(time)
     return NodeFacts(
-        node_id=node, samples_per_second=here.samples_per_second, up=path_bps(here, there) / 8, down=path_bps(there, here) / 8,
-        rtt_s=2 * (here.latency_s + there.latency_s),
+        node_id=node, samples_per_second=emulated(here.samples_per_second), up=emulated(path_bps(here, there) / 8),
+        down=emulated(path_bps(there, here) / 8), rtt_s=emulated(2 * (here.latency_s + there.latency_s)),
+        loss=emulated(1 - (1 - here.loss) * (1 - there.loss)),
     )  # fmt: skip
+
+
+def emulated(value: float) -> Measure:
+    return Measure(value=value, source="emulated", samples=1)
 
 
 def present(network: Network, time: float) -> list[int]:

@@ -10,21 +10,23 @@ from typing import Any, Literal
 from torch import Tensor
 
 from trainer.diloco.checkpoint import initial_params, load_checkpoint
-from trainer.diloco.encoding import decode, encoded_bytes
+from trainer.diloco.encoding import decode
 from trainer.diloco.outer import apply_delta
 from trainer.diloco.reference import next_round
 from trainer.diloco.round import bench, close_round, prepare
 from trainer.diloco.version import model_root
+from trainer.network.facts import NodeFacts
+from trainer.network.policy import Part, Plan
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, order_seed
 from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Submission
+from trainer.protocol.wire import encoded_bytes
 from trainer.simulation.attackers import attack_named
 from trainer.simulation.clock import Clock
 from trainer.simulation.links import transferred
 from trainer.simulation.network import Network, measured, present
 from trainer.simulation.nodes import Gang, Operator
-from trainer.simulation.policies import NodeFacts, Part, Plan
 
 Policy = Callable[[Sequence[NodeFacts]], Plan]
 

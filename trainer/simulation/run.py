@@ -7,12 +7,12 @@ from functools import partial
 from typing import Literal, get_args
 
 from trainer.diloco.round import bench
+from trainer.network.policy import network_aware, plain
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import EncodingSpec, JobSpec, RoundSpec
 from trainer.simulation.data_parallel import run_data_parallel
 from trainer.simulation.network import Network
-from trainer.simulation.policies import network_aware, plain
 from trainer.simulation.rounds import Rounds, Row
 
 PolicyName = Literal["centralized", "ddp", "diloco", "network-aware"]

@@ -11,10 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from trainer.diloco import encoding, vectors
-from trainer.diloco.encoding import decode, encode, encoded_bytes, read_header
+from trainer.diloco.encoding import decode, encode, read_header
 from trainer.diloco.values import largest, level_values, read_scales, two_levels, write_scales
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import EncodingSpec
+from trainer.protocol.wire import encoded_bytes
 
 KINDS = ("fp32", "bf16", "int8", "int4", "topk")
 FILE = json.loads(vectors.PATH.read_text())

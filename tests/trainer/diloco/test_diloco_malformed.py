@@ -8,9 +8,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainer.diloco.encoding import decode, encode, encoded_bytes, read_header
+from trainer.diloco.encoding import decode, encode, read_header
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import EncodingSpec
+from trainer.protocol.wire import encoded_bytes
 
 COUNT = 107
 CODES = {"truncated", "too_large", "malformed", "wrong_encoding", "wrong_shape", "not_finite"}

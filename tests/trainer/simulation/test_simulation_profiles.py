@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer.network.profiles import load_profile, load_trace, profile_names
 from trainer.protocol.errors import HyperGPUError
 from trainer.simulation.network import measured, network_of, present
-from trainer.simulation.profiles import load_profile, load_trace, profile_names
 
 NAMES = ["asymmetric", "flaky", "hostile-20", "lan", "mobile", "wan-good", "wan-hetero"]
 ONE = {"name": "mine", "description": "", "parameters": 1000, "coordinator": {"up_bps": 8e6, "down_bps": 8e6},
@@ -43,7 +43,9 @@ def test_a_profile_of_ones_own(tmp_path: Path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(ONE))
     facts = measured(network_of(load_profile(str(path)), seed=0), 0, 0.0)
-    assert (facts.samples_per_second, facts.up, facts.down, facts.rtt_s) == (2, 125_000, 500_000, 0.1)
+    known = (facts.samples_per_second, facts.up, facts.down, facts.rtt_s)
+    assert [measure.value for measure in known] == [2, 125_000, 500_000, 0.1]
+    assert {measure.source for measure in known} == {"emulated"}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_a_recorded_trace_is_what_was_measured_until_the_next_record(tmp_path: P
     path.write_text("\n".join(json.dumps(record) for record in records) + "\n")
     network = network_of(load_profile("lan"), seed=0, trace=load_trace(path))
     assert len(network.machines) == 2
-    assert [measured(network, 1, time).samples_per_second for time in (0.0, 9.9, 10.0)] == [2, 2, 4]
+    assert [measured(network, 1, time).samples_per_second.value for time in (0.0, 9.9, 10.0)] == [2, 2, 4]
     assert network.machines[1].computed(0.0, 24.0) == 11.0  # 20 samples in ten seconds, then 4 in one
     with pytest.raises(HyperGPUError, match="recorded of 2 nodes"):
         network_of(load_profile("lan"), seed=0, trace=load_trace(path), nodes=3)

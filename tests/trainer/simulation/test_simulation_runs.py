@@ -11,12 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from trainer.cli import app
+from trainer.network.facts import Measure, NodeFacts
+from trainer.network.policy import LEAST_STEPS, MOST_STEPS, Plan, network_aware, plain
+from trainer.network.profiles import load_profile
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import AggregationSpec, EncodingSpec, InnerSpec, JobSpec, ModelSpec, RoundSpec
 from trainer.simulation.network import Network, network_of
-from trainer.simulation.policies import LEAST_STEPS, MOST_STEPS, NodeFacts, Plan, network_aware, plain
-from trainer.simulation.profiles import load_profile
 from trainer.simulation.rounds import Rounds, Row
 from trainer.simulation.run import PolicyName, simulate, sized, stands_for
 
@@ -94,11 +95,16 @@ def test_hostile_nodes_are_seen_by_the_products_own_rules():
     assert refused.value.code == "simulation.no_defence"
 
 
+def facts(node_id: int, samples_per_second: float, up: float, down: float, rtt_s: float) -> NodeFacts:
+    values = {"samples_per_second": samples_per_second, "up": up, "down": down, "rtt_s": rtt_s}
+    return NodeFacts(node_id=node_id, **{name: Measure(value=value) for name, value in values.items()})
+
+
 FACTS = [
-    NodeFacts(node_id=0, samples_per_second=8, up=1e7, down=1e7, rtt_s=0.01),
-    NodeFacts(node_id=1, samples_per_second=4, up=1e7, down=1e7, rtt_s=0.01),
-    NodeFacts(node_id=2, samples_per_second=8, up=1e5, down=1e7, rtt_s=0.2),
-    NodeFacts(node_id=3, samples_per_second=0.1, up=1e7, down=1e7, rtt_s=0.01),
+    facts(0, 8, 1e7, 1e7, 0.01),
+    facts(1, 4, 1e7, 1e7, 0.01),
+    facts(2, 8, 1e5, 1e7, 0.2),
+    facts(3, 0.1, 1e7, 1e7, 0.01),
 ]
 
 

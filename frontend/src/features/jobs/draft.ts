@@ -44,6 +44,15 @@ export const DEFAULT_SPEC: JobSpec = {
   },
   audit: { rate: 0.02, newcomer_rate: 0.5, newcomer_rounds: 8, stride: 5, segments: 2 },
   rounds: { rounds: 12, nodes: 4, quorum: 2, deadline_seconds: 120 },
+  network: {
+    policy: 'adaptive',
+    least_steps: 0.25,
+    most_steps: 4,
+    most_stale: 2,
+    stale_discount: 0.25,
+    overlap: 'none',
+    fragments: 1,
+  },
   target: { metric: 'accuracy', value: 0.95 },
 };
 

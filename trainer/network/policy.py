@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from trainer.diloco.encoding import encoded_bytes
+from trainer.network.facts import NodeFacts
 from trainer.protocol.spec import EncodingSpec, JobSpec
+from trainer.protocol.wire import encoded_bytes
 
 LEAST_STEPS, MOST_STEPS = 0.25, 4.0
 """Multiples of the job's local steps that a node may be given."""
@@ -24,14 +25,24 @@ DENSITIES = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NodeFacts:
-    """What was measured of a node: samples/s; bytes/s to and from the coordinator; seconds of a round trip."""
+class Reason:
+    """Why a policy decided as it did: `code` is stable, `text` says it to operator and requester, with the figures."""
 
-    node_id: int
-    samples_per_second: float
-    up: float
-    down: float
-    rtt_s: float
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """Seconds that a node's part of a round is expected to take: to fetch, to compute, to send up."""
+
+    fetch_s: float
+    compute_s: float
+    upload_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.fetch_s + self.compute_s + self.upload_s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,15 +51,20 @@ class Part:
 
     steps: int
     encoding: EncodingSpec
+    predicted: Prediction | None = None
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A round: each node's part; closed when all have come, or after `deadline_s` (None: never) with `quorum` of them."""
+    """A round: each node's part; closed when all have come, or after `deadline_s` (None: never) with `quorum` of them. `excluded`
+    says why a node has no part."""
 
     parts: dict[int, Part]
     quorum: int
     deadline_s: float | None
+    excluded: dict[int, Reason] = field(default_factory=dict)
+    reasons: tuple[Reason, ...] = ()
 
 
 def plain(facts: Sequence[NodeFacts], spec: JobSpec) -> Plan:
@@ -64,26 +80,26 @@ def network_aware(facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, scal
     of the model whose files are counted, `scale` what their bytes are multiplied by on the emulated links.
     """
     batch, steps = spec.inner.batch_size, spec.inner.steps
-    computing = steps * batch / statistics.median(fact.samples_per_second for fact in facts)
+    computing = steps * batch / statistics.median(fact.samples_per_second.value for fact in facts)
     down = scale * encoded_bytes(count, spec.downlink)
     encodings = [densest(fact, count=count, scale=scale, seconds=UPLOAD_SHARE * computing) for fact in facts]
     transfers = [
-        2 * fact.rtt_s + down / fact.down + scale * encoded_bytes(count, encoding) / fact.up
+        2 * fact.rtt_s.value + down / fact.down.value + scale * encoded_bytes(count, encoding) / fact.up.value
         for fact, encoding in zip(facts, encodings, strict=True)
     ]
     lasting = computing + statistics.median(transfers)
     parts, predicted = {}, []
     for fact, encoding, transfer in zip(facts, encodings, transfers, strict=True):
-        fitting = math.floor(max(lasting - transfer, 0.0) * fact.samples_per_second / batch)
+        fitting = math.floor(max(lasting - transfer, 0.0) * fact.samples_per_second.value / batch)
         bounded = max(1, min(max(fitting, math.ceil(LEAST_STEPS * steps)), math.floor(MOST_STEPS * steps)))
         parts[fact.node_id] = Part(steps=bounded, encoding=encoding)
-        predicted.append(transfer + bounded * batch / fact.samples_per_second)
+        predicted.append(transfer + bounded * batch / fact.samples_per_second.value)
     return Plan(parts=parts, quorum=math.ceil(2 * len(parts) / 3), deadline_s=GRACE * max(predicted))
 
 
 def densest(fact: NodeFacts, *, count: int, scale: float, seconds: float) -> EncodingSpec:
     """The densest encoding that goes up within `seconds`, else the smallest."""
     for encoding in DENSITIES:
-        if scale * encoded_bytes(count, encoding) / fact.up <= seconds:
+        if scale * encoded_bytes(count, encoding) / fact.up.value <= seconds:
             return encoding
     return DENSITIES[-1]

@@ -82,14 +82,14 @@ class TraceRecord(Section):
 
 
 def profile_names() -> list[str]:
-    folder = resources.files("trainer.simulation") / "profiles"
+    folder = resources.files("trainer.network") / "profiles"
     return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
 def load_profile(name: str) -> Profile:
     """A named profile, or the one in the file `name` (*.json). Raises HyperGPUError `profile.unknown`, `profile.invalid`."""
     if name in profile_names():
-        text = (resources.files("trainer.simulation") / "profiles" / f"{name}.json").read_text("utf-8")
+        text = (resources.files("trainer.network") / "profiles" / f"{name}.json").read_text("utf-8")
     elif name.endswith(".json"):
         text = read(Path(name))
     else:

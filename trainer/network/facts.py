@@ -1,0 +1,46 @@
+"""What is known of a node and its link: values with their age and source, as policies read them and pages show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Source = Literal["transfer", "heartbeat", "kernel", "probe", "peer", "benchmark", "work", "emulated", "assumed"]
+"""transfer: real files; heartbeat: a request's round trip; kernel: TCP_INFO (Linux) of real connections; probe: sent in order to
+measure; peer: measured by another operator; benchmark: the node's own, before its first order; work: real orders; emulated:
+read off a profile on the virtual clock; assumed: nobody measured it, a default."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """A measured value, its smoothed mean deviation in the same unit, its age in seconds, and how many samples it rests on."""
+
+    value: float
+    deviation: float = 0.0
+    age_s: float = 0.0
+    source: Source = "assumed"
+    samples: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeFacts:
+    """A node as the coordinator knows it when it plans a round.
+
+    `samples_per_second` of training on the job's architecture; `up` and `down` goodput in bytes/s of the node's link to and from
+    the coordinator; `rtt_s` seconds of a round trip (its deviation is the jitter); `loss` part of the packets (or segments
+    retransmitted). `reliability`: part of its orders that it kept, `quality`: of its gradients, `uptime`: part of the time in
+    which it was heard, each 0..1, recent ones first. `rate`: its price, base units a sample. `spread`: mean relative error of
+    what was predicted of its rounds.
+    """
+
+    node_id: int
+    samples_per_second: Measure
+    up: Measure
+    down: Measure
+    rtt_s: Measure
+    loss: Measure = Measure(value=0.0)
+    reliability: float = 1.0
+    quality: float = 1.0
+    uptime: float = 1.0
+    rate: int = 0
+    spread: float = 0.0
