@@ -1,10 +1,9 @@
-"""The virtual clock: events in order of their time, and how long something takes whose speed changes on the way."""
+"""The virtual clock: events in order of their time."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Event = TypeVar("Event")
@@ -38,18 +37,3 @@ class Clock(Generic[Event]):
 
     def __len__(self) -> int:
         return len(self.queue)
-
-
-def finish(start: float, amount: float, rate: Callable[[float], float], change_after: Callable[[float], float]) -> float:
-    """When `amount` is done that begins at `start` (seconds): `rate(time)` a second, constant until `change_after(time)`.
-    Infinity when it never is."""
-    now, left = start, amount
-    while left > 0:
-        speed, change = rate(now), change_after(now)
-        if speed > 0 and left <= speed * (change - now):
-            return now + left / speed
-        if math.isinf(change):
-            return math.inf
-        left -= speed * (change - now)
-        now = change
-    return now

@@ -19,12 +19,12 @@ import torch
 from trainer.diloco.checkpoint import initial_params
 from trainer.diloco.local import NodeState, run_local_steps
 from trainer.diloco.round import bench
+from trainer.network.links import Machine, transferred
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, order_seed
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import JobSpec
 from trainer.scoring.scores import evaluate
-from trainer.simulation.links import Machine, transferred
 from trainer.simulation.network import Network, on_a_lan
 from trainer.simulation.rounds import Row
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trainer.network.facts import Measure, NodeFacts
+from trainer.network.links import AWAY, Conditions, Machine, link_of, machine_of, path_bps, recorded_machine, server_of
 from trainer.network.profiles import LinkSpec, NodeSpec, Profile, TraceRecord
 from trainer.protocol.errors import HyperGPUError
 from trainer.simulation.attackers import attack_named
-from trainer.simulation.links import AWAY, Conditions, Machine, link_of, machine_of, path_bps, recorded_machine, server_of
 
 LAN = LinkSpec(up_bps=10e9, down_bps=10e9, latency_s=1e-4)
 """Links of `centralized`: 10 Gb/s, a tenth of a millisecond one way."""

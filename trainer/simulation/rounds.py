@@ -16,6 +16,7 @@ from trainer.diloco.reference import next_round
 from trainer.diloco.round import bench, close_round, prepare
 from trainer.diloco.version import model_root
 from trainer.network.facts import NodeFacts
+from trainer.network.links import transferred
 from trainer.network.policy import Part, Plan
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
@@ -24,7 +25,6 @@ from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Submission
 from trainer.protocol.wire import encoded_bytes
 from trainer.simulation.attackers import attack_named
 from trainer.simulation.clock import Clock
-from trainer.simulation.links import transferred
 from trainer.simulation.network import Network, measured, present
 from trainer.simulation.nodes import Gang, Operator
 

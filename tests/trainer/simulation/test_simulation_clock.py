@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.simulation.clock import Clock, finish
+from trainer.network.links import AWAY, Conditions, Machine, finish, mathis_bps, path_bps, transferred
+from trainer.simulation.clock import Clock
 from trainer.simulation.data_parallel import ring, ring_bytes
-from trainer.simulation.links import AWAY, Conditions, Machine, mathis_bps, path_bps, transferred
 
 
 def machine(up: float = 8e6, down: float = 8e6, *, latency: float = 0.0, loss: float = 0.0, speed: float = 1.0) -> Machine:

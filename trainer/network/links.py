@@ -1,4 +1,5 @@
-"""Machines on the virtual clock, and how long a transfer between two of them takes.
+"""Emulated machines, and how long a transfer between two of them takes: on the virtual clock (trainer.simulation) and on real
+sockets (shaper.py).
 
 A transfer waits one round trip (the request), then flows at the least of the sender's uplink, the receiver's downlink, and what
 TCP reaches on a lossy path: at most MSS / RTT * sqrt(3 / (2 p)) for one connection (Mathis, Semke, Mahdavi and Ott 1997, "The
@@ -11,11 +12,10 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from trainer.network.profiles import LinkSpec, NodeSpec, TraceRecord
-from trainer.simulation.clock import finish
 
 MSS_BITS = 1460 * 8
 """Of a TCP segment over Ethernet."""
@@ -128,3 +128,18 @@ def transferred(sender: Machine, receiver: Machine, start: float, size: float, *
         return math.inf if over else min(sender.change_after(time), receiver.change_after(time))
 
     return finish(waited, 8 * size, lambda time: path_bps(sender.at(time), receiver.at(time)), change_after)
+
+
+def finish(start: float, amount: float, rate: Callable[[float], float], change_after: Callable[[float], float]) -> float:
+    """When `amount` is done that begins at `start` (seconds): `rate(time)` a second, constant until `change_after(time)`.
+    Infinity when it never is."""
+    now, left = start, amount
+    while left > 0:
+        speed, change = rate(now), change_after(now)
+        if speed > 0 and left <= speed * (change - now):
+            return now + left / speed
+        if math.isinf(change):
+            return math.inf
+        left -= speed * (change - now)
+        now = change
+    return now
