@@ -13,13 +13,15 @@ read off a profile on the virtual clock; assumed: nobody measured it, a default.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """A measured value, its smoothed mean deviation in the same unit, its age in seconds, and how many samples it rests on."""
+    """A measured value, its smoothed mean deviation in the same unit, its age in seconds, and how many samples it rests on.
+    `claimed`: the node's own word, where the coordinator has seen nothing of it itself."""
 
     value: float
     deviation: float = 0.0
     age_s: float = 0.0
     source: Source = "assumed"
     samples: int = 0
+    claimed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
