@@ -24,6 +24,9 @@ class Round(models.Model):
     base = models.CharField(max_length=64)
     opened_at = models.DateTimeField(auto_now_add=True)
     deadline = models.DateTimeField()
+    # Contributions with which it may close at its deadline, and how this and all else was decided (services/planning.py).
+    quorum = models.IntegerField(default=1)
+    plan = models.JSONField(default=dict)
     extensions = models.IntegerField(default=0)
     closed_at = models.DateTimeField(null=True)
     aggregated_at = models.DateTimeField(null=True)
@@ -56,9 +59,12 @@ class Assignment(models.Model):
         HANDED_IN = "handed_in"
         EXPIRED = "expired"
         FAILED = "failed"
+        # Its round has closed without it, and the node works on: carried into the next round that opens.
+        LATE = "late"
+        CARRIED = "carried"
 
     LIVE = (State.LEASED, State.COMMITTED)
-    DONE = (State.HANDED_IN, State.EXPIRED, State.FAILED)
+    DONE = (State.HANDED_IN, State.EXPIRED, State.FAILED, State.LATE, State.CARRIED)
 
     round = models.ForeignKey(Round, on_delete=models.PROTECT, related_name="assignments")
     node_id = models.BigIntegerField(db_index=True)
@@ -66,6 +72,12 @@ class Assignment(models.Model):
     # What this node is to do, which may differ from the job's: local steps, and the encoding (an EncodingSpec).
     steps = models.IntegerField()
     encoding = models.JSONField()
+    # Why, as {code, text}, and the seconds by phase that it was expected to take and took (null: not known).
+    reasons = models.JSONField(default=list)
+    predicted = models.JSONField(null=True)
+    actual = models.JSONField(null=True)
+    # The slot of an earlier round whose late work this one is for.
+    origin = models.OneToOneField("self", on_delete=models.PROTECT, null=True, related_name="carried_into")
     state = models.CharField(max_length=12, choices=State, default=State.OPEN, db_index=True)
     fence = models.BigIntegerField(default=0)
     attempt = models.IntegerField(default=0)
@@ -81,6 +93,11 @@ class Assignment(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["round", "node_id"], name="assignment_once")]
+
+    @property
+    def began(self) -> Assignment:
+        """The slot in which the work began: this one, unless it is for late work."""
+        return self if self.origin is None else self.origin.began
 
 
 class Contribution(models.Model):

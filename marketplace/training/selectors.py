@@ -54,11 +54,12 @@ def params_after(round_: Round) -> bytes:
 def submission(contribution: Contribution) -> Submission:
     """A contribution as it was handed in, with what was ordered. Raises HyperGPUError `artifact.unknown`."""
     assignment, round_ = contribution.assignment, contribution.round
+    began = assignment.began.round
     return Submission(
         node_id=contribution.node_id, units=contribution.units, artifact=contribution.artifact,
         data=store.read(contribution.artifact), shard=assignment.shard,
-        seed=order_seed(round_.job.parsed_spec, round_.number, assignment.shard), steps=assignment.steps,
-        encoding=EncodingSpec.model_validate(assignment.encoding),
+        seed=order_seed(round_.job.parsed_spec, began.number, assignment.shard), steps=assignment.steps,
+        encoding=EncodingSpec.model_validate(assignment.encoding), origin=None if began == round_ else began.number,
     )  # fmt: skip
 
 
@@ -92,11 +93,11 @@ def audit_work(audit: Audit) -> AuditWork:
     """All that decides the audit's outcome. Raises HyperGPUError `artifact.unknown`."""
     contribution = audit.contribution
     round_, batch = contribution.round, contribution.round.job.parsed_spec.inner.batch_size
-    checkpoint = Checkpoint.objects.get(job_id=round_.job_id, number=round_.number)
+    order = leases.work_order(contribution.assignment).as_trained
     earlier = Contribution.objects.filter(round__job=round_.job_id, round__number__lt=round_.number, node_id=audit.node_id)
     before = earlier.order_by("-round__number").first()
     return AuditWork(
-        job=job_work(round_.job), order=leases.work_order(contribution.assignment), params=store.read(checkpoint.params),
+        job=job_work(round_.job), order=order, params=store.read(order.checkpoint),
         segment=audit.segment, upload=store.read(contribution.artifact), steps=contribution.units // batch,
         before=(store.read(before.artifact), before.units // batch) if before else None, evidence=store.read(audit.evidence),
         operator_class=audit.operator_class, honest_errors=calibration.honest_errors(audit.precision, audit.operator_class),

@@ -38,11 +38,12 @@ Matrix = Sequence[Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """An accepted contribution; `units` are samples."""
+    """An accepted contribution; `units` are samples, and weigh 1 / `discount` each (late work: Submission.origin)."""
 
     node_id: int
     update: Update
     units: int
+    discount: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def aggregate(contributions: Sequence[Contribution], spec: AggregationSpec) -> A
     bound = spec.clip_factor * statistics.median_low(norms)
     factors = [bound / norm if norm > bound else 1.0 for norm in norms]
     clipped = [[products[i][j] * factors[i] * factors[j] for j in range(len(nodes))] for i in range(len(nodes))]
-    masses = [float(max(contribution.units, 1)) for contribution in ordered]
+    masses = [max(contribution.units, 1) / contribution.discount for contribution in ordered]
     # Of two, no rule can tell who lies.
     rule = RULES[spec.rule] if len(nodes) > 2 else weighted_mean
     weights = rule(clipped, masses, spec)

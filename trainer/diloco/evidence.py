@@ -19,7 +19,7 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Standing, Submission
 from trainer.protocol.spec import EncodingSpec
 
-EVIDENCE_VERSION = 3
+EVIDENCE_VERSION = 4
 
 Document = dict[str, Any]
 
@@ -61,6 +61,7 @@ def submitted(submission: Submission) -> Document:
     return {
         "node": submission.node_id, "artifact": submission.artifact, "units": submission.units, "shard": submission.shard,
         "seed": submission.seed, "steps": submission.steps, "encoding": submission.encoding.model_dump(mode="json"),
+        "origin": submission.origin,
     }  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def round_work(document: Document, job: JobWork, read: Callable[[str], bytes]) -
                 Submission(
                     node_id=entry["node"], units=entry["units"], artifact=entry["artifact"], data=read(entry["artifact"]),
                     shard=entry["shard"], seed=entry["seed"], steps=entry["steps"],
-                    encoding=EncodingSpec.model_validate(entry["encoding"]),
+                    encoding=EncodingSpec.model_validate(entry["encoding"]), origin=entry["origin"],
                 )
                 for entry in document["contributions"]
             ],
@@ -94,8 +95,15 @@ def round_work(document: Document, job: JobWork, read: Callable[[str], bytes]) -
 def check_chain(document: Document, before: Document | None, job: JobWork) -> None:
     """That the round begins where the one before ended, or the first one at the seed's version.
 
-    Raises HyperGPUError `evidence.broken_chain`.
+    Raises HyperGPUError `evidence.broken_chain`, and `evidence.too_stale` for late work that the specification refuses.
     """
+    number, most = document["round"], job.spec.network.most_stale
+    for entry in document["contributions"]:
+        if entry["origin"] is not None and not max(number - most, 0) <= entry["origin"] < number:
+            text = (
+                f"Round {number} counts work of round {entry['origin']} (node {entry['node']}): {most} rounds late is the most."
+            )
+            raise HyperGPUError("evidence.too_stale", text)
     if before is None:
         begins, expected = {"base": document["base"]}, {"base": first_version(job)}
     else:

@@ -219,8 +219,10 @@ def advance(work: RoundWork, state: OuterState, updates: Mapping[int, Update], a
     """Aggregate and step. Raises HyperGPUError `aggregation.*`."""
     if not accepted:
         return Advance(state, None, b"")
-    units = {submission.node_id: submission.units for submission in work.submissions}
-    contributions = [Contribution(node_id, updates[node_id], units[node_id]) for node_id in accepted]
+    by_node = {submission.node_id: submission for submission in work.submissions}
+    contributions = [
+        Contribution(node_id, updates[node_id], by_node[node_id].units, work.discount(by_node[node_id])) for node_id in accepted
+    ]
     gathered = aggregate(contributions, work.job.spec.aggregation)
     stepped = outer_step(state, gathered.pseudo_gradient, work.job.spec, number=work.number)
     return Advance(stepped.state, gathered, stepped.delta)

@@ -14,6 +14,16 @@ from trainer.protocol.spec import EncodingSpec, JobSpec, Section, Sha256
 from trainer.protocol.types import OrderEnvelope
 
 
+class Origin(Section):
+    """Where late work began: the round that closed without it, and what its order said of the model then."""
+
+    round: int
+    base: Sha256
+    checkpoint: Sha256
+    parent: Sha256 | None = None
+    delta: Sha256 | None = None
+
+
 class WorkOrder(Section):
     """One node's part of one round.
 
@@ -22,6 +32,9 @@ class WorkOrder(Section):
     artifacts). For the job's first round there is no parent, and `base` follows from the seed alone.
     `shard` of `shards` is the data to use, `seed` fixes batch order, `steps` and `encoding` are what this node is to do, which
     may differ from the job's; `deadline` is unix seconds; `fence` grows with every lease of the same slot.
+
+    Late work is ordered again in the round into which it is carried: `origin` says where it began, and is what it is trained
+    from (`as_trained`); `round` and `base` are those of its receipt.
     """
 
     job_id: int
@@ -38,12 +51,20 @@ class WorkOrder(Section):
     seed: int
     steps: int = Field(ge=1, le=10_000)
     encoding: EncodingSpec
+    origin: Origin | None = None
     spec: JobSpec
 
     @property
     def units(self) -> int:
         """Samples that the full order asks for."""
         return self.steps * self.spec.inner.batch_size
+
+    @property
+    def as_trained(self) -> WorkOrder:
+        """The order as it was first given: what the steps follow from, wherever their result is handed in."""
+        if self.origin is None:
+            return self
+        return self.model_copy(update={**self.origin.model_dump(), "origin": None})
 
 
 def order_seed(spec: JobSpec, number: int, shard: int) -> int:

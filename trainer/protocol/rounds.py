@@ -45,7 +45,8 @@ class Standing:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
     """A contribution as it was handed in, with what its work order asked for (`shard`, `seed`, `steps`, `encoding`);
-    submissions are ordered by the time of their commitments. `units` are samples."""
+    submissions are ordered by the time of their commitments. `units` are samples; `origin` is the round that late work was
+    trained in, None for work of the round itself."""
 
     node_id: int
     units: int
@@ -55,6 +56,7 @@ class Submission:
     seed: int
     steps: int
     encoding: EncodingSpec
+    origin: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +73,11 @@ class RoundWork:
     previous_aggregate: bytes | None
     submissions: list[Submission]
     standings: dict[int, Standing] = field(default_factory=dict)
+
+    def discount(self, submission: Submission) -> float:
+        """What the weight of a submission is divided by: 1 for work of this round, more with each round that it is late."""
+        late = 0 if submission.origin is None else self.number - submission.origin
+        return 1 + self.job.spec.network.stale_discount * late
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

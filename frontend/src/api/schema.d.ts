@@ -360,9 +360,11 @@ export interface components {
          *     * `handed_in` - Handed In
          *     * `expired` - Expired
          *     * `failed` - Failed
+         *     * `late` - Late
+         *     * `carried` - Carried
          * @enum {string}
          */
-        AssignmentStateEnum: "open" | "leased" | "committed" | "handed_in" | "expired" | "failed";
+        AssignmentStateEnum: "open" | "leased" | "committed" | "handed_in" | "expired" | "failed" | "late" | "carried";
         Assumed: {
             /** Format: double */
             cost: number;

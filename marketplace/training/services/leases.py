@@ -20,7 +20,7 @@ from marketplace.training.models import Assignment, Checkpoint, Round
 from marketplace.training.serializers import assignment_json
 from marketplace.training.services.rounds import topic_of
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.orders import SignedOrder, WorkOrder, order_seed, sign_order
+from trainer.protocol.orders import Origin, SignedOrder, WorkOrder, order_seed, sign_order
 from trainer.protocol.spec import EncodingSpec
 
 MAX_ATTEMPTS = 5
@@ -68,16 +68,23 @@ def signed_order(assignment: Assignment) -> SignedOrder:
 
 def work_order(assignment: Assignment) -> WorkOrder:
     """What the node of this slot is to do, or was."""
-    round_ = assignment.round
+    round_, began = assignment.round, assignment.began.round
     spec = round_.job.parsed_spec
+    return WorkOrder(
+        job_id=round_.job.chain_id or 0, node_id=assignment.node_id, fence=assignment.fence,
+        deadline=int(round_.deadline.timestamp()), **place_of(round_).model_dump(), shard=assignment.shard,
+        shards=spec.rounds.nodes, seed=order_seed(spec, began.number, assignment.shard), steps=assignment.steps,
+        encoding=EncodingSpec.model_validate(assignment.encoding), origin=None if began == round_ else place_of(began), spec=spec,
+    )  # fmt: skip
+
+
+def place_of(round_: Round) -> Origin:
+    """The round, the model that it starts from and the ways to get there."""
     checkpoint = Checkpoint.objects.get(job=round_.job, number=round_.number)
     before = Checkpoint.objects.filter(job=round_.job, number=round_.number - 1).first() if checkpoint.delta else None
-    return WorkOrder(
-        job_id=round_.job.chain_id or 0, round=round_.number, node_id=assignment.node_id, fence=assignment.fence,
-        deadline=int(round_.deadline.timestamp()), base=round_.base, checkpoint=checkpoint.params,
-        parent=before.version if before else None, delta=checkpoint.delta if before else None, shard=assignment.shard,
-        shards=spec.rounds.nodes, seed=order_seed(spec, round_.number, assignment.shard), steps=assignment.steps,
-        encoding=EncodingSpec.model_validate(assignment.encoding), spec=spec,
+    return Origin(
+        round=round_.number, base=round_.base, checkpoint=checkpoint.params, parent=before.version if before else None,
+        delta=checkpoint.delta if before else None,
     )  # fmt: skip
 
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 
 from tests.support.rounds import JOB, SPEC, World
+from trainer.diloco import reference
 from trainer.diloco.encoding import decode, encode
-from trainer.diloco.evidence import check_chain, check_outcome, round_work
-from trainer.diloco.round import bench, judge_round, replay_round
+from trainer.diloco.evidence import check_chain, check_outcome, evidence, round_work
+from trainer.diloco.round import bench, close_round, judge_round, replay_round
 from trainer.protocol.canonical import canonical_bytes, sha256_hex
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.rounds import JobWork
+from trainer.protocol.orders import Origin
+from trainer.protocol.rounds import JobWork, RoundWork
 from trainer.protocol.spec import EncodingSpec
 
 
@@ -77,6 +79,39 @@ def test_what_does_not_follow_is_refused(change, code, world):
 )
 def test_a_round_must_begin_where_the_one_before_ended(change, world):
     assert refusal(check_chain, changed(world.documents[1], change), world.documents[0], JOB) == "evidence.broken_chain"
+
+
+def late(work: RoundWork) -> RoundWork:
+    """The round, if its first submission had been trained in the round before."""
+    first, *others = work.submissions
+    return replace(work, submissions=[replace(first, origin=work.number - 1), *others])
+
+
+def test_late_work_weighs_less_for_everybody(world):
+    plain, work = world.works[1], late(world.works[1])
+    result, usual = close_round(work), close_round(plain)
+    document = evidence(work, result)
+    check_chain(document, world.documents[0], JOB)
+    check_outcome(round_work(document, JOB, world.read), document)
+    node = work.submissions[0].node_id
+    assert work.discount(work.submissions[0]) == 1 + SPEC.network.stale_discount
+    weights = [{verdict.node_id: verdict.weight for verdict in found.verdicts} for found in (result, usual)]
+    assert weights[0][node] < weights[1][node]
+    on_time = changed(document, lambda d: d["contributions"][0].update(origin=None))
+    assert refusal(lambda: check_outcome(round_work(on_time, JOB, world.read), on_time)) == "evidence.other_outcome"
+
+
+@pytest.mark.parametrize("origin", [-1, 1, 2])
+def test_late_work_is_of_a_round_before_and_not_too_stale(origin, world):
+    claimed = changed(world.documents[1], lambda d: d["contributions"][0].update(origin=origin))
+    assert refusal(check_chain, claimed, world.documents[0], JOB) == "evidence.too_stale"
+
+
+def test_a_carried_order_is_trained_as_it_was_first_given(world):
+    order = reference.order(SPEC, world.works[1], 0)
+    carried = order.model_copy(update={"round": 3, "base": "a" * 64, "checkpoint": "b" * 64, "origin": Origin(
+        round=order.round, base=order.base, checkpoint=order.checkpoint, parent=order.parent, delta=order.delta)})  # fmt: skip
+    assert carried.as_trained == order == order.as_trained
 
 
 def test_the_first_round_must_begin_at_the_seeds_version(world):
