@@ -1,4 +1,4 @@
-"""What is known of a node and its link: values with their age and source, as policies read them and pages show them."""
+"""What is known of a node and its link, with age and source, and why something was decided: what pages show."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ Source = Literal["transfer", "heartbeat", "kernel", "probe", "peer", "benchmark"
 """transfer: real files; heartbeat: a request's round trip; kernel: TCP_INFO (Linux) of real connections; probe: sent in order to
 measure; peer: measured by another operator; benchmark: the node's own, before its first order; work: real orders; emulated:
 read off a profile on the virtual clock; assumed: nobody measured it, a default."""
+
+
+SD_OF_MEAN_DEVIATION = 1.2533
+"""Standard deviation of a normal value whose mean deviation is 1: sqrt(pi / 2)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    """Why a policy decided as it did: `code` is stable, `text` says it to operator and requester, with the figures."""
+
+    code: str
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +34,13 @@ class Measure:
     source: Source = "assumed"
     samples: int = 0
     claimed: bool = False
+
+    @property
+    def doubt(self) -> float:
+        """Relative standard error to expect of the value, 0..1; an assumed one may be wrong by all of itself."""
+        if self.source == "assumed":
+            return 1.0
+        return min(1.0, SD_OF_MEAN_DEVIATION * self.deviation / self.value) if self.value > 0 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,48 +1,34 @@
-"""Who does what in a round: from what was measured of each node to its steps and encoding. Pure arithmetic."""
+"""Who does what in a round: from what is known of each node to its steps, its encoding, and the round's end. Pure arithmetic,
+the same for the live coordinator and for the virtual clock."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from trainer.network.encodings import Choice, file_sizes, fitting
 from trainer.network.facts import NodeFacts
+from trainer.network.facts import Reason as Reason
+from trainer.network.health import HealthSettings, Standing, assess
+from trainer.network.predict import Prediction as Prediction
+from trainer.network.predict import best_close, predict
+from trainer.network.steps import Pace, finish_together
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 
-LEAST_STEPS, MOST_STEPS = 0.25, 4.0
-"""Multiples of the job's local steps that a node may be given."""
-UPLOAD_SHARE = 0.1
-"""Part of a round's computing that sending up may take before a smaller encoding is chosen."""
-GRACE = 1.5
-"""Multiple of the predicted round at which it closes without the rest, if a quorum is there."""
-DENSITIES = (
-    EncodingSpec(kind="int8"), EncodingSpec(kind="int4"), EncodingSpec(kind="topk", k=512), EncodingSpec(kind="topk", k=128),
-    EncodingSpec(kind="topk", k=64),
-)  # fmt: skip
-"""From the densest on."""
+MICRO = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reason:
-    """Why a policy decided as it did: `code` is stable, `text` says it to operator and requester, with the figures."""
+class Settings:
+    """`upload_share`: part of a round's computing that sending up may take before a smaller encoding is chosen.
+    `deadline_share`: part of the job's deadline by which all are planned to be done."""
 
-    code: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
-    """Seconds that a node's part of a round is expected to take: to fetch, to compute, to send up."""
-
-    fetch_s: float
-    compute_s: float
-    upload_s: float
-
-    @property
-    def total_s(self) -> float:
-        return self.fetch_s + self.compute_s + self.upload_s
+    upload_share: float = 0.1
+    deadline_share: float = 0.8
+    health: HealthSettings = field(default_factory=HealthSettings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,33 +59,161 @@ def plain(facts: Sequence[NodeFacts], spec: JobSpec) -> Plan:
     return Plan(parts={fact.node_id: part for fact in facts}, quorum=len(facts), deadline_s=None)
 
 
-def network_aware(facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, scale: float) -> Plan:
-    """All finish together: a node on a fast machine or link does more steps, one on a slow link sends fewer bits.
+def plan_round(
+    facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, scale: float = 1.0,
+    before: Mapping[int, EncodingSpec] | None = None, standings: Mapping[int, Standing] | None = None,
+    fetch_bytes: Mapping[int, float] | None = None,
+    settings: Settings = Settings(),
+) -> Plan:  # fmt: skip
+    """The next round of a job with `count` parameters for the nodes of `facts`, as `spec.network` wants it.
 
-    A round lasts as long as the job's steps on the median machine and the median node's transfers. `count` are the parameters
-    of the model whose files are counted, `scale` what their bytes are multiplied by on the emulated links.
+    `before`: encodings of each node's last order. `standings`: health of nodes that have a history in the job. `fetch_bytes`:
+    what a node has to fetch before it can begin, where it is not the last outer step. `scale` multiplies the bytes of files on
+    emulated links. The steps of a plan sum up to `spec.inner.steps` times its nodes at most.
     """
-    batch, steps = spec.inner.batch_size, spec.inner.steps
-    computing = steps * batch / statistics.median(fact.samples_per_second.value for fact in facts)
     down = scale * encoded_bytes(count, spec.downlink)
-    encodings = [densest(fact, count=count, scale=scale, seconds=UPLOAD_SHARE * computing) for fact in facts]
-    transfers = [
-        2 * fact.rtt_s.value + down / fact.down.value + scale * encoded_bytes(count, encoding) / fact.up.value
-        for fact, encoding in zip(facts, encodings, strict=True)
-    ]
-    lasting = computing + statistics.median(transfers)
-    parts, predicted = {}, []
-    for fact, encoding, transfer in zip(facts, encodings, transfers, strict=True):
-        fitting = math.floor(max(lasting - transfer, 0.0) * fact.samples_per_second.value / batch)
-        bounded = max(1, min(max(fitting, math.ceil(LEAST_STEPS * steps)), math.floor(MOST_STEPS * steps)))
-        parts[fact.node_id] = Part(steps=bounded, encoding=encoding)
-        predicted.append(transfer + bounded * batch / fact.samples_per_second.value)
-    return Plan(parts=parts, quorum=math.ceil(2 * len(parts) / 3), deadline_s=GRACE * max(predicted))
+    fetches = {fact.node_id: (fetch_bytes or {}).get(fact.node_id, down) for fact in facts}
+    if spec.network.policy == "equal":
+        return equal(facts, spec, fetches=fetches, upload=scale * encoded_bytes(count, spec.encoding))
+    taking, levels, excluded = participants(facts, spec, standings or {}, settings)
+    if not taking:
+        return Plan(parts={}, quorum=0, deadline_s=float(spec.rounds.deadline_seconds), excluded=excluded)
+    computing = computing_seconds(taking, spec)
+    sizes = file_sizes(spec.encoding, count=count, scale=scale)
+    choices = {
+        fact.node_id: fitting(
+            fact, spec.encoding, sizes=sizes, budget_s=settings.upload_share * computing, before=(before or {}).get(fact.node_id)
+        )
+        for fact in taking
+    }  # fmt: skip
+    uploads = {node: scale * encoded_bytes(count, choice.encoding) for node, choice in choices.items()}
+    steps = steps_of(taking, spec, levels, fetches=fetches, uploads=uploads, settings=settings)
+    parts = {
+        fact.node_id: part_of(
+            fact, spec, steps[fact.node_id], choices[fact.node_id], levels[fact.node_id],
+            fetch=fetches[fact.node_id], upload=uploads[fact.node_id],
+        )
+        for fact in taking
+    }  # fmt: skip
+    return closing(parts, taking, spec, excluded)
 
 
-def densest(fact: NodeFacts, *, count: int, scale: float, seconds: float) -> EncodingSpec:
-    """The densest encoding that goes up within `seconds`, else the smallest."""
-    for encoding in DENSITIES:
-        if scale * encoded_bytes(count, encoding) / fact.up.value <= seconds:
-            return encoding
-    return DENSITIES[-1]
+def equal(facts: Sequence[NodeFacts], spec: JobSpec, *, fetches: Mapping[int, float], upload: float) -> Plan:
+    """The same for all, with the job's own deadline and quorum; what it will take is predicted all the same."""
+    reason = Reason(code="policy.equal", text=f"The job asks for equal parts: {spec.inner.steps} local steps for every node.")
+    parts = {
+        fact.node_id: Part(
+            steps=spec.inner.steps, encoding=spec.encoding, reasons=(reason,),
+            predicted=predict(fact, samples=spec.units_per_round, fetch_bytes=fetches[fact.node_id], upload_bytes=upload)
+            if has_link(fact) else None,
+        )
+        for fact in facts
+    }  # fmt: skip
+    return Plan(
+        parts=parts, quorum=min(spec.rounds.quorum, len(parts)), deadline_s=float(spec.rounds.deadline_seconds), reasons=(reason,)
+    )
+
+
+def has_link(fact: NodeFacts) -> bool:
+    return min(fact.samples_per_second.value, fact.up.value, fact.down.value) > 0
+
+
+def participants(
+    facts: Sequence[NodeFacts], spec: JobSpec, standings: Mapping[int, Standing], settings: Settings
+) -> tuple[list[NodeFacts], dict[int, Standing], dict[int, Reason]]:
+    """Nodes that take part, every node's standing, and why the others do not. A quorum is never given up for health."""
+    linked = sorted((fact for fact in facts if has_link(fact)), key=lambda fact: fact.node_id)
+    silent = Reason(code="node.no_link", text="Nothing goes through to it, or it computes nothing.")
+    excluded = {fact.node_id: silent for fact in facts if not has_link(fact)}
+    if not linked:
+        return [], {}, excluded
+    median = statistics.median(fact.samples_per_second.value for fact in linked)
+    levels = {
+        fact.node_id: standings.get(fact.node_id) or assess(fact, None, round=0, median_speed=median, settings=settings.health)
+        for fact in linked
+    }
+    best_first = sorted(linked, key=lambda fact: (levels[fact.node_id].level == "excluded", -levels[fact.node_id].score))
+    healthy = sum(levels[fact.node_id].level != "excluded" for fact in linked)
+    taking = best_first[: max(healthy, min(spec.rounds.quorum, len(linked)))]
+    chosen = {fact.node_id for fact in taking}
+    excluded |= {fact.node_id: levels[fact.node_id].reason for fact in linked if fact.node_id not in chosen}
+    return sorted(taking, key=lambda fact: fact.node_id), levels, excluded
+
+
+def computing_seconds(facts: Sequence[NodeFacts], spec: JobSpec) -> float:
+    """Seconds of a round in which the nodes together do everybody's local steps and nothing else."""
+    return len(facts) * spec.units_per_round / math.fsum(fact.samples_per_second.value for fact in facts)
+
+
+def steps_of(
+    facts: Sequence[NodeFacts], spec: JobSpec, levels: Mapping[int, Standing], *, fetches: Mapping[int, float],
+    uploads: Mapping[int, float], settings: Settings,
+) -> dict[int, int]:  # fmt: skip
+    """Local steps by node: all finish together, within the bounds of the job and of each node's standing."""
+    steps = spec.inner.steps
+    least, most = math.ceil(spec.network.least_steps * steps), math.floor(spec.network.most_steps * steps)
+    paces = []
+    for fact in facts:
+        level = levels[fact.node_id].level
+        limit = {"low": max(least, math.ceil(settings.health.low_steps * steps))}.get(level, most)
+        transfers = predict(fact, samples=0, fetch_bytes=fetches[fact.node_id], upload_bytes=uploads[fact.node_id]).total_s
+        step_s = spec.inner.batch_size / fact.samples_per_second.value
+        paces.append(
+            Pace(
+                transfer_us=round(MICRO * transfers), step_us=max(1, round(MICRO * step_s)), least=least,
+                most=least if level in ("probation", "excluded") else limit,
+            )
+        )  # fmt: skip
+    limit_us = round(MICRO * settings.deadline_share * spec.rounds.deadline_seconds)
+    shares = finish_together(paces, budget=len(facts) * steps, limit_us=limit_us)
+    return {fact.node_id: share for fact, share in zip(facts, shares, strict=True)}
+
+
+def part_of(
+    fact: NodeFacts, spec: JobSpec, steps: int, choice: Choice, standing: Standing, *, fetch: float, upload: float
+) -> Part:
+    samples = steps * spec.inner.batch_size
+    predicted = predict(fact, samples=samples, fetch_bytes=fetch, upload_bytes=upload)
+    reasons = [share_reason(fact, spec, steps, predicted), choice.reason]
+    if standing.level not in ("high", "normal"):
+        reasons.append(standing.reason)
+    guessed = [name for name in ("samples_per_second", "up", "down", "rtt_s") if getattr(fact, name).source == "assumed"]
+    if guessed:
+        text = f"Nobody has measured its {', '.join(guessed)} yet: assumed, and predicted with a wide margin."
+        reasons.append(Reason(code="facts.assumed", text=text))
+    return Part(steps=steps, encoding=choice.encoding, predicted=predicted, reasons=tuple(reasons))
+
+
+def share_reason(fact: NodeFacts, spec: JobSpec, steps: int, predicted: Prediction) -> Reason:
+    own = spec.inner.steps
+    least, most = math.ceil(spec.network.least_steps * own), math.floor(spec.network.most_steps * own)
+    bounds = {
+        least: ("steps.least", " That is the least it may be given."),
+        most: ("steps.most", " That is the most it may be given."),
+    }
+    code, bound = bounds.get(steps, ("steps.together", ""))
+    speed = fact.samples_per_second
+    text = (
+        f"{steps} local steps where {own} are the job's: at {speed.value:.3g} samples/s ({speed.source}) they take "
+        f"{predicted.compute_s:.1f} s and transfers {predicted.fetch_s + predicted.upload_s:.1f} s, so it ends after "
+        f"{predicted.total_s:.1f} s.{bound}"
+    )
+    return Reason(code=code, text=text)
+
+
+def closing(parts: dict[int, Part], facts: Sequence[NodeFacts], spec: JobSpec, excluded: dict[int, Reason]) -> Plan:
+    """The plan with its quorum (two thirds, and the job's at least) and its deadline."""
+    predicted = {node: part.predicted for node, part in parts.items() if part.predicted is not None}
+    quorum = min(max(spec.rounds.quorum, math.ceil(2 * len(parts) / 3)), len(parts))
+    close = best_close(
+        predicted, {node: float(part.steps) for node, part in parts.items()}, {fact.node_id: fact.reliability for fact in facts},
+        late_worth=1 / (1 + spec.network.stale_discount) if spec.network.most_stale else 0.0,
+        quorum=quorum, limit_s=float(spec.rounds.deadline_seconds),
+    )  # fmt: skip
+    ends = [one.total_s for one in predicted.values()]
+    together = Reason(
+        code="round.together",
+        text=f"{sum(part.steps for part in parts.values())} local steps by {len(parts)} nodes, "
+        f"which end after {min(ends):.1f} to {max(ends):.1f} s.",
+    )
+    return Plan(parts=parts, quorum=quorum, deadline_s=close.deadline_s, excluded=excluded, reasons=(together, *close.reasons))

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal, get_args
 
 from trainer.diloco.round import bench
-from trainer.network.policy import network_aware, plain
+from trainer.network.policy import plain, plan_round
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import EncodingSpec, JobSpec, RoundSpec
@@ -17,6 +17,8 @@ from trainer.simulation.rounds import Rounds, Row
 
 PolicyName = Literal["centralized", "ddp", "diloco", "network-aware"]
 POLICIES: tuple[str, ...] = get_args(PolicyName)
+MOST_SECONDS = 86_400
+"""The longest deadline that a job may have."""
 DENSE = EncodingSpec(kind="fp32")
 
 
@@ -36,17 +38,14 @@ def simulate(job: JobWork, network: Network, policy: PolicyName, *, seed: int = 
         job = JobWork(spec=job.spec.model_copy(update={"encoding": DENSE, "downlink": DENSE}), files=job.files)
         return iter(Rounds(job, network, partial(plain, spec=job.spec), seed=seed))
     count = bench(job).size
-    plan = partial(network_aware, spec=job.spec, count=count, scale=network.parameters / count)
+    plan = partial(plan_round, spec=job.spec, count=count, scale=network.parameters / count)
     return iter(Rounds(job, network, plan, seed=seed))
 
 
 def sized(spec: JobSpec, nodes: int) -> JobSpec:
-    """The job for so many nodes."""
+    """The job for so many nodes. Its deadline is for the small model that is really trained: the emulated one takes longer."""
     rounds = RoundSpec(
-        rounds=spec.rounds.rounds,
-        nodes=nodes,
-        quorum=min(spec.rounds.quorum, nodes),
-        deadline_seconds=spec.rounds.deadline_seconds,
+        rounds=spec.rounds.rounds, nodes=nodes, quorum=min(spec.rounds.quorum, nodes), deadline_seconds=MOST_SECONDS
     )
     return spec.model_copy(update={"rounds": rounds})
 

@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from trainer.cli import app
-from trainer.network.facts import Measure, NodeFacts
-from trainer.network.policy import LEAST_STEPS, MOST_STEPS, Plan, network_aware, plain
+from trainer.network.facts import NodeFacts
+from trainer.network.policy import Plan, plain
 from trainer.network.profiles import load_profile
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork
-from trainer.protocol.spec import AggregationSpec, EncodingSpec, InnerSpec, JobSpec, ModelSpec, RoundSpec
+from trainer.protocol.spec import AggregationSpec, InnerSpec, JobSpec, ModelSpec, RoundSpec
 from trainer.simulation.network import Network, network_of
 from trainer.simulation.rounds import Rounds, Row
 from trainer.simulation.run import PolicyName, simulate, sized, stands_for
@@ -93,30 +93,6 @@ def test_hostile_nodes_are_seen_by_the_products_own_rules():
     with pytest.raises(HyperGPUError) as refused:
         rows("ddp", "lan", attack="zeros")
     assert refused.value.code == "simulation.no_defence"
-
-
-def facts(node_id: int, samples_per_second: float, up: float, down: float, rtt_s: float) -> NodeFacts:
-    values = {"samples_per_second": samples_per_second, "up": up, "down": down, "rtt_s": rtt_s}
-    return NodeFacts(node_id=node_id, **{name: Measure(value=value) for name, value in values.items()})
-
-
-FACTS = [
-    facts(0, 8, 1e7, 1e7, 0.01),
-    facts(1, 4, 1e7, 1e7, 0.01),
-    facts(2, 8, 1e5, 1e7, 0.2),
-    facts(3, 0.1, 1e7, 1e7, 0.01),
-]
-
-
-def test_network_aware_orders_finish_together_and_slow_links_send_less():
-    spec = SPEC.model_copy(update={"inner": InnerSpec(steps=40, batch_size=8), "encoding": EncodingSpec(kind="fp32")})
-    plan = network_aware(FACTS, spec, count=10_000_000, scale=1.0)
-    steps = {node: part.steps for node, part in plan.parts.items()}
-    assert steps[0] == pytest.approx(2 * steps[1], rel=0.05) and steps[3] == LEAST_STEPS * 40
-    assert plan.parts[0].encoding.kind == "int8" and plan.parts[2].encoding.kind == "topk"
-    assert plan.quorum == 3 and max(steps.values()) <= MOST_STEPS * 40
-    assert plain(FACTS, spec).deadline_s is None
-    assert {part.encoding.kind for part in plain(FACTS, spec).parts.values()} == {"fp32"}
 
 
 def test_the_emulation_states_what_its_proportion_stands_for():

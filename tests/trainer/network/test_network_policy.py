@@ -1,0 +1,173 @@
+"""Plans of rounds: all finish together within the budget, links are fitted, and every decision says why."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.network.facts import Measure, NodeFacts
+from trainer.network.health import Standing
+from trainer.network.policy import Reason, Settings, plain, plan_round
+from trainer.network.steps import Pace, finish_together
+from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec, NetworkSpec, RoundSpec
+
+COUNT = 10_000_000
+SPEC = JobSpec(inner=InnerSpec(steps=40, batch_size=8), rounds=RoundSpec(nodes=8, quorum=2, deadline_seconds=86_400))
+LINK = {"up": 1e7, "down": 1e7, "rtt_s": 0.01}
+
+
+def fact(node_id: int, samples_per_second: float = 8.0, *, source: Any = "work", **changes: Any) -> NodeFacts:
+    values = {"samples_per_second": samples_per_second} | {name: changes.pop(name, value) for name, value in LINK.items()}
+    measures = {name: Measure(value=value, source=source, samples=9) for name, value in values.items()}
+    return NodeFacts(node_id=node_id, **measures | changes)
+
+
+def changed(**network: Any) -> JobSpec:
+    return SPEC.model_copy(update={"network": NetworkSpec(**network)})
+
+
+nodes = st.lists(
+    st.builds(
+        lambda speed, up, rtt: (speed, up, rtt),
+        st.floats(0.05, 100), st.floats(1e4, 1e9), st.floats(0, 2),
+    ),
+    min_size=1, max_size=12,
+)  # fmt: skip
+
+
+@given(nodes, st.floats(0.05, 1), st.floats(1, 8), st.integers(1, 100))
+@settings(max_examples=150, deadline=None)
+def test_a_plan_never_orders_more_than_the_jobs_steps_and_keeps_its_bounds(found, least, most, steps):
+    spec = changed(least_steps=least, most_steps=most)
+    spec = spec.model_copy(update={"inner": InnerSpec(steps=steps, batch_size=8)})
+    facts = [fact(node, speed, up=up, rtt_s=rtt) for node, (speed, up, rtt) in enumerate(found)]
+    plan = plan_round(facts, spec, count=COUNT)
+    ordered = [part.steps for part in plan.parts.values()]
+    assert len(ordered) == len(facts) and sum(ordered) <= len(facts) * steps
+    assert all(math.ceil(least * steps) <= one <= math.floor(most * steps) for one in ordered)
+    assert all(part.reasons and part.predicted for part in plan.parts.values())
+    assert math.ceil(2 * len(facts) / 3) <= plan.quorum <= len(facts)
+    assert plan.deadline_s is not None and 0 < plan.deadline_s <= spec.rounds.deadline_seconds
+    assert plan == plan_round(facts[::-1], spec, count=COUNT)
+
+
+paces = st.lists(
+    st.builds(
+        Pace, transfer_us=st.integers(0, 1000), step_us=st.integers(1, 100), least=st.integers(1, 5), most=st.integers(5, 30)
+    ),
+    min_size=1, max_size=6,
+)  # fmt: skip
+
+
+@given(paces, st.integers(0, 25))
+def test_no_other_division_of_the_steps_ends_sooner(found, more):
+    budget = sum(pace.least for pace in found) + more
+    steps = finish_together(found, budget=budget)
+    assert sum(steps) == min(budget, sum(pace.most for pace in found))
+    greedy = [pace.least for pace in found]
+    for _ in range(sum(steps) - sum(greedy)):
+        could = [place for place, pace in enumerate(found) if greedy[place] < pace.most]
+        greedy[min(could, key=lambda place: (found[place].transfer_us + (greedy[place] + 1) * found[place].step_us, place))] += 1
+    assert steps == greedy
+
+
+def test_all_finish_together_and_the_sum_is_the_jobs():
+    plan = plan_round([fact(0, 8), fact(1, 4), fact(2, 2), fact(3, 8, up=1e6, rtt_s=0.3)], SPEC, count=COUNT)
+    ends = [part.predicted.total_s for part in plan.parts.values() if part.predicted]
+    steps = {node: part.steps for node, part in plan.parts.items()}
+    assert sum(steps.values()) == 4 * 40
+    assert max(ends) - min(ends) <= 8 / 2 + 0.01  # a step of the slowest machine
+    assert steps[0] > steps[1] > steps[2]
+
+
+def test_bounds_hold_and_say_so():
+    plan = plan_round([fact(0, 80), fact(1, 8), fact(2, 8), fact(3, 0.1)], SPEC, count=COUNT)
+    assert (plan.parts[0].steps, plan.parts[3].steps) == (126, 10) and sum(part.steps for part in plan.parts.values()) == 160
+    assert codes(plan.parts[3].reasons)[0] == "steps.least" and "0.1 samples/s (work)" in plan.parts[3].reasons[0].text
+    tight = plan_round([fact(0, 80), fact(1, 8), fact(2, 8)], changed(most_steps=1.5), count=COUNT)
+    assert tight.parts[0].steps == 60 and codes(tight.parts[0].reasons)[0] == "steps.most"
+
+
+def codes(reasons: tuple[Reason, ...]) -> list[str]:
+    return [reason.code for reason in reasons]
+
+
+def test_a_round_that_would_pass_the_jobs_deadline_gets_fewer_steps():
+    spec = SPEC.model_copy(update={"rounds": RoundSpec(nodes=4, quorum=2, deadline_seconds=20)})
+    plan = plan_round([fact(node) for node in range(4)], spec, count=100_000)
+    assert {part.steps for part in plan.parts.values()} == {15}  # 0.8 * 20 s at a step a second, less the transfers
+    assert plan.deadline_s is not None and plan.deadline_s <= 20
+
+
+def test_links_get_what_they_carry_and_never_more_than_the_jobs_own():
+    facts = [fact(0), fact(1, up=2e5), fact(2, up=5e4), fact(3, up=1e3)]
+    kinds = {node: part.encoding for node, part in plan_round(facts, SPEC, count=COUNT).parts.items()}
+    assert kinds[0] == SPEC.encoding
+    assert [kinds[node].k for node in (1, 2, 3) if kinds[node].kind == "topk"] == [256, 64, 64]
+    sparse = SPEC.model_copy(update={"encoding": EncodingSpec(kind="topk", k=128, error_decay=0.95)})
+    found = plan_round(facts, sparse, count=COUNT).parts
+    assert [found[node].encoding.k for node in range(4)] == [128, 128, 64, 64]
+    assert {part.encoding.error_decay for part in found.values()} == {0.95}
+    wide = plan_round(
+        [fact(0), fact(1, up=5e6)], SPEC.model_copy(update={"encoding": EncodingSpec(kind="bf16")}), count=COUNT
+    ).parts
+    assert (wide[0].encoding.kind, wide[1].encoding.kind) == ("bf16", "int8")
+
+
+def test_an_encoding_stays_while_the_link_wavers_and_goes_when_it_must():
+    kind, used, history = "int4", [], None
+    for up in (1.30e6, 1.15e6, 1.30e6, 0.9e6, 1.30e6, 1.7e6, 2.2e6):
+        plan = plan_round([fact(0, up=up)], SPEC, count=COUNT, before={0: history} if history else None)
+        history = plan.parts[0].encoding
+        used.append(history.kind)
+    assert used == [kind, kind, kind, "topk", "topk", "topk", kind]
+
+
+def test_equal_is_equal_and_says_so():
+    plan = plan_round([fact(0, 8), fact(1, 1, up=1e3)], changed(policy="equal"), count=COUNT)
+    assert {(part.steps, part.encoding) for part in plan.parts.values()} == {(40, SPEC.encoding)}
+    assert (plan.quorum, plan.deadline_s, codes(plan.reasons)) == (2, 86_400, ["policy.equal"])
+    assert plan.parts[1].predicted is not None and plan.parts[1].predicted.total_s > 5000
+    assert plain([fact(0), fact(1)], SPEC).deadline_s is None
+
+
+def standing(level: Any, score: float) -> Standing:
+    return Standing(level=level, score=score, reason=Reason(code=f"health.{level}", text=""))
+
+
+def test_health_takes_steps_away_but_never_the_quorum():
+    facts = [fact(node) for node in range(4)]
+    plan = plan_round(facts, SPEC, count=COUNT, standings={0: standing("excluded", 0.1), 1: standing("low", 0.4)})
+    assert plan.excluded == {0: Reason(code="health.excluded", text="")} and set(plan.parts) == {1, 2, 3}
+    assert plan.parts[1].steps == 20 and plan.parts[2].steps == plan.parts[3].steps == 50
+    every = {node: standing("excluded", 0.1 * node) for node in range(4)}
+    kept = plan_round(facts, SPEC, count=COUNT, standings=every)
+    assert set(kept.parts) == {2, 3} and {part.steps for part in kept.parts.values()} == {10}
+
+
+def test_a_node_without_a_link_has_no_part():
+    plan = plan_round([fact(0), fact(1, up=0.0)], SPEC, count=COUNT)
+    assert set(plan.parts) == {0} and plan.excluded[1].code == "node.no_link"
+    nobody = plan_round([fact(1, up=0.0)], SPEC, count=COUNT)
+    assert nobody.parts == {} and set(nobody.excluded) == {1}
+
+
+def test_what_a_node_must_fetch_is_time_in_which_it_does_not_compute():
+    facts = [fact(node) for node in range(4)]
+    plan = plan_round(facts, SPEC, count=COUNT, fetch_bytes={3: 4.0 * COUNT}, settings=Settings())
+    assert plan.parts[3].steps < plan.parts[0].steps
+    ends = [part.predicted.total_s for part in plan.parts.values() if part.predicted]
+    assert max(ends) - min(ends) <= 1.01
+    assert plan.parts[3].predicted and plan.parts[3].predicted.fetch_s == pytest.approx(4.01)
+
+
+def test_values_that_nobody_measured_widen_the_margin():
+    known = plan_round([fact(node) for node in range(4)], SPEC, count=COUNT)
+    guessed = plan_round([fact(node, source="assumed" if node == 3 else "work") for node in range(4)], SPEC, count=COUNT)
+    assert codes(guessed.parts[3].reasons)[-1] == "facts.assumed"
+    assert guessed.parts[3].predicted and known.parts[3].predicted
+    assert guessed.parts[3].predicted.doubt_s > 5 * known.parts[3].predicted.doubt_s

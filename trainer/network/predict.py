@@ -1,0 +1,133 @@
+"""When each node will be done, how sure that is, and until when waiting for it pays: predictive scheduling.
+
+A node fetches, computes and sends up one after another; each part's seconds follow from what was measured of its link and its
+machine, and their doubt from the measures' deviations. What past predictions of the node were off by replaces that doubt where
+it is larger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trainer.network.facts import NodeFacts, Reason
+
+LEAST_DOUBT = 0.05
+"""Relative standard deviation of a prediction at least: no round goes exactly as computed."""
+FAR = 4.0
+"""Standard deviations after its predicted end at which a node is taken to have failed."""
+MOST_RELIABLE, LEAST_RELIABLE = 0.99, 0.5
+"""Chances to hand in at all that are reckoned with: nobody is sure to, and whoever is asked probably will."""
+PLACES = 64
+"""Moments among which the close of a round is chosen."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """Seconds that a node's part of a round is expected to take: to fetch, to compute, to send up. `doubt_s` is the standard
+    deviation of their sum."""
+
+    fetch_s: float
+    compute_s: float
+    upload_s: float
+    doubt_s: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        return self.fetch_s + self.compute_s + self.upload_s
+
+    def done_by(self, seconds: float) -> float:
+        """Probability that it takes no longer, if the node hands in at all."""
+        if self.doubt_s <= 0:
+            return 1.0 if seconds >= self.total_s else 0.0
+        return 0.5 * (1 + math.erf((seconds - self.total_s) / (self.doubt_s * math.sqrt(2))))
+
+
+def predict(fact: NodeFacts, *, samples: int, fetch_bytes: float, upload_bytes: float) -> Prediction:
+    """What a node's part takes: a round trip and the bytes each way, and the samples in between."""
+    fetching, sending = fetch_bytes / fact.down.value, upload_bytes / fact.up.value
+    computing = samples / fact.samples_per_second.value
+    parts = (
+        (fetching, fact.down.doubt), (computing, fact.samples_per_second.doubt), (sending, fact.up.doubt),
+        (2 * fact.rtt_s.value, fact.rtt_s.doubt),
+    )  # fmt: skip
+    total = math.fsum(seconds for seconds, _ in parts)
+    doubt = math.hypot(*(seconds * doubt for seconds, doubt in parts), LEAST_DOUBT * total)
+    return Prediction(
+        fetch_s=fact.rtt_s.value + fetching, compute_s=computing, upload_s=fact.rtt_s.value + sending,
+        doubt_s=max(doubt, fact.spread * total),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Close:
+    """When a round closes without the rest, if a quorum is there; None: never before its limit."""
+
+    deadline_s: float
+    reasons: tuple[Reason, ...]
+
+
+def best_close(
+    predicted: Mapping[int, Prediction], worth: Mapping[int, float], reliabilities: Mapping[int, float],
+    *, late_worth: float, quorum: int, limit_s: float,
+) -> Close:  # fmt: skip
+    """The deadline with the most work for the time (renewal reward: the mean work of a round by its mean length).
+
+    `worth` is a node's work when it comes in time, `late_worth` the part of it that is left in the next round. A round ends
+    when all have come or at the deadline, so a later one costs time only in so far as somebody is missing. It lies between
+    the time by which a quorum is expected and `limit_s`.
+    """
+    nodes = sorted(predicted)
+    sure = {node: min(max(reliabilities[node], LEAST_RELIABLE), MOST_RELIABLE) for node in nodes}
+    ends = sorted(one.total_s + one.doubt_s for one in predicted.values())
+    first = min(ends[quorum - 1], limit_s)
+    last = min(max(one.total_s + FAR * one.doubt_s for one in predicted.values()), limit_s)
+    times = [first + (last - first) * place / PLACES for place in range(PLACES + 1)]
+    open_s, before, missing_before = first, first, 1.0
+    best, best_rate, timely = times[0], -1.0, 0.0
+    for time in times:
+        chances = {node: sure[node] * predicted[node].done_by(time) for node in nodes}
+        missing = 1 - math.prod(chances.values())
+        open_s += (time - before) * (missing + missing_before) / 2
+        work = math.fsum(worth[node] * (chances[node] + (sure[node] - chances[node]) * late_worth) for node in nodes)
+        if (rate := work / open_s) > best_rate:
+            best, best_rate, timely = time, rate, math.fsum(chances.values())
+        before, missing_before = time, missing
+    slowest = max(predicted.values(), key=lambda one: one.total_s)
+    late = f"; late work still counts {late_worth:.0%}" if late_worth else ""
+    text = (
+        f"The round closes after {best:.1f} s with {quorum} of {len(nodes)}: by then {timely:.1f} are expected, the slowest after "
+        f"{slowest.total_s:.1f} s (+- {slowest.doubt_s:.1f} s). Waiting longer costs more work than it brings{late}."
+    )
+    return Close(deadline_s=best, reasons=(Reason(code="deadline.predicted", text=text),))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Track:
+    """How good the predictions of a node were: means of relative errors, recent ones first. `bias` is the mean of log(actual /
+    predicted), `spread` the mean deviation from it, after `samples` rounds."""
+
+    bias: float = 0.0
+    spread: float = 0.0
+    samples: int = 0
+
+
+RATE = 0.25
+"""Part of the mean that the newest round takes (as RTTVAR in RFC 6298)."""
+MOST_OFF = 3.0
+"""Of log(actual / predicted): one round that hung does not spoil the next ten."""
+
+
+def tracked(track: Track, *, predicted_s: float, actual_s: float) -> Track:
+    """After a round that was predicted to take `predicted_s` and took `actual_s`, both more than 0."""
+    off = min(max(math.log(actual_s / predicted_s), -MOST_OFF), MOST_OFF)
+    rate = max(RATE, 1 / (track.samples + 1))
+    bias = track.bias + rate * (off - track.bias)
+    spread = track.spread + rate * (abs(off - bias) - track.spread)
+    return Track(bias=bias, spread=spread, samples=track.samples + 1)
+
+
+def relative_errors(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    """|actual - predicted| / actual of each (predicted, actual)."""
+    return [abs(actual - predicted) / actual for predicted, actual in pairs]
