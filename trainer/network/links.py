@@ -112,10 +112,22 @@ def mathis_bps(rtt_s: float, loss: float) -> float:
     return MSS_BITS / rtt_s * math.sqrt(1.5 / loss) if rtt_s > 0 and loss > 0 else math.inf
 
 
+def link_bps(sender: Conditions, receiver: Conditions) -> float:
+    """bit/s between two machines, by as many connections as it takes."""
+    return min(sender.up_bps, receiver.down_bps)
+
+
+def path_rtt(sender: Conditions, receiver: Conditions) -> float:
+    return 2 * (sender.latency_s + receiver.latency_s)
+
+
+def path_loss(sender: Conditions, receiver: Conditions) -> float:
+    return 1 - (1 - sender.loss) * (1 - receiver.loss)
+
+
 def path_bps(sender: Conditions, receiver: Conditions) -> float:
     """bit/s between two machines, by one connection."""
-    loss = 1 - (1 - sender.loss) * (1 - receiver.loss)
-    return min(sender.up_bps, receiver.down_bps, mathis_bps(2 * (sender.latency_s + receiver.latency_s), loss))
+    return min(link_bps(sender, receiver), mathis_bps(path_rtt(sender, receiver), path_loss(sender, receiver)))
 
 
 def transferred(sender: Machine, receiver: Machine, start: float, size: float, *, round_trips: float = 1.0) -> float:
