@@ -97,7 +97,7 @@ def best_close(
     slowest = max(predicted.values(), key=lambda one: one.total_s)
     late = f"; late work still counts {late_worth:.0%}" if late_worth else ""
     text = (
-        f"The round closes after {best:.1f} s with {quorum} of {len(nodes)}: by then {timely:.1f} are expected, the slowest after "
+        f"The round closes after {best:.1f} s with {quorum} of {len(nodes)}: by then {timely:.1f} are expected, the last after "
         f"{slowest.total_s:.1f} s (+- {slowest.doubt_s:.1f} s). Waiting longer costs more work than it brings{late}."
     )
     return Close(deadline_s=best, reasons=(Reason(code="deadline.predicted", text=text),))
