@@ -29,7 +29,7 @@ from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit
 from trainer.scoring.ownership import assigned_samples, ownership, refuse_other_data, renewed
-from trainer.scoring.quality import Score, falls_short, passes_gate, qualities
+from trainer.scoring.quality import Score, carried, expectations, falls_short, passes_gate, qualities
 from trainer.scoring.scores import SCORE_SAMPLES, draw_batch, each_loss, evaluate, loss_improvement
 
 
@@ -162,12 +162,17 @@ def score(work: RoundWork, base: Tensor, found: Findings) -> None:
         except HyperGPUError as error:
             found.refused[node_id] = error
     if work.job.spec.aggregation.gate:
-        for node_id, median in falls_short(found.scores).items():
+        for node_id, wanted in falls_short(found.scores, expected(work, found.scores)).items():
             gain = found.scores[node_id].improvement
             text = (
-                f"It lowers the held-out loss by {gain:.4f} nats, far less than half of the round does ({median:.4f} and more)."
+                f"It lowers the held-out loss by {gain:.4f} nats, far less than the round's median for such work ({wanted:.4f})."
             )
             found.refused.setdefault(node_id, HyperGPUError("contribution.falls_short", text))
+
+
+def expected(work: RoundWork, nodes: Collection[int]) -> dict[int, float]:
+    """Part of the median improvement to expect of each of `nodes`, by what it was ordered to do and to send."""
+    return expectations({s.node_id: s.units * carried(s.encoding) for s in work.submissions if s.node_id in nodes})
 
 
 def compare_with_orders(work: RoundWork, base: Tensor, found: Findings) -> None:
@@ -186,7 +191,9 @@ def compare_with_orders(work: RoundWork, base: Tensor, found: Findings) -> None:
 
 
 def verdicts(work: RoundWork, found: Findings) -> list[Verdict]:
-    points = qualities({node_id: found.scores[node_id].improvement for node_id in found.accepted})
+    points = qualities(
+        {node_id: found.scores[node_id].improvement for node_id in found.accepted}, expected(work, found.accepted)
+    )  # fmt: skip
     result = []
     for node_id in (submission.node_id for submission in work.submissions):
         known = asdict(found.scores[node_id]) if node_id in found.scores else None

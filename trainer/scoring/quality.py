@@ -1,8 +1,8 @@
 """From scores to acceptance and pay. Pure arithmetic: anyone can recompute it from the published scores.
 
-An accepted contribution earns half its pay for verified work and up to half for quality, relative to the other
-contributions of its round. Not all for quality: near convergence the improvement of honest work is mostly the noise of its
-batches, and pay that follows noise drives honest operators away.
+An accepted contribution earns half its pay for verified work and up to half for quality, relative to the other contributions
+of its round and to what it was ordered to do. Not all for quality: near convergence the improvement of honest work is mostly
+the noise of its batches, and pay that follows noise drives honest operators away.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trainer.protocol.spec import EncodingSpec
+
 WORK_POINTS = 5_000
 """Basis points for an accepted contribution, whatever its improvement."""
 QUALITY_POINTS = 5_000
-"""Basis points on top, for an improvement of at least `FULL_SHARE` of the round's median."""
+"""Basis points on top, for an improvement of at least `FULL_SHARE` of what is expected: the round's median, or less of who did
+less."""
 FULL_SHARE = 0.8
 SLACK = 0.05
 """Nats that a contribution may always raise the held-out loss. Near convergence honest updates raise it too, by overfitting
@@ -50,8 +53,30 @@ def passes_gate(score: Score, tolerance: float) -> bool:
     return math.isfinite(score.loss_after) and score.loss_after <= score.loss_before * (1 + tolerance) + SLACK
 
 
-def falls_short(scores: Mapping[int, Score]) -> dict[int, float]:
-    """Nodes whose update improves the loss by less than `LEAST_SHARE` of the round's median, beyond doubt, with that median.
+def carried(encoding: EncodingSpec) -> float:
+    """Part of an update's energy that its encoding carries at once: all, or of top k what the k largest of a chunk of normal
+    values have: 2 (t phi(t) + Q(t)) with 2 Q(t) = k / chunk."""
+    if encoding.kind != "topk":
+        return 1.0
+    kept = encoding.k / encoding.chunk
+    normal = statistics.NormalDist()
+    least = normal.inv_cdf(1 - kept / 2)
+    return 2 * least * normal.pdf(least) + kept
+
+
+def expectations(work: Mapping[int, float]) -> dict[int, float]:
+    """Part of the round's median improvement to expect of each node, 0..1, from its work: samples times `carried`.
+
+    Who was ordered less, or to send less, improves less and is judged by that. More is expected of nobody: twice the steps do
+    not improve twice as much.
+    """
+    median = statistics.median(work.values()) if work else 0.0
+    return {node: min(1.0, amount / median) for node, amount in work.items()}
+
+
+def falls_short(scores: Mapping[int, Score], expected: Mapping[int, float]) -> dict[int, float]:
+    """Nodes whose update improves the loss by less than `LEAST_SHARE` of what is expected of it, beyond doubt, with that: the
+    round's median times the node's part in `expected` (1 where it has none).
 
     Of two contributions none is judged by the other, and where the median improves nothing, none is at all.
     """
@@ -60,11 +85,16 @@ def falls_short(scores: Mapping[int, Score]) -> dict[int, float]:
     median = statistics.median(score.improvement for score in scores.values())
     if median <= 0:
         return {}
-    return {node: median for node, score in scores.items() if score.improvement + SURE * score.error < LEAST_SHARE * median}
+    wanted = {node: median * expected.get(node, 1.0) for node in scores}
+    return {
+        node: wanted[node] for node, score in scores.items()
+        if score.improvement + SURE * score.error < LEAST_SHARE * wanted[node]
+    }  # fmt: skip
 
 
-def qualities(scores: Mapping[int, float]) -> dict[int, int]:
-    """Quality in basis points by node id, from the improvements of a round's accepted contributions.
+def qualities(scores: Mapping[int, float], expected: Mapping[int, float]) -> dict[int, int]:
+    """Quality in basis points by node id, from the improvements of a round's accepted contributions and what is expected of
+    each (`expectations`; 1 where it has none).
 
     When the median improvement is not positive nobody can be told apart from noise, and all are paid in full.
     """
@@ -73,9 +103,12 @@ def qualities(scores: Mapping[int, float]) -> dict[int, int]:
     median = statistics.median(scores.values())
     if median <= 0:
         return dict.fromkeys(scores, WORK_POINTS + QUALITY_POINTS)
-    return {node: WORK_POINTS + math.floor(QUALITY_POINTS * share(score, median) + 0.5) for node, score in scores.items()}
+    return {
+        node: WORK_POINTS + math.floor(QUALITY_POINTS * share(score, median * expected.get(node, 1.0)) + 0.5)
+        for node, score in scores.items()
+    }
 
 
-def share(improvement: float, median: float) -> float:
+def share(improvement: float, wanted: float) -> float:
     """Part of the quality points, 0 to 1."""
-    return min(1.0, max(0.0, improvement / (FULL_SHARE * median)))
+    return min(1.0, max(0.0, improvement / (FULL_SHARE * wanted)))

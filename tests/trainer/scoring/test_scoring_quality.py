@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.scoring.quality import SLACK, Score, falls_short, passes_gate, qualities
+from trainer.protocol.spec import EncodingSpec
+from trainer.scoring.quality import SLACK, Score, carried, expectations, falls_short, passes_gate, qualities
 
 improvements = st.dictionaries(st.integers(1, 2**32 - 1), st.floats(-10, 10), min_size=1, max_size=20)
 
@@ -34,19 +36,19 @@ def test_the_gate_refuses_what_raises_the_loss_beyond_tolerance_and_slack(before
 
 
 def test_a_contribution_earns_half_for_work_and_the_rest_for_its_share_of_the_median():
-    assert qualities({1: 0.10, 2: 0.10, 3: 0.04, 4: 0.0, 5: -0.3, 6: 0.2, 7: 0.1}) == {
+    assert qualities({1: 0.10, 2: 0.10, 3: 0.04, 4: 0.0, 5: -0.3, 6: 0.2, 7: 0.1}, {}) == {
         1: 10_000, 2: 10_000, 3: 7_500, 4: 5_000, 5: 5_000, 6: 10_000, 7: 10_000,
     }  # fmt: skip
 
 
 def test_without_a_positive_median_nobody_is_told_apart_from_noise():
-    assert qualities({1: -0.1, 2: -0.01, 3: 0.2}) == dict.fromkeys((1, 2, 3), 10_000)
-    assert qualities({1: 0.0}) == {1: 10_000} and qualities({}) == {}
+    assert qualities({1: -0.1, 2: -0.01, 3: 0.2}, {}) == dict.fromkeys((1, 2, 3), 10_000)
+    assert qualities({1: 0.0}) == {1: 10_000} and qualities({}, {}) == {}
 
 
 @given(scores=improvements)
 def test_every_quality_lies_between_half_and_whole_and_better_work_never_earns_less(scores):
-    points = qualities(scores)
+    points = qualities(scores, {})
     assert points.keys() == scores.keys()
     assert all(5_000 <= value <= 10_000 and type(value) is int for value in points.values())
     ranked = sorted(scores, key=lambda node: scores[node])
@@ -57,7 +59,7 @@ def test_every_quality_lies_between_half_and_whole_and_better_work_never_earns_l
 def test_the_order_of_the_nodes_does_not_matter(scores, others):
     items = list(scores.items())
     others.shuffle(items)
-    assert qualities(dict(items)) == qualities(scores)
+    assert qualities(dict(items)) == qualities(scores, {})
 
 
 def test_quality_needs_no_torch():
@@ -71,14 +73,32 @@ def found(*improvements: float, error: float = 0.01) -> dict[int, Score]:
 
 
 def test_who_improves_far_less_than_the_round_falls_short():
-    assert falls_short(found(0.20, 0.22, 0.18, 0.0, -0.1)) == {3: 0.18, 4: 0.18}
-    assert falls_short(found(0.20, 0.22, 0.18, 0.06, 0.1)) == {}
+    assert falls_short(found(0.20, 0.22, 0.18, 0.0, -0.1), {}) == {3: 0.18, 4: 0.18}
+    assert falls_short(found(0.20, 0.22, 0.18, 0.06, 0.1), {}) == {}
 
 
 def test_near_convergence_nobody_falls_short():
-    assert falls_short(found(0.01, 0.02, -0.01, 0.015, -0.02)) == {}
-    assert falls_short(found(-0.2, -0.3, -0.1, -0.5, 0.1, error=0.0)) == {}
+    assert falls_short(found(0.01, 0.02, -0.01, 0.015, -0.02), {}) == {}
+    assert falls_short(found(-0.2, -0.3, -0.1, -0.5, 0.1, error=0.0), {}) == {}
 
 
 def test_of_two_none_is_judged_by_the_other():
-    assert falls_short(found(0.2, -0.2)) == {}
+    assert falls_short(found(0.2, -0.2), {}) == {}
+
+
+def test_less_is_expected_of_who_was_ordered_less_and_more_of_nobody():
+    expected = expectations({0: 100, 1: 100, 2: 25, 3: 400, 4: 0})
+    assert expected == {0: 1.0, 1: 1.0, 2: 0.25, 3: 1.0, 4: 0.0}
+    scores = {0: 0.2, 1: 0.2, 2: 0.045, 3: 0.3}
+    assert qualities(scores, {})[2] < 7_000 and qualities(scores, expected) == dict.fromkeys(scores, 10_000)
+    few = found(0.2, 0.2, 0.02, 0.3, error=0.001)
+    assert falls_short(few, {}) == {2: 0.2} and falls_short(few, expected) == {}
+    assert falls_short(found(0.2, 0.2, 0.005, 0.3, error=0.001), expected) == {2: 0.05}
+
+
+def test_what_an_encoding_carries_at_once():
+    assert carried(EncodingSpec(kind="int4")) == 1.0
+    values = torch.randn(100_000, generator=torch.Generator().manual_seed(0)).square().sort(descending=True).values
+    for k in (64, 512):
+        part = float(values[: round(k / 4096 * 100_000)].sum() / values.sum())
+        assert carried(EncodingSpec(kind="topk", k=k)) == pytest.approx(part, rel=0.02)
