@@ -43,7 +43,7 @@ def test_a_contribution_earns_half_for_work_and_the_rest_for_its_share_of_the_me
 
 def test_without_a_positive_median_nobody_is_told_apart_from_noise():
     assert qualities({1: -0.1, 2: -0.01, 3: 0.2}, {}) == dict.fromkeys((1, 2, 3), 10_000)
-    assert qualities({1: 0.0}) == {1: 10_000} and qualities({}, {}) == {}
+    assert qualities({1: 0.0}, {}) == {1: 10_000} and qualities({}, {}) == {}
 
 
 @given(scores=improvements)
@@ -59,7 +59,7 @@ def test_every_quality_lies_between_half_and_whole_and_better_work_never_earns_l
 def test_the_order_of_the_nodes_does_not_matter(scores, others):
     items = list(scores.items())
     others.shuffle(items)
-    assert qualities(dict(items)) == qualities(scores, {})
+    assert qualities(dict(items), {}) == qualities(scores, {})
 
 
 def test_quality_needs_no_torch():
