@@ -43,6 +43,8 @@ urlpatterns = [
     path("api/v1/operators", operators.OperatorsView.as_view()),
     re_path(r"^api/v1/operators/(?P<address>0x[0-9a-fA-F]{40})$", snapshots.OperatorView.as_view()),
     path("api/v1/nodes", operators.NodesView.as_view()),
+    path("api/v1/nodes/<int:node_id>/measurements", operators.MeasurementsView.as_view()),
+    path("api/v1/pairs", operators.PairsView.as_view()),
     path("api/v1/bids", operators.BidsView.as_view()),
     path("agent/v1/hello", operators.HelloView.as_view()),
     path("agent/v1/leases", training.lease),

@@ -44,8 +44,11 @@ class Node(models.Model):
     device = models.CharField(max_length=120, blank=True)
     software = models.JSONField(default=dict)
     last_seen = models.DateTimeField(null=True)
-    rtt_ms = models.FloatField(null=True)
-    rtt_at = models.DateTimeField(null=True)
+    # The best of its `Measurement`s by quantity, as pages show them (links.summary).
+    measured = models.JSONField(default=dict)
+    # When the coordinator had last sent it a file to work from.
+    fetched_at = models.DateTimeField(null=True)
+    # The node's benchmark, before its first order.
     samples_per_second = models.FloatField(null=True)
     samples_at = models.DateTimeField(null=True)
     # Last state that was announced to the pages, so that a change is announced once.
@@ -77,6 +80,39 @@ class Bid(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["signature"], name="bid_once")]
+
+
+class Measurement(models.Model):
+    """What is known of one quantity of a node: the estimate now (trainer.network.estimators), and a history that thins with
+    age. The node's own word (`claimed`) and what the coordinator saw are kept apart."""
+
+    class Quantity(models.TextChoices):
+        """With its unit."""
+
+        RTT = "rtt", "s"
+        UP = "up", "bytes/s"
+        DOWN = "down", "bytes/s"
+        LOSS = "loss", "part of the segments"
+        RECONNECTS = "reconnects", "since the agent's start"
+        SPEED = "speed", "samples/s"
+        PEER_RTT = "peer_rtt", "s"
+
+    node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="measurements")
+    quantity = models.CharField(max_length=10, choices=Quantity)
+    # The architecture that a speed is of, the node that a peer's round trip goes to.
+    of = models.CharField(max_length=40, blank=True)
+    claimed = models.BooleanField()
+    # A trainer.network.facts.Source.
+    source = models.CharField(max_length=10)
+    value = models.FloatField()
+    deviation = models.FloatField(default=0.0)
+    samples = models.IntegerField(default=0)
+    at = models.DateTimeField()
+    # [unix seconds, value], oldest first.
+    history = models.JSONField(default=list)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["node", "quantity", "of", "claimed"], name="measurement_once")]
 
 
 class RequestNonce(models.Model):

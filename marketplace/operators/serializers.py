@@ -9,13 +9,34 @@ from rest_framework import serializers
 
 from marketplace.common.times import iso
 from marketplace.operators import selectors
-from marketplace.operators.models import Bid, Node
+from marketplace.operators.facts import fact
+from marketplace.operators.models import Bid, Measurement, Node
+
+
+class FactSerializer(serializers.Serializer):
+    """A measured value; `claimed`: the node's own word, which the coordinator has not seen itself."""
+
+    value = serializers.FloatField()
+    deviation = serializers.FloatField()
+    at = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # DRF's own `source` is an option, this is a field
+    claimed = serializers.BooleanField()
+    samples = serializers.IntegerField()
+
+
+class SpeedSerializer(FactSerializer):
+    of = serializers.CharField()
 
 
 class MeasuredSerializer(serializers.Serializer):
-    ms = serializers.FloatField()
-    at = serializers.CharField()
-    source = serializers.CharField()  # type: ignore[assignment]  # DRF's own `source` is an option, this is a field
+    """Of a node's link: seconds, bytes/s, part of the segments; of its machine: samples/s by architecture."""
+
+    rtt = FactSerializer(required=False)
+    up = FactSerializer(required=False)
+    down = FactSerializer(required=False)
+    loss = FactSerializer(required=False)
+    reconnects = FactSerializer(required=False)
+    speeds = SpeedSerializer(many=True, required=False)
 
 
 class RateSerializer(serializers.Serializer):
@@ -38,11 +59,21 @@ class SuspensionSerializer(serializers.Serializer):
     reason = serializers.CharField()
 
 
+class MeasurementSerializer(FactSerializer):
+    """A quantity of a node over time: `history` holds [unix seconds, value], oldest first, the older the farther apart."""
+
+    node_id = serializers.IntegerField()
+    quantity = serializers.ChoiceField(Measurement.Quantity.choices)
+    unit = serializers.CharField()
+    of = serializers.CharField(allow_blank=True)
+    history = serializers.ListField(child=serializers.ListField(child=serializers.FloatField(), min_length=2, max_length=2))
+
+
 class NodeSerializer(serializers.ModelSerializer):
     operator = serializers.CharField(source="operator_id")
     stake = serializers.CharField(source="operator.stake")
     state = serializers.SerializerMethodField()
-    rtt = serializers.SerializerMethodField()
+    measured = serializers.SerializerMethodField()
     samples_per_second = serializers.SerializerMethodField()
     last_seen = serializers.SerializerMethodField()
     working_on = serializers.SerializerMethodField()
@@ -52,7 +83,7 @@ class NodeSerializer(serializers.ModelSerializer):
     class Meta:
         model = Node
         fields = [
-            "id", "operator", "hot_key", "name", "state", "device", "stake", "rtt", "samples_per_second", "rounds", "units",
+            "id", "operator", "hot_key", "name", "state", "device", "stake", "measured", "samples_per_second", "rounds", "units",
             "quality_sum", "faults", "earned", "credit", "last_seen", "working_on", "rating", "suspension",
         ]  # fmt: skip
 
@@ -60,11 +91,9 @@ class NodeSerializer(serializers.ModelSerializer):
     def get_state(self, node: Node) -> str:
         return selectors.state_of(node)
 
-    @extend_schema_field(MeasuredSerializer(allow_null=True))
-    def get_rtt(self, node: Node) -> dict[str, Any] | None:
-        if node.rtt_ms is None:
-            return None
-        return {"ms": node.rtt_ms, "at": iso(node.rtt_at), "source": "measured by node"}
+    @extend_schema_field(MeasuredSerializer)
+    def get_measured(self, node: Node) -> dict[str, Any]:
+        return node.measured
 
     @extend_schema_field(RateSerializer(allow_null=True))
     def get_samples_per_second(self, node: Node) -> dict[str, Any] | None:
@@ -103,6 +132,13 @@ class BidSerializer(serializers.ModelSerializer):
 
     def get_expires_at(self, bid: Bid) -> str:
         return iso(bid.expires_at) or ""
+
+
+def measurement_json(row: Measurement) -> dict[str, Any]:
+    return {
+        **fact(row), "node_id": row.node_id, "quantity": row.quantity, "unit": Measurement.Quantity(row.quantity).label,
+        "of": row.of, "history": row.history,
+    }  # fmt: skip
 
 
 # Making the fields of a serializer costs far more than showing a row with them: one serves every row.

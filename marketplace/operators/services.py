@@ -168,13 +168,12 @@ def greet(*, node: Node, device: str, software: dict[str, Any], samples_per_seco
     return node
 
 
-def hear(*, node: Node, rtt_ms: float | None) -> None:
+def hear(*, node: Node) -> None:
     """A sign of life, at most one write a second; announced as a fact when the node comes back, else as a gauge."""
     now = timezone.now()
     if node.announced == "online" and node.last_seen and now - node.last_seen < timedelta(seconds=1):
         return
-    measured = {"rtt_ms": rtt_ms, "rtt_at": now} if rtt_ms is not None else {}
-    Node.objects.filter(pk=node.pk).update(last_seen=now, **measured)
+    Node.objects.filter(pk=node.pk).update(last_seen=now)
     came_back = Node.objects.filter(pk=node.pk).exclude(announced="online")
     with transaction.atomic():
         if came_back.update(announced="online"):

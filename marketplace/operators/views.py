@@ -17,8 +17,15 @@ from marketplace.events.serializers import StreamSerializer
 from marketplace.events.services import position
 from marketplace.operators import services
 from marketplace.operators.authentication import authenticated_node
-from marketplace.operators.models import Node
-from marketplace.operators.serializers import BidSerializer, NodeSerializer, bid_json, node_json
+from marketplace.operators.models import Measurement, Node
+from marketplace.operators.serializers import (
+    BidSerializer,
+    MeasurementSerializer,
+    NodeSerializer,
+    bid_json,
+    measurement_json,
+    node_json,
+)
 from trainer.protocol.types import Bid as SignedBid
 
 
@@ -45,6 +52,28 @@ class NodesView(APIView):
         if hot_key := request.query_params.get("hot_key"):
             nodes = nodes.filter(hot_key__iexact=hot_key)
         return Response({"nodes": [node_json(node) for node in nodes]})
+
+
+class MeasurementsSerializer(serializers.Serializer):
+    measurements = MeasurementSerializer(many=True)
+
+
+class MeasurementsView(APIView):
+    """What was measured of a node and its link, by the node and by the coordinator, over time."""
+
+    @extend_schema(operation_id="listMeasurements", responses=MeasurementsSerializer)
+    def get(self, request: Request, node_id: int) -> Response:
+        rows = Measurement.objects.filter(node_id=node_id).order_by("quantity", "of", "claimed")
+        return Response({"measurements": [measurement_json(row) for row in rows]})
+
+
+class PairsView(APIView):
+    """Round trips between nodes' own endpoints, where some node has reached another's."""
+
+    @extend_schema(operation_id="listPairs", responses=MeasurementsSerializer)
+    def get(self, request: Request) -> Response:
+        rows = Measurement.objects.filter(quantity=Measurement.Quantity.PEER_RTT).order_by("node_id", "of")
+        return Response({"measurements": [measurement_json(row) for row in rows]})
 
 
 class PostBidSerializer(serializers.Serializer):

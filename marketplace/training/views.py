@@ -19,8 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from marketplace.artifacts.models import Artifact
 from marketplace.artifacts.views import body_chunks, serve
 from marketplace.common.errors import error_response
+from marketplace.operators import links
 from marketplace.operators import services as operators
 from marketplace.operators.authentication import authenticated_node
+from marketplace.operators.links import LinkReport
 from marketplace.operators.models import Node
 from marketplace.training.models import Assignment
 from marketplace.training.services import audits, intake, leases
@@ -47,7 +49,7 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 
 class LeaseBody(Body):
-    rtt_ms: float | None = Field(default=None, ge=0, le=1e7)
+    link: LinkReport | None = None
 
 
 class HeartbeatBody(LeaseBody):
@@ -124,7 +126,7 @@ async def lease(request: HttpRequest) -> HttpResponse:
             if (left := until - time.monotonic()) <= 0:
                 return HttpResponse(status=204)
             await wait_for_work(node.pk, seconds=min(left, RECHECK_SECONDS))
-            await sync_to_async(operators.hear)(node=node, rtt_ms=None)
+            await sync_to_async(operators.hear)(node=node)
     except HyperGPUError as error:
         return error_response(error)
     said = ({"audits": audited} if audited else {}) | (lease_json(*leased) if leased else {})
@@ -150,8 +152,15 @@ def authenticate_lease(request: HttpRequest) -> tuple[Node, LeaseBody]:
         raise HyperGPUError("request.method", "Ask for a lease with POST.")
     node = authenticated_node(request)
     body = parsed(LeaseBody, request)
-    operators.hear(node=node, rtt_ms=body.rtt_ms)
+    hear(node, body.link)
     return node, body
+
+
+def hear(node: Node, link: LinkReport | None) -> None:
+    """A sign of life, with what it says of the link."""
+    if link is not None:
+        links.record_report(node_id=node.pk, report=link)
+    operators.hear(node=node)
 
 
 @require_POST
@@ -160,7 +169,7 @@ def heartbeat(request: HttpRequest, assignment_id: int) -> JsonResponse:
     node = authenticated_node(request)
     body = parsed(HeartbeatBody, request)
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
-    operators.hear(node=node, rtt_ms=body.rtt_ms)
+    hear(node, body.link)
     return JsonResponse(leases.renew(assignment=assignment, step=body.step, losses=finite(body.losses)))
 
 

@@ -110,7 +110,7 @@ def nodes_table(snapshot: dict[str, Any]) -> Table:
     for node in snapshot["nodes"]:
         slot = newest.get(node["id"])
         loss = f"{slot['losses'][-1][1]:.4f}" if slot and slot["losses"] else ""
-        rtt = f"{node['rtt']['ms']:.0f} ms" if node["rtt"] else ""
+        rtt = f"{1000 * node['measured']['rtt']['value']:.0f} ms" if "rtt" in node["measured"] else ""
         step = f"{slot['step']}/{slot['steps']}" if slot else ""
         state = slot["state"] if slot else node["state"]
         name, operator = f"{node['id']} {node['name']}", node["operator"][:10] + "…"

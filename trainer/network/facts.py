@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from trainer.protocol.canonical import canonical_sha256
+from trainer.protocol.spec import JobSpec
+
 Source = Literal["transfer", "heartbeat", "kernel", "probe", "peer", "benchmark", "work", "emulated", "assumed"]
 """transfer: real files; heartbeat: a request's round trip; kernel: TCP_INFO (Linux) of real connections; probe: sent in order to
 measure; peer: measured by another operator; benchmark: the node's own, before its first order; work: real orders; emulated:
@@ -65,3 +68,13 @@ class NodeFacts:
     uptime: float = 1.0
     rate: int = 0
     spread: float = 0.0
+
+
+def architecture_of(spec: JobSpec) -> str:
+    """What a speed in samples/s holds for: the same name for all jobs whose samples cost the same on one machine."""
+    costly = {
+        "model": spec.model.model_dump(mode="json"), "data": spec.data.kind, "length": spec.data.sequence_length,
+        "batch": spec.inner.micro_batch or spec.inner.batch_size, "precision": spec.inner.precision,
+        "optimizer": spec.inner.optimizer,
+    }  # fmt: skip
+    return f"{spec.model.architecture}-{canonical_sha256(costly)[:8]}"

@@ -263,6 +263,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/nodes/{node_id}/measurements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description What was measured of a node and its link, by the node and by the coordinator, over time. */
+        get: operations["listMeasurements"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/operators": {
         parameters: {
             query?: never;
@@ -288,6 +305,23 @@ export interface paths {
         };
         /** @description Any address has a page; one that never staked has an empty one. */
         get: operations["getOperator"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/pairs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Round trips between nodes' own endpoints, where some node has reached another's. */
+        get: operations["listPairs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -560,6 +594,17 @@ export interface components {
             seq: number;
             events: components["schemas"]["Event"][];
         };
+        /** @description A measured value; `claimed`: the node's own word, which the coordinator has not seen itself. */
+        Fact: {
+            /** Format: double */
+            value: number;
+            /** Format: double */
+            deviation: number;
+            at: string;
+            source: string;
+            claimed: boolean;
+            samples: number;
+        };
         Job: {
             readonly id: number;
             /** Format: int64 */
@@ -620,11 +665,33 @@ export interface components {
             jobs: components["schemas"]["Job"][];
             stream: components["schemas"]["Stream"];
         };
+        /** @description Of a node's link: seconds, bytes/s, part of the segments; of its machine: samples/s by architecture. */
         Measured: {
+            rtt?: components["schemas"]["Fact"];
+            up?: components["schemas"]["Fact"];
+            down?: components["schemas"]["Fact"];
+            loss?: components["schemas"]["Fact"];
+            reconnects?: components["schemas"]["Fact"];
+            speeds?: components["schemas"]["Speed"][];
+        };
+        /** @description A quantity of a node over time: `history` holds [unix seconds, value], oldest first, the older the farther apart. */
+        Measurement: {
             /** Format: double */
-            ms: number;
+            value: number;
+            /** Format: double */
+            deviation: number;
             at: string;
             source: string;
+            claimed: boolean;
+            samples: number;
+            node_id: number;
+            quantity: components["schemas"]["QuantityEnum"];
+            unit: string;
+            of: string;
+            history: number[][];
+        };
+        Measurements: {
+            measurements: components["schemas"]["Measurement"][];
         };
         Metric: {
             /** Format: double */
@@ -665,7 +732,7 @@ export interface components {
             readonly state: components["schemas"]["NodeStateEnum"];
             device?: string;
             stake: string;
-            readonly rtt: components["schemas"]["Measured"] | null;
+            readonly measured: components["schemas"]["Measured"];
             readonly samples_per_second: components["schemas"]["Rate"] | null;
             /** Format: int64 */
             rounds?: number;
@@ -802,6 +869,17 @@ export interface components {
         PostedBid: {
             bid: components["schemas"]["Bid"];
         };
+        /**
+         * @description * `rtt` - s
+         *     * `up` - bytes/s
+         *     * `down` - bytes/s
+         *     * `loss` - part of the segments
+         *     * `reconnects` - since the agent's start
+         *     * `speed` - samples/s
+         *     * `peer_rtt` - s
+         * @enum {string}
+         */
+        QuantityEnum: "rtt" | "up" | "down" | "loss" | "reconnects" | "speed" | "peer_rtt";
         Rate: {
             /** Format: double */
             value: number;
@@ -875,6 +953,18 @@ export interface components {
         SignInRequest: {
             message: string;
             signature: string;
+        };
+        /** @description A measured value; `claimed`: the node's own word, which the coordinator has not seen itself. */
+        Speed: {
+            /** Format: double */
+            value: number;
+            /** Format: double */
+            deviation: number;
+            at: string;
+            source: string;
+            claimed: boolean;
+            samples: number;
+            of: string;
         };
         /**
          * @description Rounds of the job in which the node's work was held against its data, and the share of them, recent ones first, in which it
@@ -1352,6 +1442,27 @@ export interface operations {
             };
         };
     };
+    listMeasurements: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Measurements"];
+                };
+            };
+        };
+    };
     listOperators: {
         parameters: {
             query?: never;
@@ -1388,6 +1499,25 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["OperatorSnapshot"];
+                };
+            };
+        };
+    };
+    listPairs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Measurements"];
                 };
             };
         };

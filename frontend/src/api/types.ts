@@ -30,6 +30,11 @@ export type PaymentState = Payment['state'];
 /** `stake` is the operator's, shared by all of its nodes. */
 export type Node = Full<'Node'>;
 export type NodeState = Node['state'];
+/** A measured value, with who measured it: `claimed` is the node's own word. */
+export type Fact = Full<'Fact'>;
+/** A quantity of a node over time; `of`: the architecture of a speed, the node that a peer's round trip goes to. */
+export type Measurement = Full<'Measurement'>;
+export type Quantity = Measurement['quantity'];
 /** `job_id` is the id on chain; 0 is a standing bid, good for any job. */
 export type Bid = Full<'Bid'>;
 

@@ -65,8 +65,8 @@ describe('a gauge', () => {
 
   it('never carries money', () => {
     const before = entitiesOf({ nodes: [node(1, { earned: '500' })] });
-    const news = node(1, { earned: '100', last_seen: '2026-11-21T12:00:09.123456Z', rtt: null });
+    const news = node(1, { earned: '100', last_seen: '2026-11-21T12:00:09.123456Z', measured: {} });
     const after = applyGauge(before, { at, changes: { nodes: [news] } });
-    expect([after.nodes.get(1)?.earned, after.nodes.get(1)?.rtt]).toEqual(['500', null]);
+    expect([after.nodes.get(1)?.earned, after.nodes.get(1)?.measured]).toEqual(['500', {}]);
   });
 });

@@ -121,8 +121,8 @@ function newerProgress(old: Assignment, news: Assignment): Assignment {
 
 function newerHeartbeat(old: Node, news: Node): Node {
   if (old.state === 'retired' || seenAt(news) <= seenAt(old)) return old;
-  const { state, rtt, samples_per_second, last_seen, device } = news;
-  return { ...old, state, rtt, samples_per_second, last_seen, device };
+  const { state, measured, samples_per_second, last_seen, device } = news;
+  return { ...old, state, measured, samples_per_second, last_seen, device };
 }
 
 function seenAt(node: Node): number {

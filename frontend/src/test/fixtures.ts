@@ -189,7 +189,9 @@ export function node(id: number, change: Partial<Node> = {}): Node {
     state: 'online',
     device: 'NVIDIA H200',
     stake: '100000000',
-    rtt: { ms: 8.2, at: at(0), source: 'measured by node' },
+    measured: {
+      rtt: { value: 0.0082, deviation: 0.0011, at: at(0), source: 'heartbeat', claimed: true, samples: 12 },
+    },
     samples_per_second: { value: 18_250, at: at(0) },
     rounds: 3,
     units: 3840,

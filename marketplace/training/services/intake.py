@@ -12,6 +12,7 @@ from marketplace.artifacts import services as artifacts
 from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import domain
 from marketplace.events.services import emit
+from marketplace.operators import links
 from marketplace.operators.models import Node
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, contribution_json
@@ -95,6 +96,7 @@ def accept_contribution(
                 seconds=seconds if math.isfinite(seconds) else 0.0, driven_at=timezone.now(),
             )  # fmt: skip
             record_on_chain(contribution)
+            note_speed(contribution)
             assignment.refresh_from_db()
             emit(
                 "contribution.received",
@@ -105,6 +107,17 @@ def accept_contribution(
     except IntegrityError as error:
         raise HyperGPUError("receipt.replayed", "Another receipt stands for this slot already.") from error
     return contribution
+
+
+def note_speed(contribution: Contribution) -> None:
+    """What the order says of the node's machine: from the last file that it was sent to its commitment."""
+    assignment = contribution.assignment
+    fetched = Node.objects.values_list("fetched_at", flat=True).get(pk=contribution.node_id)
+    given = [moment for moment in (assignment.leased_at, fetched) if moment and moment < contribution.committed_at]
+    seen = (contribution.committed_at - max(given)).total_seconds() if given else 0.0
+    spec = contribution.round.job.parsed_spec
+    samples = links.speeds(spec, units=contribution.units, said=contribution.seconds, seen=seen)
+    links.record(node_id=contribution.node_id, samples=samples)
 
 
 def standing_contribution(*, assignment_id: int, node_id: int, signature: str) -> Contribution | None:

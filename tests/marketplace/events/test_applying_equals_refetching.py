@@ -30,7 +30,7 @@ from trainer.protocol.rounds import AuditVerdict
 pytestmark = pytest.mark.django_db
 TX = "0x" + "ab" * 32
 LISTS = ("rounds", "assignments", "contributions", "nodes", "payments", "audits")
-GAUGES = {"last_seen", "rtt"}
+GAUGES = {"last_seen", "measured"}
 """Values that travel as gauges: newest wins, none is replayed."""
 
 

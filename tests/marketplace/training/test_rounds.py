@@ -177,7 +177,7 @@ def test_a_silent_nodes_lease_is_taken_back(open_round: Round, nodes: list[TestN
 def test_heartbeats_renew_the_lease_and_keep_progress(open_round: Round, nodes: list[TestNode], job: Job) -> None:
     held = lease(nodes[0])
     Assignment.objects.filter(node_id=1).update(lease_until=timezone.now() + timedelta(seconds=1))
-    beat = {"fence": held["fence"], "step": 3, "steps": 4, "losses": [[1, 2.3], [2, 2.2], [3, 2.1]], "rtt_ms": 12.5}
+    beat = {"fence": held["fence"], "step": 3, "steps": 4, "losses": [[1, 2.3], [2, 2.2], [3, 2.1]], "link": {"rtt": [12.5]}}
     answer = nodes[0].call("POST", f"/agent/v1/assignments/{held['assignment_id']}/heartbeat", beat).json()
     assert not answer["cancel"]
     assignment = Assignment.objects.get(node_id=1)

@@ -17,7 +17,7 @@ from trainer.protocol.orders import WorkOrder
 
 
 def lease(node: TestNode) -> dict[str, Any]:
-    answer = node.call("POST", "/agent/v1/leases", {"rtt_ms": 1.5})
+    answer = node.call("POST", "/agent/v1/leases", {"link": {"rtt": [1.5]}})
     assert answer.status_code == 200, answer.content
     return answer.json()  # type: ignore[attr-defined, no-any-return]
 

@@ -1,9 +1,10 @@
 import { Link } from 'react-router';
 import type { Node } from '@/api/types';
-import { Address, Age, Amount, Num } from '@/components/basics';
+import { Address, Age, Amount } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
+import { Measured } from '@/components/Measured';
 import { NodeStateChip, nodeName, Rating, SuspensionChip } from '@/components/states';
-import { count, milliseconds, short } from '@/lib/format';
+import { count, short } from '@/lib/format';
 import { useNow } from '@/lib/useNow';
 
 type Props = { nodes: readonly Node[]; withOperator?: boolean };
@@ -37,7 +38,24 @@ export function NodeTable({ nodes, withOperator }: Props) {
           cell: (node) => node.device || <span className="muted">not reported</span>,
         },
         { key: 'speed', label: 'Speed', number: true, cell: (node) => <Speed node={node} /> },
-        { key: 'rtt', label: 'Round trip', number: true, cell: (node) => <RoundTrip node={node} /> },
+        {
+          key: 'rtt',
+          label: 'Round trip',
+          number: true,
+          cell: (node) => <Measured of="rtt" fact={node.measured.rtt} />,
+        },
+        {
+          key: 'up',
+          label: 'Up',
+          number: true,
+          cell: (node) => <Measured of="up" fact={node.measured.up} />,
+        },
+        {
+          key: 'down',
+          label: 'Down',
+          number: true,
+          cell: (node) => <Measured of="down" fact={node.measured.down} />,
+        },
         { key: 'work', label: 'Working on', cell: (node) => <WorkingOn node={node} /> },
         { key: 'rating', label: 'Rating', number: true, cell: (node) => <Rating node={node} /> },
         { key: 'rounds', label: 'Rounds paid', number: true, cell: (node) => count(node.rounds) },
@@ -51,7 +69,7 @@ export function NodeTable({ nodes, withOperator }: Props) {
       rows={nodes}
       id={(node) => node.id}
       rowProps={(node) => ({ 'data-testid': 'node-row', 'data-state': node.state })}
-      foot="Speed and round trip: measured by the node itself. Rounds, earnings: on chain. Rating: how its updates rank in their rounds, and how sure that is."
+      foot="Speed and link: measured; each says by whom and how long ago. Rounds, earnings: on chain. Rating: how its updates rank in their rounds, and how sure that is."
     />
   );
 }
@@ -74,36 +92,12 @@ function NodeName({ node }: { node: Node }) {
   );
 }
 
-function Speed({ node: { samples_per_second: speed } }: { node: Node }) {
-  return <Measured value={speed ? count(speed.value) : null} unit="samples/s" at={speed?.at} />;
-}
-
-function RoundTrip({ node: { rtt } }: { node: Node }) {
-  return <Measured value={rtt ? milliseconds(rtt.ms) : null} source={rtt?.source} at={rtt?.at} />;
-}
-
-/** The number above, its age below: many of them fit beside each other. */
-function Measured({
-  value,
-  unit,
-  source,
-  at,
-}: {
-  value: string | null;
-  unit?: string;
-  source?: string;
-  at?: string;
-}) {
-  return (
-    <>
-      <Num value={value} unit={unit} title={source ?? 'measured by node'} />
-      {at ? (
-        <div className="num-source">
-          <Age at={at} />
-        </div>
-      ) : null}
-    </>
-  );
+/** Of the order that was done last; before the first, the node's benchmark. */
+function Speed({ node }: { node: Node }) {
+  const newest = [...(node.measured.speeds ?? [])].sort((a, b) => b.at.localeCompare(a.at))[0];
+  const benchmark = node.samples_per_second;
+  const fact = newest ?? (benchmark && { ...benchmark, deviation: 0, source: 'benchmark', claimed: true });
+  return <Measured of="speed" fact={fact ?? undefined} />;
 }
 
 function WorkingOn({ node }: { node: Node }) {

@@ -1,9 +1,10 @@
 import { Link } from 'react-router';
 import type { Assignment, Job, Node } from '@/api/types';
-import { Amount, Bar, Empty, Num, Panel } from '@/components/basics';
+import { Amount, Bar, Empty, Panel } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
+import { Measured } from '@/components/Measured';
 import { NodeDot, NodeStateChip, nodeName, SuspensionChip } from '@/components/states';
-import { count, loss, milliseconds } from '@/lib/format';
+import { count, loss } from '@/lib/format';
 import { sum } from '@/lib/money';
 import { useNow } from '@/lib/useNow';
 import type { Entities } from '@/realtime/entities';
@@ -53,7 +54,12 @@ export function JobNodes({ job, entities }: { job: Job; entities: Entities }) {
               label: 'Device',
               cell: ({ node }) => node.device || <span className="muted">not reported</span>,
             },
-            { key: 'rtt', label: 'Round trip', wide: true, cell: ({ node }) => <Rtt node={node} /> },
+            {
+              key: 'rtt',
+              label: 'Round trip',
+              wide: true,
+              cell: ({ node }) => <Measured of="rtt" fact={node.measured.rtt} />,
+            },
             { key: 'step', label: 'This round', wide: true, cell: ({ work }) => <Work work={work} /> },
             { key: 'units', label: 'Samples paid', number: true, cell: ({ units }) => count(units) },
             {
@@ -88,12 +94,6 @@ function NodeName({ node }: { node: Node }) {
       <Link to={`/operators/${node.operator}`}>{nodeName(node)}</Link>
       <span className="muted small num">#{node.id}</span>
     </span>
-  );
-}
-
-export function Rtt({ node }: { node: Pick<Node, 'rtt'> }) {
-  return (
-    <Num value={node.rtt ? milliseconds(node.rtt.ms) : null} source={node.rtt?.source} at={node.rtt?.at} />
   );
 }
 

@@ -1,0 +1,35 @@
+import type { Fact, Quantity } from '@/api/types';
+import { bytes, count, milliseconds } from './format';
+
+/** Each quantity's name and how a value of it reads, with its unit. */
+export const QUANTITIES: Record<Quantity, { label: string; text: (value: number) => string }> = {
+  rtt: { label: 'Round trip', text: (seconds) => milliseconds(seconds * 1000) },
+  up: { label: 'Up', text: perSecond },
+  down: { label: 'Down', text: perSecond },
+  loss: { label: 'Loss', text: (part) => `${(part * 100).toFixed(2)}\u00a0%` },
+  reconnects: { label: 'Reconnects', text: count },
+  speed: {
+    label: 'Speed',
+    text: (value) => `${value < 10 ? value.toFixed(1) : count(value)}\u00a0samples/s`,
+  },
+  peer_rtt: { label: 'Round trip to a node', text: (seconds) => milliseconds(seconds * 1000) },
+};
+
+function perSecond(value: number): string {
+  return `${bytes(Math.round(value))}/s`;
+}
+
+const HOW: Record<string, string> = {
+  transfer: 'timed on real files',
+  heartbeat: 'timed on small requests',
+  kernel: "by the kernel's count of segments",
+  probe: 'by timed probes',
+  peer: 'timed by another node',
+  benchmark: 'by its benchmark',
+  work: 'timed on real orders',
+};
+
+/** Who measured a value and on what. */
+export function sourceOf({ source, claimed }: Pick<Fact, 'source' | 'claimed'>): string {
+  return `${claimed ? "the node's word" : 'seen by the coordinator'}, ${HOW[source] ?? source}`;
+}

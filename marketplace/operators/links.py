@@ -1,0 +1,146 @@
+"""Writes of what is measured of nodes and their links: what agents say, and what the coordinator sees itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from django.db import transaction
+from django.utils import timezone
+from pydantic import BaseModel, ConfigDict, Field
+
+from marketplace.operators.facts import Quantity, summary
+from marketplace.operators.models import Measurement, Node
+from trainer.network import estimators
+from trainer.network.estimators import Estimate
+from trainer.network.facts import Source, architecture_of
+from trainer.protocol.spec import JobSpec
+
+MOST_POINTS = 64
+"""Of one quantity's history."""
+MOST_PEERS = 16
+"""Peers whose round trips are kept of one node."""
+TIMED_BYTES = 2**20
+"""What is sent may lie in buffers on its way: shorter files are not timed from here."""
+BELIEVED = 0.5
+"""Part of the time that the coordinator saw pass which a node's word on its computing may fall to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """`fold` takes the estimate so far to the next."""
+
+    quantity: str
+    fold: Callable[[Estimate | None], Estimate]
+    source: Source
+    claimed: bool
+    of: str = ""
+
+
+class LinkReport(BaseModel):
+    """What an agent says of its link since it last did: `rtt` of small requests in milliseconds; `up` and `down` as [bytes,
+    seconds] of each file; `loss` as [segments sent again, segments sent], by the kernel's count or by timed probes;
+    `reconnects` since the agent's start; `peers`: milliseconds to other nodes' endpoints, by node."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rtt: list[float] = Field(default=[], max_length=32)
+    up: list[tuple[int, float]] = Field(default=[], max_length=32)
+    down: list[tuple[int, float]] = Field(default=[], max_length=32)
+    loss: tuple[int, int] | None = None
+    probed: bool = False
+    reconnects: int | None = Field(default=None, ge=0, le=10**9)
+    peers: dict[int, float] = Field(default={}, max_length=32)
+
+
+def claims(report: LinkReport) -> Iterable[Sample]:
+    """The samples in a node's report that can be true at all."""
+    for milliseconds in report.rtt:
+        if 0 < milliseconds < 1e6:
+            yield round_trip(milliseconds / 1000, claimed=True)
+    for quantity, files in ((Quantity.UP, report.up), (Quantity.DOWN, report.down)):
+        for size, seconds in files:
+            if size > 0 and 0 < seconds < 1e6:
+                yield transfer(quantity, size=size, seconds=seconds, claimed=True)
+    if report.loss is not None and 0 <= report.loss[0] <= report.loss[1] and 0 < report.loss[1] < 10**9:
+        hits, trials = report.loss
+        fold = partial(estimators.part, hits=hits, trials=trials)
+        yield Sample(quantity=Quantity.LOSS, fold=fold, source="probe" if report.probed else "kernel", claimed=True)
+    if report.reconnects is not None:
+        count = Estimate(value=report.reconnects, samples=1)
+        yield Sample(quantity=Quantity.RECONNECTS, fold=lambda _: count, source="work", claimed=True)
+    for peer, milliseconds in report.peers.items():
+        if 0 < milliseconds < 1e6:
+            fold = partial(estimators.smoothed, sample=milliseconds / 1000)
+            yield Sample(quantity=Quantity.PEER_RTT, of=str(peer), fold=fold, source="peer", claimed=True)
+
+
+def round_trip(seconds: float, *, claimed: bool) -> Sample:
+    return Sample(quantity=Quantity.RTT, fold=partial(estimators.smoothed, sample=seconds), source="heartbeat", claimed=claimed)
+
+
+def transfer(quantity: str, *, size: int, seconds: float, claimed: bool) -> Sample:
+    fold = partial(estimators.rate, amount=size, seconds=seconds)
+    return Sample(quantity=quantity, fold=fold, source="transfer", claimed=claimed)
+
+
+def speeds(spec: JobSpec, *, units: int, said: float, seen: float) -> Iterable[Sample]:
+    """Of an order of `units` samples: `said` are the seconds of its steps by the node's word, `seen` those that passed between
+    what it was sent and its commitment. The latter hold transfers and waiting too, so the word counts between BELIEVED of
+    them and all."""
+    architecture = architecture_of(spec)
+
+    def sample(seconds: float, *, claimed: bool) -> Sample:
+        fold = partial(estimators.rate, amount=units, seconds=seconds)
+        return Sample(quantity=Quantity.SPEED, of=architecture, fold=fold, source="work", claimed=claimed)
+
+    if said > 0 and math.isfinite(said):
+        yield sample(said, claimed=True)
+    if seen > 0:
+        yield sample(min(max(said, BELIEVED * seen), seen), claimed=False)
+
+
+# Writes.
+
+
+def record(*, node_id: int, samples: Iterable[Sample], at: datetime | None = None) -> None:
+    """Fold samples into what is known of a node."""
+    samples, now = list(samples), at or timezone.now()
+    if not samples:
+        return
+    with transaction.atomic():
+        Node.objects.select_for_update().get(pk=node_id)  # one at a time: folding is reading and writing
+        rows = {(row.quantity, row.of, row.claimed): row for row in Measurement.objects.filter(node_id=node_id)}
+        changed = {}
+        for sample in samples:
+            key = (str(sample.quantity), sample.of, sample.claimed)
+            row = rows.setdefault(key, Measurement(node_id=node_id, quantity=key[0], of=key[1], claimed=key[2]))
+            known = Estimate(value=row.value, deviation=row.deviation, samples=row.samples) if row.samples else None
+            estimate = sample.fold(known)
+            row.value, row.deviation, row.samples = estimate.value, estimate.deviation, estimate.samples
+            row.source, row.at = sample.source, now
+            changed[key] = row
+        for row in changed.values():
+            points = [(at, value) for at, value in row.history] + [(round(now.timestamp(), 1), float(f"{row.value:.4g}"))]
+            row.history = estimators.thinned(points, now=now.timestamp(), most=MOST_POINTS)
+        fields = ["source", "value", "deviation", "samples", "at", "history"]
+        Measurement.objects.bulk_update([row for row in changed.values() if row.pk], fields)
+        Measurement.objects.bulk_create([row for row in changed.values() if not row.pk])
+        peers = sorted((row for row in rows.values() if row.quantity == Quantity.PEER_RTT), key=lambda row: row.at)
+        Measurement.objects.filter(pk__in=[row.pk for row in peers[:-MOST_PEERS]]).delete()
+        Node.objects.filter(pk=node_id).update(measured=summary(rows.values()))
+
+
+def record_report(*, node_id: int, report: LinkReport) -> None:
+    """What an agent says of its link."""
+    record(node_id=node_id, samples=claims(report))
+
+
+def record_download(*, node_id: int, size: int, seconds: float) -> None:
+    """A file was sent to the node within `seconds`, as far as can be seen from here."""
+    Node.objects.filter(pk=node_id).update(fetched_at=timezone.now())
+    if size >= TIMED_BYTES:
+        record(node_id=node_id, samples=[transfer(Quantity.DOWN, size=size, seconds=seconds, claimed=False)])

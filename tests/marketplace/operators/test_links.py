@@ -1,0 +1,136 @@
+"""What is measured of nodes: bounded, with age and source, and a node's word never moves what the coordinator saw."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from marketplace.operators import links
+from marketplace.operators.facts import ASSUMED, OWN_VIEW, Quantity, facts_of
+from marketplace.operators.links import MOST_PEERS, MOST_POINTS, TIMED_BYTES, LinkReport
+from marketplace.operators.models import Measurement, Node
+from marketplace.training import views
+from tests.marketplace.world import register
+from trainer.network.facts import NodeFacts, architecture_of
+from trainer.protocol.spec import JobSpec
+
+pytestmark = pytest.mark.django_db
+SPEC = JobSpec()
+EXAGGERATED = {"rtt": [0.001], "up": [[10**9, 0.01]], "down": [[10**9, 0.01]], "loss": [0, 10**6], "reconnects": 0}
+
+
+def facts(*ids: int) -> list[NodeFacts]:
+    return facts_of(list(Node.objects.filter(pk__in=ids).order_by("id")), SPEC)
+
+
+def test_given_nothing_measured_then_facts_are_assumed_and_say_so() -> None:
+    register(1)
+    (known,) = facts(1)
+    assert (known.up.value, known.up.source, known.up.samples) == (ASSUMED[Quantity.UP], "assumed", 0)
+
+
+def test_given_a_heartbeats_report_then_it_is_known_with_source_and_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "POLL_SECONDS", 0)
+    node = register(1)
+    said = {"rtt": [100.0, 140.0], "up": [[50_000, 1.0]], "loss": [3, 300], "reconnects": 2}
+    node.call("POST", "/agent/v1/leases", {"link": said})
+    (known,) = facts(1)
+    assert known.rtt_s.value == pytest.approx(0.105)
+    assert known.rtt_s.deviation == pytest.approx(0.0475)
+    assert (known.rtt_s.source, known.rtt_s.claimed, known.rtt_s.samples) == ("heartbeat", True, 2)
+    assert (known.up.value, known.up.source) == (pytest.approx(50_000), "transfer")
+    assert (known.loss.value, known.loss.source) == (pytest.approx(0.01), "kernel")
+    assert node.row.measured["reconnects"]["value"] == 2
+
+
+def test_given_an_exaggerated_claim_then_what_the_coordinator_measured_stays() -> None:
+    register(1)
+    seen = [
+        links.round_trip(0.2, claimed=False), links.transfer(Quantity.UP, size=10**6, seconds=4, claimed=False),
+        links.transfer(Quantity.DOWN, size=10**7, seconds=5, claimed=False),
+    ]  # fmt: skip
+    links.record(node_id=1, samples=[*seen, *links.speeds(SPEC, units=1000, said=9, seen=10)])
+    before = facts(1)
+    for _ in range(20):
+        links.record_report(node_id=1, report=LinkReport.model_validate(EXAGGERATED))
+
+    (known,) = after = facts(1)
+    assert [(one.rtt_s.value, one.up.value, one.down.value, one.samples_per_second.value) for one in after] == [
+        (one.rtt_s.value, one.up.value, one.down.value, one.samples_per_second.value) for one in before
+    ]
+    assert not known.up.claimed
+    assert known.loss.claimed, "which the coordinator cannot see"
+
+
+def test_given_an_impossible_speed_then_it_counts_within_what_was_seen() -> None:
+    register(1)
+    links.record(node_id=1, samples=links.speeds(SPEC, units=1000, said=0.001, seen=10))
+    assert facts(1)[0].samples_per_second.value == pytest.approx(1000 / 5)
+    register(2)
+    links.record(node_id=2, samples=links.speeds(SPEC, units=1000, said=500, seen=10))
+    assert facts(2)[0].samples_per_second.value == pytest.approx(1000 / 10)
+
+
+def test_given_an_old_view_then_the_nodes_newer_word_counts() -> None:
+    register(1)
+    old = timezone.now() - 2 * OWN_VIEW
+    links.record(node_id=1, samples=[links.round_trip(0.2, claimed=False)], at=old)
+    assert facts(1)[0].rtt_s.age_s == pytest.approx(2 * OWN_VIEW.total_seconds(), abs=5)
+    links.record(node_id=1, samples=[links.round_trip(0.1, claimed=True)])
+    assert (facts(1)[0].rtt_s.value, facts(1)[0].rtt_s.claimed) == (pytest.approx(0.1), True)
+
+
+def test_given_months_of_samples_then_history_is_bounded_and_reaches_back() -> None:
+    register(1)
+    first = timezone.now() - timedelta(days=60)
+    for number in range(150):
+        links.record(node_id=1, samples=[links.round_trip(0.1, claimed=True)], at=first + timedelta(hours=9 * number))
+    row = Measurement.objects.get(node_id=1)
+    assert len(row.history) == MOST_POINTS
+    assert row.history[0][0] == pytest.approx(first.timestamp(), abs=1)
+    assert row.samples == 150
+
+
+def test_given_many_peers_then_the_newest_are_kept() -> None:
+    register(1)
+    for peer in range(MOST_PEERS + 5):
+        links.record_report(node_id=1, report=LinkReport(peers={peer: 5.0}))
+    kept = Measurement.objects.filter(quantity=Quantity.PEER_RTT)
+    assert sorted(int(row.of) for row in kept) == list(range(5, MOST_PEERS + 5))
+
+
+def test_given_a_newcomer_then_its_benchmark_is_scaled_by_what_the_others_did() -> None:
+    for number, benchmark in ((1, 1000.0), (2, 4000.0)):
+        register(number)
+        Node.objects.filter(pk=number).update(samples_per_second=benchmark, samples_at=timezone.now())
+    links.record(node_id=1, samples=links.speeds(SPEC, units=100, said=10, seen=10))
+
+    old, new = facts(1, 2)
+    assert (old.samples_per_second.value, old.samples_per_second.source) == (pytest.approx(10), "work")
+    assert (new.samples_per_second.value, new.samples_per_second.source) == (pytest.approx(40), "benchmark")
+
+
+def test_given_speeds_of_one_architecture_then_they_say_nothing_of_another() -> None:
+    register(1)
+    links.record(node_id=1, samples=links.speeds(SPEC, units=100, said=10, seen=10))
+    wider = JobSpec.model_validate({"model": {"config": {"hidden": [512]}}})
+    assert architecture_of(wider) != architecture_of(SPEC)
+    assert facts_of([Node.objects.get(pk=1)], wider)[0].samples_per_second.source == "assumed"
+
+
+def test_given_small_files_then_their_sending_is_not_timed() -> None:
+    register(1)
+    links.record_download(node_id=1, size=TIMED_BYTES - 1, seconds=0.001)
+    assert facts(1)[0].down.source == "assumed"
+    links.record_download(node_id=1, size=TIMED_BYTES, seconds=0.5)
+    assert (facts(1)[0].down.value, facts(1)[0].down.claimed) == (pytest.approx(TIMED_BYTES / 0.5), False)
+    assert Node.objects.get(pk=1).fetched_at is not None
+
+
+@pytest.mark.parametrize("nonsense", [{"rtt": [-1.0]}, {"up": [[0, 1.0]]}, {"loss": [5, 3]}, {"down": [[5, float("inf")]]}])
+def test_given_a_report_that_cannot_be_then_nothing_is_kept(nonsense: dict) -> None:
+    register(1)
+    links.record_report(node_id=1, report=LinkReport.model_validate(nonsense))
+    assert not Measurement.objects.exists()
