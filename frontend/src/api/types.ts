@@ -86,6 +86,15 @@ export type JobSpec = {
     segments: number;
   };
   rounds: { rounds: number; nodes: number; quorum: number; deadline_seconds: number };
+  network: {
+    policy: 'adaptive' | 'equal';
+    least_steps: number;
+    most_steps: number;
+    most_stale: number;
+    stale_discount: number;
+    overlap: 'none' | 'eager';
+    fragments: number;
+  };
   target: { metric: 'accuracy' | 'loss'; value: number };
 };
 
