@@ -26,6 +26,7 @@ STATUS_BY_CODE = {
     "audit.answered": 409,
     "audit.expired": 409,
     "job.not_yours": 403,
+    "order.late": 409,
     "receipt.replayed": 409,
 }
 STATUS_BY_PREFIX = {"request": 401, "signature": 401, "auth": 401, "lease": 409}

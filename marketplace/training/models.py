@@ -64,6 +64,7 @@ class Assignment(models.Model):
         CARRIED = "carried"
 
     LIVE = (State.LEASED, State.COMMITTED)
+    HELD = (*LIVE, State.LATE)
     DONE = (State.HANDED_IN, State.EXPIRED, State.FAILED, State.LATE, State.CARRIED)
 
     round = models.ForeignKey(Round, on_delete=models.PROTECT, related_name="assignments")

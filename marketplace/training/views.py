@@ -24,11 +24,9 @@ from marketplace.operators import services as operators
 from marketplace.operators.authentication import authenticated_node
 from marketplace.operators.links import LinkReport
 from marketplace.operators.models import Node
-from marketplace.training.models import Assignment
 from marketplace.training.services import audits, intake, leases
 from marketplace.training.waiting import wait_for_work
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.orders import SignedOrder
 from trainer.protocol.requests import HEADER_BODY
 from trainer.protocol.types import Receipt
 
@@ -129,7 +127,7 @@ async def lease(request: HttpRequest) -> HttpResponse:
             await sync_to_async(operators.hear)(node=node)
     except HyperGPUError as error:
         return error_response(error)
-    said = ({"audits": audited} if audited else {}) | (lease_json(*leased) if leased else {})
+    said = ({"audits": audited} if audited else {}) | (leases.lease_json(*leased) if leased else {})
     return compact(JsonResponse(said), request)
 
 
@@ -140,11 +138,6 @@ def compact(response: HttpResponse, request: HttpRequest) -> HttpResponse:
         response.content = gzip.compress(response.content, mtime=0)
         response["Content-Encoding"] = "gzip"
     return response
-
-
-def lease_json(assignment: Assignment, order: SignedOrder) -> dict[str, Any]:
-    lease_seconds = settings.HYPERGPU.lease_seconds
-    return {"assignment_id": assignment.pk, "fence": assignment.fence, "lease_seconds": lease_seconds, **order.as_json()}
 
 
 def authenticate_lease(request: HttpRequest) -> tuple[Node, LeaseBody]:
@@ -170,7 +163,7 @@ def heartbeat(request: HttpRequest, assignment_id: int) -> JsonResponse:
     body = parsed(HeartbeatBody, request)
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
     hear(node, body.link)
-    return JsonResponse(leases.renew(assignment=assignment, step=body.step, losses=finite(body.losses)))
+    return JsonResponse(leases.renew(assignment=assignment, step=body.step, losses=finite(body.losses), known=assignment_id))
 
 
 @require_POST

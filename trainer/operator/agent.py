@@ -18,7 +18,7 @@ from trainer.operator.engine import Engine
 from trainer.operator.identity import address_of, load_or_create_key
 from trainer.operator.pinning import Pin, hold_to_pin, pin_from_hello
 from trainer.operator.pulse import LOST, Pulse
-from trainer.operator.results import WorkResult, find_result, mark_handed_in
+from trainer.operator.results import WorkResult, find_result, mark_handed_in, order_key
 from trainer.operator.version import VERSION
 from trainer.protocol.eip712 import sign
 from trainer.protocol.errors import HyperGPUError
@@ -190,7 +190,7 @@ class Agent:
                 every=self.heartbeat_seconds, lease_seconds=lease["lease_seconds"], eager=order.round == 0,
             ) as pulse:  # fmt: skip
                 self.answer(lease.get("audits", []), check=pulse.check)
-                result = find_result(self.home, order) or self.train(order, pulse)
+                result = find_result(self.home, order) or self.train(order.as_trained, pulse)
                 self.is_handing_in = True
                 self.upload(assignment, fence, result, pulse)
             self.hand_in(assignment, fence, order, result, pulse)
@@ -223,7 +223,26 @@ class Agent:
         self.coordinator.upload(assignment, fence, self.home.artifacts / result.sha256, result.sha256, check=check)
 
     def hand_in(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
-        """Sign for what was uploaded. The receipt carries the losses that no heartbeat has brought yet."""
+        """Sign for what was uploaded; if its round has closed meanwhile, for the round into which it is carried."""
+        try:
+            self.sign_for(assignment, fence, order, result, pulse)
+        except HyperGPUError as refusal:
+            if refusal.code != "order.late":
+                raise
+            lease = pulse.carried_lease()
+            carried = verify_order(self.pin.domain, lease, coordinator=self.pin.coordinator, node_id=self.node_id)
+            if order_key(carried) != order_key(order):
+                text = "The coordinator carries other work than this node has done."
+                raise HyperGPUError("order.other_work", text) from refusal
+            self.console.say(
+                "order.carried", f"{title(order)} has closed: the work counts in round {carried.round}",
+                job_id=order.job_id, round=order.round, carried_into=carried.round,
+            )  # fmt: skip
+            self.hand_in(lease["assignment_id"], lease["fence"], carried, result, pulse)
+
+    def sign_for(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
+        """The receipt for what was uploaded, with the losses that no heartbeat has brought yet. Of late work it names the base of
+        the round that takes it, which the coordinator's order says: the work itself began elsewhere."""
 
         def check() -> None:
             pulse.check_deadline()
@@ -231,7 +250,7 @@ class Agent:
 
         receipt = Receipt(
             job_id=order.job_id, round=order.round, node_id=order.node_id, units=result.units,
-            base="0x" + result.base, artifact="0x" + result.sha256,
+            base="0x" + (order.base if order.origin else result.base), artifact="0x" + result.sha256,
         )  # fmt: skip
         payload = {
             "fence": fence, "receipt": receipt.as_dict(), "signature": sign(self.pin.domain, receipt, self.key),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from types import TracebackType
+from typing import Any
 
 import httpx
 
@@ -25,7 +26,8 @@ class Pulse:
 
     `seconds_left` until the order's deadline, as last heard. The lease itself is the first sign of life; the next comes after
     `every` seconds, later ones at growing distances, since a long order does not need to be watched as closely, but so that two
-    may be lost before the lease of `lease_seconds` ends. `eager` sends the first progress at once.
+    may be lost before the lease of `lease_seconds` ends. `eager` sends the first progress at once. `carried` is the lease in a
+    later round under which the work goes on when its own has closed without it.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Pulse:
         """The last step whose loss has arrived."""
         self.points: list[list[float]] = []
         self.lost: HyperGPUError | None = None
+        self.carried: dict[str, Any] | None = None
+        self.is_late = False
         self.lock = threading.Lock()
         self.nudge, self.ended = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self.beat_until_ended, daemon=True)
@@ -73,6 +77,16 @@ class Pulse:
         if time.monotonic() > self.deadline:
             raise HyperGPUError("order.deadline", "The round's deadline has passed.")
 
+    def carried_lease(self) -> dict[str, Any]:
+        """Of the round that takes this late work, once one has opened. For the agent's own thread, after the pulse has ended.
+        Raises as `check` does."""
+        while True:
+            self.beat()
+            self.check()
+            if self.carried is not None and not self.is_late:
+                return self.carried
+            time.sleep(self.every)
+
     def beat_until_ended(self) -> None:
         while self.lost is None:
             self.nudge.wait(self.pause)
@@ -84,7 +98,7 @@ class Pulse:
     @property
     def pause(self) -> float:
         """Seconds to the next heartbeat."""
-        growing = (time.monotonic() - self.started) / BEATS_PER_AGE
+        growing = 0.0 if self.is_late else (time.monotonic() - self.started) / BEATS_PER_AGE
         return min(max(self.every, growing), self.lease_seconds / BEATS_PER_LEASE)
 
     def beat(self) -> None:
@@ -106,5 +120,7 @@ class Pulse:
         self.told = int(points[-1][0]) if points else self.told
         self.deadline = time.monotonic() + answer["deadline_seconds"] + DEADLINE_GRACE_SECONDS
         self.lease_seconds = answer["lease_seconds"]
+        self.is_late = answer.get("late", False)
+        self.carried = answer.get("lease", self.carried)
         if answer["cancel"]:
             self.lost = HyperGPUError("order.cancelled", answer.get("reason") or "The coordinator cancelled the order.")

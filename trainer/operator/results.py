@@ -41,8 +41,9 @@ class Evidence:
 
 
 def order_key(order: WorkOrder) -> str:
-    """64 hex digits over all that decides the result: the same for each lease of a slot, whatever its fence and deadline."""
-    return canonical_sha256(order.model_dump(mode="json", exclude={"fence", "deadline"}))
+    """64 hex digits over all that decides the result: the same for each lease of a slot, whatever its fence and deadline, and
+    wherever late work is handed in."""
+    return canonical_sha256(order.as_trained.model_dump(mode="json", exclude={"fence", "deadline"}))
 
 
 def save_artifact(home: Home, data: bytes) -> str:

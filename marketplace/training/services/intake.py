@@ -16,6 +16,7 @@ from marketplace.operators import links
 from marketplace.operators.models import Node
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, contribution_json
+from marketplace.training.services.late import newest
 from marketplace.training.services.leases import announce, merge_losses
 from marketplace.training.services.recording import record_on_chain
 from marketplace.training.services.rounds import topic_of
@@ -36,11 +37,14 @@ def commit(*, assignment: Assignment, sha256: str, size: int, limit: int) -> Non
     if Contribution.objects.filter(round__job=assignment.round.job, artifact=sha256).exclude(assignment=assignment).exists():
         raise HyperGPUError("artifact.copied", "These very bytes were handed in for this job before.")
     with transaction.atomic():
-        moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state=Assignment.State.LEASED).update(
-            state=Assignment.State.COMMITTED, committed_sha256=sha256, committed_size=size, committed_at=timezone.now()
-        )
+        mine = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, committed_sha256="")
+        said = {"committed_sha256": sha256, "committed_size": size, "committed_at": timezone.now()}
+        moved = mine.filter(state=Assignment.State.LEASED).update(state=Assignment.State.COMMITTED, **said)
+        moved = moved or mine.filter(state=Assignment.State.LATE).update(**said)
         if moved:
             announce(assignment, "assignment.committed")
+    if not moved and (now_at := carried_to(assignment)) is not None:
+        commit(assignment=now_at, sha256=sha256, size=size, limit=limit)
 
 
 def upload(*, assignment: Assignment, chunks: Iterable[bytes], size: int) -> Artifact:
@@ -49,7 +53,7 @@ def upload(*, assignment: Assignment, chunks: Iterable[bytes], size: int) -> Art
     Raises HyperGPUError `artifact.not_committed`, `artifact.size_mismatch`, `artifact.too_large`, `artifact.truncated`,
     `artifact.hash_mismatch`.
     """
-    if assignment.state != Assignment.State.COMMITTED or assignment.committed_size is None:
+    if not assignment.committed_sha256 or assignment.committed_size is None:
         raise HyperGPUError("artifact.not_committed", "Commit to the artifact's hash before uploading it.")
     if size > assignment.committed_size:
         raise HyperGPUError("artifact.too_large", f"{assignment.committed_size} bytes were committed, {size} are announced.")
@@ -60,7 +64,16 @@ def upload(*, assignment: Assignment, chunks: Iterable[bytes], size: int) -> Art
         sha256=assignment.committed_sha256, size=assignment.committed_size,
     )  # fmt: skip
     Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence).update(uploaded=True)
+    if (now_at := carried_to(assignment)) is not None:
+        Assignment.objects.filter(pk=now_at.pk, fence=assignment.fence).update(uploaded=True)
     return artifact
+
+
+def carried_to(assignment: Assignment) -> Assignment | None:
+    """The slot in which the work is by now, if its round has closed meanwhile and another one taken it."""
+    assignment.refresh_from_db()
+    now_at = newest(assignment)
+    return None if now_at == assignment else now_at
 
 
 def accept_contribution(
@@ -69,8 +82,11 @@ def accept_contribution(
     """A signed receipt for uploaded bytes becomes a contribution. The same receipt again answers the same.
 
     Raises HyperGPUError `receipt.mismatch` (not this order's job, round, node, base, artifact or too many units),
-    `receipt.wrong_signature`, `signature.*`, `receipt.replayed` (another one stands for this slot).
+    `receipt.wrong_signature`, `signature.*`, `receipt.replayed` (another one stands for this slot), `order.late` (its round has
+    closed: the next heartbeat says for which round to sign).
     """
+    if assignment.state == Assignment.State.LATE or (assignment.origin_id and receipt.round < assignment.round.number):
+        raise late()
     size, committed_at = assignment.committed_size, assignment.committed_at
     if size is None or committed_at is None:
         raise HyperGPUError("artifact.not_committed", "Commit and upload the artifact before its receipt.")
@@ -81,6 +97,9 @@ def accept_contribution(
         with transaction.atomic():
             # Under the round's lock, so that it cannot close between this look and the write.
             if Round.objects.select_for_update().get(pk=assignment.round_id).state != Round.State.OPEN:
+                assignment.refresh_from_db()
+                if assignment.state in (Assignment.State.LATE, Assignment.State.CARRIED):
+                    raise late()
                 raise HyperGPUError("lease.expired", "The round has closed; drop the work and ask for a lease.")
             moved = Assignment.objects.filter(
                 pk=assignment.pk, fence=assignment.fence, state=Assignment.State.COMMITTED, uploaded=True
@@ -118,6 +137,10 @@ def note_speed(contribution: Contribution) -> None:
     spec = contribution.round.job.parsed_spec
     samples = links.speeds(spec, units=contribution.units, said=contribution.seconds, seen=seen)
     links.record(node_id=contribution.node_id, samples=samples)
+
+
+def late() -> HyperGPUError:
+    return HyperGPUError("order.late", "The round has closed; the work counts in the next one: a heartbeat brings its order.")
 
 
 def standing_contribution(*, assignment_id: int, node_id: int, signature: str) -> Contribution | None:

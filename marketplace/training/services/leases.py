@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -18,7 +16,9 @@ from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.training.models import Assignment, Checkpoint, Round
 from marketplace.training.serializers import assignment_json
+from marketplace.training.services.late import TOO_STALE, newest
 from marketplace.training.services.rounds import topic_of
+from marketplace.training.services.timing import lease_end
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import Origin, SignedOrder, WorkOrder, order_seed, sign_order
 from trainer.protocol.spec import EncodingSpec
@@ -31,11 +31,6 @@ MAX_LOSSES = 64
 
 AT_WORK = (Job.State.RUNNING, Job.State.STOPPED)
 """A stopped job finishes the round that it is in."""
-
-
-def lease_end() -> CombinedExpression:
-    """When a lease that is given or renewed now runs out, by the database's clock."""
-    return Now() + timedelta(seconds=settings.HYPERGPU.lease_seconds)
 
 
 def lease_next(*, node_id: int) -> tuple[Assignment, SignedOrder] | None:
@@ -89,28 +84,33 @@ def place_of(round_: Round) -> Origin:
 
 
 def held(*, assignment_id: int, node_id: int, fence: int) -> Assignment:
-    """The assignment, if `node_id` holds its lease under `fence`.
+    """The assignment, if `node_id` holds its lease under `fence`; of work that was carried, the slot where it is now.
 
-    Raises HyperGPUError `assignment.unknown`, `assignment.not_yours`, `lease.stale_fence` or `lease.expired`.
+    Raises HyperGPUError `assignment.unknown`, `assignment.not_yours`, `lease.stale_fence`, `lease.expired` or
+    `lease.too_stale` (late work that no round takes any more).
     """
     assignment = Assignment.objects.select_related("round__job").filter(pk=assignment_id).first()
     if assignment is None:
         raise HyperGPUError("assignment.unknown", f"There is no assignment {assignment_id}.")
     if assignment.node_id != node_id:
         raise HyperGPUError("assignment.not_yours", f"Assignment {assignment_id} belongs to another node.")
+    assignment = newest(assignment)
     if assignment.fence != fence:
         raise HyperGPUError("lease.stale_fence", "This slot was leased again since; drop the work and ask for a lease.")
-    if not Assignment.objects.filter(pk=assignment_id, state__in=Assignment.LIVE, lease_until__gte=Now()).exists():
+    if not Assignment.objects.filter(pk=assignment.pk, state__in=Assignment.HELD, lease_until__gte=Now()).exists():
+        if stale := next((reason for reason in assignment.reasons if reason["code"] == TOO_STALE), None):
+            raise HyperGPUError(TOO_STALE, stale["text"])
         raise HyperGPUError("lease.expired", "The lease has ended; drop the work and ask for a lease.")
     return assignment
 
 
-def renew(*, assignment: Assignment, step: int, losses: list[tuple[int, float]]) -> dict[str, Any]:
-    """A heartbeat: extends the lease, keeps the progress, and says whether to go on."""
+def renew(*, assignment: Assignment, step: int, losses: list[tuple[int, float]], known: int | None = None) -> dict[str, Any]:
+    """A heartbeat: extends the lease, keeps the progress, and says whether to go on. Where the work was carried into another
+    slot than the one that the node knows (`known`), the answer holds its lease; until it has been, `late` is true."""
     now = timezone.now()
     seconds = settings.HYPERGPU.lease_seconds
     kept = merge_losses(assignment.losses, losses)
-    moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state__in=Assignment.LIVE).update(
+    moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state__in=Assignment.HELD).update(
         lease_until=lease_end(), step=max(step, assignment.step), losses=kept
     )
     if step > 0 and assignment.round.job.first_step_at is None:
@@ -118,14 +118,24 @@ def renew(*, assignment: Assignment, step: int, losses: list[tuple[int, float]])
     assignment.refresh_from_db()
     progress = {"assignments": [assignment_json(assignment)]}
     gauge("assignment.progress", topics=[topic_of(assignment.round.job_id)], key=str(assignment.pk), changes=progress)
-    left = (assignment.round.deadline - now).total_seconds()
-    on = bool(moved) and assignment.round.state == Round.State.OPEN and assignment.round.job.state in AT_WORK
+    round_, is_late = assignment.round, assignment.state == Assignment.State.LATE
+    left = round_.job.parsed_spec.rounds.deadline_seconds if is_late else (round_.deadline - now).total_seconds()
+    on = bool(moved) and (is_late or round_.state == Round.State.OPEN) and round_.job.state in AT_WORK
+    carried = {"lease": lease_json(assignment, signed_order(assignment))} if on and known not in (None, assignment.pk) else {}
     return {
+        **carried,
+        "late": is_late,
         "cancel": not on,
         "reason": None if on else "round.closed",
         "lease_seconds": seconds,
         "deadline_seconds": max(left, 0.0),
     }
+
+
+def lease_json(assignment: Assignment, order: SignedOrder) -> dict[str, Any]:
+    """A lease as agents read it."""
+    seconds = settings.HYPERGPU.lease_seconds
+    return {"assignment_id": assignment.pk, "fence": assignment.fence, "lease_seconds": seconds, **order.as_json()}
 
 
 def merge_losses(known: list[list[float]], new: list[tuple[int, float]]) -> list[list[float]]:
@@ -143,17 +153,17 @@ def release(*, assignment: Assignment, reason: str) -> None:
 
 def expire_leases() -> int:
     """Take back the slots whose holders fell silent; returns how many."""
-    silent = Assignment.objects.filter(state__in=Assignment.LIVE, lease_until__lt=Now(), round__state=Round.State.OPEN)
-    expired = list(silent.select_related("round__job"))
+    working = Q(state__in=Assignment.LIVE, round__state=Round.State.OPEN) | Q(state=Assignment.State.LATE)
+    expired = list(Assignment.objects.filter(working, lease_until__lt=Now()).select_related("round__job"))
     for assignment in expired:
         end_lease(assignment, reason="The lease ran out without a heartbeat.", event="assignment.expired")
     return len(expired)
 
 
 def end_lease(assignment: Assignment, *, reason: str, event: str) -> None:
-    again = assignment.attempt < MAX_ATTEMPTS
+    again = assignment.attempt < MAX_ATTEMPTS and assignment.state != Assignment.State.LATE
     with transaction.atomic():
-        moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state__in=Assignment.LIVE).update(
+        moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state=assignment.state).update(
             state=Assignment.State.OPEN if again else Assignment.State.FAILED, fence=F("fence") + 1, reason=reason[:300]
         )
         if moved:

@@ -18,6 +18,7 @@ from marketplace.operators.models import Bid, Node
 from marketplace.operators.selectors import online_since, usable_bids
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, round_json
+from marketplace.training.services import late
 from trainer.protocol.spec import EncodingSpec, JobSpec
 
 SETTLING = timedelta(minutes=5)
@@ -108,12 +109,16 @@ def open_round(*, job_id: int) -> Round | None:
         )  # fmt: skip
         if not created:
             return None
-        assignments = [
+        before = late.waiting(job, nodes=[seat.node_id for seat in seats])
+        carried = [slot for one in before if (slot := late.carry(one, into=round_))]
+        busy = {slot.node_id for slot in carried}
+        assignments = carried + [
             Assignment.objects.create(
                 round=round_, node_id=seat.node_id, shard=every_seat.index(seat.pk) % spec.rounds.nodes,
                 steps=terms.steps, encoding=terms.encoding.model_dump(mode="json"),
             )
             for seat in seats
+            if seat.node_id not in busy
             for terms in [terms_for(seat.node_id, spec)]
         ]  # fmt: skip
         nodes = [assignment.node_id for assignment in assignments]
@@ -126,7 +131,7 @@ def open_round(*, job_id: int) -> Round | None:
             changes={
                 "job": job_json(job),
                 "rounds": [round_json(round_)],
-                "assignments": [assignment_json(a) for a in assignments],
+                "assignments": [assignment_json(a) for a in (*before, *assignments)],
             },
             refs={"round_id": round_.pk},
         )
@@ -189,13 +194,13 @@ def close_if_complete(round_: Round) -> bool:
         return begin_aggregation(round_) if good else abandon(round_)
     pending = Assignment.objects.filter(round=round_).exclude(state__in=Assignment.DONE)
     reachable = pending.filter(node_id__in=Node.objects.filter(last_seen__gte=online_since()).values("pk"))
-    late = timezone.now() >= round_.deadline
+    is_over = timezone.now() >= round_.deadline
     enough = 1 if round_.job.state == Job.State.STOPPED else round_.job.parsed_spec.rounds.quorum
-    if good >= enough and (late or not reachable.exists()):
+    if good >= enough and (is_over or not reachable.exists()):
         return begin_aggregation(round_)
-    if round_.job.state == Job.State.STOPPED and (late or not reachable.exists()):
+    if round_.job.state == Job.State.STOPPED and (is_over or not reachable.exists()):
         return abandon(round_)
-    if late or not pending.exists():
+    if is_over or not pending.exists():
         extend_or_fail(round_)
     return False
 
@@ -217,19 +222,23 @@ def abandon(round_: Round) -> bool:
 
 
 def end_round(round_: Round, *, state: str, event: str, reason: str) -> bool:
-    """Nothing more comes in: the slots that did not deliver expire, the nodes are free. Call inside a transaction."""
+    """Nothing more comes in: work that goes on is late, other slots that did not deliver expire, their nodes are free. Call
+    inside a transaction."""
     now = timezone.now()
     if not Round.objects.filter(pk=round_.pk, state=Round.State.OPEN).update(state=state, closed_at=now, driven_at=now):
         return False
     slots = Assignment.objects.filter(round=round_)
-    expired = list(slots.exclude(state__in=Assignment.DONE).values_list("pk", flat=True))
-    slots.filter(pk__in=expired).update(state=Assignment.State.EXPIRED, reason=reason)
-    operators.assign_work(node_ids=list(slots.values_list("node_id", flat=True)), working_on=None)
+    left = list(slots.exclude(state__in=Assignment.DONE).values_list("pk", flat=True))
+    if state == Round.State.AGGREGATING:
+        late.keep_late(round_)
+    slots.filter(pk__in=left).exclude(state__in=Assignment.DONE).update(state=Assignment.State.EXPIRED, reason=reason)
+    free = slots.exclude(state=Assignment.State.LATE)
+    operators.assign_work(node_ids=list(free.values_list("node_id", flat=True)), working_on=None)
     round_.refresh_from_db()
     emit(
         event,
         topics=[topic_of(round_.job_id)],
-        changes={"rounds": [round_json(round_)], "assignments": [assignment_json(a) for a in slots.filter(pk__in=expired)]},
+        changes={"rounds": [round_json(round_)], "assignments": [assignment_json(a) for a in slots.filter(pk__in=left)]},
         refs={"round_id": round_.pk},
     )
     return True

@@ -17,7 +17,7 @@ from eth_account import Account
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.eip712 import Domain, recover
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.orders import WorkOrder, sign_order
+from trainer.protocol.orders import Origin, WorkOrder, sign_order
 from trainer.protocol.requests import HEADER_BODY, HEADER_KEY, HEADER_NONCE, verify_request
 from trainer.protocol.spec import JobSpec
 from trainer.protocol.types import Receipt
@@ -40,7 +40,8 @@ class Version:
 
 
 class Slot:
-    """One assignment as the coordinator sees it. `cancel` and `stale` (from now, or from a verb on) change its answers."""
+    """One assignment as the coordinator sees it. `cancel` and `stale` (from now, or from a verb on) change its answers; a slot
+    that is `carried_into` another has missed its round's close."""
 
     def __init__(
         self, number: int, spec: JobSpec, version: Version, *, round: int, job_id: int = 1, key: str = COORDINATOR_KEY
@@ -55,6 +56,8 @@ class Slot:
         self.artifact: bytes | None = None
         self.receipt: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
+        self.origin: Origin | None = None
+        self.carried_into: Slot | None = None
 
     @property
     def step(self) -> int:
@@ -64,8 +67,8 @@ class Slot:
         self.fence += 1
         order = WorkOrder(
             job_id=self.job_id, round=self.round, node_id=NODE_ID, fence=self.fence, deadline=int(time.time()) + 60, shard=0,
-            shards=4, seed=self.round, steps=self.spec.inner.steps, encoding=self.spec.encoding, spec=self.spec,
-            **asdict(self.version),
+            shards=4, seed=self.origin.round if self.origin else self.round, steps=self.spec.inner.steps, origin=self.origin,
+            encoding=self.spec.encoding, spec=self.spec, **asdict(self.version),
         )  # fmt: skip
         signed = sign_order(DOMAIN, order, self.key).as_json()
         return {"assignment_id": self.id, "fence": self.fence, "lease_seconds": 10, **signed}
@@ -147,6 +150,9 @@ class FakeCoordinator:
 
     def heartbeat(self, slot: Slot, body: dict[str, Any]) -> tuple[int, Any]:
         slot.heartbeats.append(body)
+        if slot.carried_into is not None:
+            slot.is_over = True
+            return 200, {"cancel": False, "lease_seconds": 10, "deadline_seconds": 60, "lease": slot.carried_into.lease()}
         if slot.cancel:
             slot.is_over = True
         reason = "the round is closed" if slot.cancel else None
@@ -160,6 +166,8 @@ class FakeCoordinator:
         receipt = Receipt(**body["receipt"])
         if self.registered.get(recover(DOMAIN, receipt, body["signature"])) != receipt.node_id:
             raise HyperGPUError("receipt.wrong_signature", "Not signed by the node's hot key.")
+        if slot.carried_into is not None:
+            raise HyperGPUError("order.late", "The round has closed.")
         slot.receipt, slot.is_over = body, True
         return 200, {"contribution_id": slot.id, "state": "received"}
 

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from trainer.diloco.checkpoint import initial_params
 from trainer.diloco.encoding import decode
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.eip712 import recover
+from trainer.protocol.orders import Origin
 from trainer.protocol.spec import JobSpec, parse_spec
 from trainer.protocol.types import Receipt
 from trainer.scoring.evidence import read_evidence
@@ -204,6 +206,36 @@ def test_given_a_cancelled_order_then_the_worker_stops_and_takes_the_next(agent,
     coordinator.until(lambda: following.receipt)
 
     assert slot.receipt is None and slot.failure is None
+
+
+def test_given_a_round_that_closed_in_the_middle_then_the_work_goes_on_and_is_signed_for_the_next(
+    agent, coordinator, offer, versions
+):
+    slot = offer(SLOW)
+    coordinator.until(lambda: slot.step > 0)
+    with coordinator.changed:
+        after = coordinator.offer(SLOW, versions[QUICK.sha256()], round=slot.round + 1)
+        after.origin = Origin(round=slot.round, **asdict(slot.version))
+        slot.carried_into = after
+    coordinator.until(lambda: after.receipt)
+
+    receipt = Receipt(**after.receipt["receipt"])
+    assert (receipt.round, receipt.base) == (slot.round + 1, "0x" + after.version.base)
+    assert (receipt.units, after.receipt["receipt"]["artifact"]) == (600 * 64, "0x" + slot.committed["sha256"])
+    assert recover(DOMAIN, receipt, after.receipt["signature"]) == agent.address
+    assert (slot.calls.count("commit"), after.calls) == (1, ["receipt"]), "trained, committed and uploaded once"
+    assert agent.events("order.carried") == 1
+
+
+def test_given_other_work_under_the_name_of_late_work_then_it_is_not_signed_for(agent, coordinator, offer, versions):
+    slot = offer(QUICK)
+    with coordinator.changed:
+        after = coordinator.offer(QUICK, versions[SLOW.sha256()], round=slot.round + 1)
+        after.origin = Origin(round=slot.round, **asdict(versions[SLOW.sha256()]))
+        after.is_over, slot.carried_into = True, after
+    coordinator.until(lambda: slot.failure)
+    assert slot.failure["code"] == "order.other_work"
+    assert after.receipt is None
 
 
 def test_given_a_worker_that_does_not_stop_when_cancelled_then_it_is_replaced(agent, coordinator, offer):

@@ -1,0 +1,89 @@
+"""Late work: what is still being done when its round closes is carried into the next round that opens.
+
+LEASED or COMMITTED -> LATE at the close -> CARRIED when the next round opens, with a slot of its own there: the same lease goes
+on under the same fence, so nothing that the node did, committed or uploaded is asked of it twice. Only its receipt waits for
+the new round, whose number and base it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models.functions import Now
+
+from marketplace.jobs.models import Job
+from marketplace.training.models import Assignment, Round
+from marketplace.training.services.timing import lease_end
+
+TOO_STALE = "lease.too_stale"
+NO_ROUND = "lease.no_round"
+NO_BUDGET = "lease.no_budget"
+
+
+def keep_late(round_: Round) -> None:
+    """The slots that are being worked on while the round closes become LATE, or EXPIRED with a named reason if no later round
+    can take them. Call inside the transaction of the close."""
+    working = Assignment.objects.filter(round=round_, state__in=Assignment.LIVE, lease_until__gte=Now())
+    for slot in working.select_related("round__job", "origin"):
+        why_not = refusal(slot)
+        if why_not is None:
+            Assignment.objects.filter(pk=slot.pk).update(state=Assignment.State.LATE)
+        else:
+            expire(slot, *why_not)
+
+
+def refusal(slot: Assignment) -> tuple[str, str] | None:
+    """Code and text of why the next round must not take this work; None when it may."""
+    job, following = slot.round.job, slot.round.number + 1
+    spec, began = job.parsed_spec, slot.began.round.number
+    if job.state != Job.State.RUNNING or following >= spec.rounds.rounds:
+        return NO_ROUND, f"Round {slot.round.number} closed without this work, and no round follows it."
+    if following - began > (most := spec.network.most_stale):
+        text = f"Round {slot.round.number} closed without this work of round {began}: at most {most} rounds late it counts."
+        return TOO_STALE, text
+    return None
+
+
+def expire(slot: Assignment, code: str, text: str) -> None:
+    reasons = [*slot.reasons, {"code": code, "text": text}]
+    Assignment.objects.filter(pk=slot.pk).update(state=Assignment.State.EXPIRED, reason=text[:300], reasons=reasons)
+
+
+def waiting(job: Job, *, nodes: Sequence[int]) -> list[Assignment]:
+    """Late slots of these nodes whose leases are alive: what the round that opens now takes."""
+    late = Assignment.objects.filter(round__job=job, state=Assignment.State.LATE, lease_until__gte=Now(), node_id__in=nodes)
+    return list(late.select_related("round__job", "origin").order_by("id"))
+
+
+def carry(slot: Assignment, *, into: Round) -> Assignment | None:
+    """LATE -> CARRIED, and a slot in round `into` for the same work under the same lease; None when it has moved meanwhile. Call
+    inside the transaction that opens the round."""
+    if not Assignment.objects.filter(pk=slot.pk, state=Assignment.State.LATE).update(state=Assignment.State.CARRIED):
+        return None
+    slot.refresh_from_db()
+    spec, began = into.job.parsed_spec, slot.began.round.number
+    late = into.number - began
+    share = 100 / (1 + spec.network.stale_discount * late)
+    text = f"Work of round {began} that came too late for it: it counts here, each sample for {share:.0f} % of one on time."
+    state = Assignment.State.COMMITTED if slot.committed_sha256 else Assignment.State.LEASED
+    kept: dict[str, Any] = {
+        name: getattr(slot, name)
+        for name in (
+            "node_id", "shard", "steps", "encoding", "fence", "attempt", "leased_at", "committed_sha256", "committed_size",
+            "committed_at", "uploaded", "step", "losses", "predicted",
+        )
+    }  # fmt: skip
+    carried = Assignment.objects.create(
+        round=into, origin=slot, state=state, reasons=[*slot.reasons, {"code": "late.carried", "text": text}], **kept
+    )
+    Assignment.objects.filter(pk=carried.pk).update(lease_until=lease_end())
+    carried.refresh_from_db()
+    return carried
+
+
+def newest(slot: Assignment) -> Assignment:
+    """Where the work of this slot is now."""
+    while slot.state == Assignment.State.CARRIED:
+        slot = Assignment.objects.select_related("round__job").get(origin=slot)
+    return slot
