@@ -2,6 +2,7 @@
 
 work order, leased -> local steps -> pseudo-gradient -> commitment -> upload, signed receipt -> checks -> score
 -> aggregation, outer step, checkpoint -> batch -> attestation -> settleRound -> credit, final on chain -> by chance: replay audit
+-> proven false: a case at the court, its committee, the pay taken back
 
 The steps on the operator's machine are in trainer/operator; those of HTTP requests (lease, commit, upload, receipt) are
 marketplace/training/services/{leases,intake}.py. Each event goes to the browsers by itself (marketplace/events).
@@ -20,7 +21,7 @@ from marketplace.jobs import services as jobs
 from marketplace.operators import services as operators
 from marketplace.settlement import selectors as settlement_rows
 from marketplace.settlement import tasks as settlement
-from marketplace.settlement.services import attestations, closures, epochs, finality
+from marketplace.settlement.services import attestations, cases, closures, epochs, finality
 from marketplace.training import selectors as training_rows
 from marketplace.training import tasks as training
 from marketplace.training.services import recording, rounds
@@ -50,6 +51,7 @@ class Ask:
 
 ask_to_attest = Ask(settlement.attest, missing=attestations.press)
 ask_to_close = Ask(settlement.attest_closure, missing=closures.unsigned)
+ask_to_vote = Ask(settlement.serve, missing=cases.press)
 
 
 def connect() -> None:
@@ -69,6 +71,9 @@ def connect() -> None:
     follow_up("round.settled", settlement.close_job, training.record_waiting_contributions)
     follow_up("audit.requested", training.nudge_audited_nodes)
     follow_up("audit.answered", training.replay_audit)
+    follow_up("audit.judged", settlement.open_cases)
+    follow_up("case.drawing", ask_to_vote)
+    follow_up("case.voting", ask_to_vote)
     follow_up("round.abandoned", settlement.close_job_of_round)
     follow_up("job.stopped", settlement.close_job)
     follow_up("job.failed", settlement.close_job)
@@ -102,6 +107,15 @@ def connect() -> None:
     on_chain("CreditAwarded", args(jobs.record_spending, "amount", chain_id="job_id"))
     on_chain("NodeSlashed", args(operators.record_slashing, "node_id", "from_credit", "from_stake"))
     on_chain("NodeSlashed", args(jobs.record_restitution, chain_id="job_id", amount="restitution"))
+    on_chain("court.CaseOpened", cases.record_opening)
+    on_chain("court.CommitteeDrawn", cases.record_committee)
+    for vote in ("VoteCommitted", "VoteRevealed"):
+        on_chain(f"court.{vote}", cases.record_vote)
+    on_chain("court.CaseDecided", cases.record_decision)
+    on_chain("court.CaseAppealed", cases.record_appeal)
+    on_chain("court.CaseRuled", cases.record_ruling)
+    on_chain("court.CaseExecuted", cases.record_execution)
+    on_chain("NodeSlashed", cases.record_slashing)
     on_chain("Paused", args(finality.record_pause, "new_jobs_until", "settlement_until"))
     on_chain("Unpaused", args(finality.record_unpause))
     on_chain("CreditWithdrawn", args(operators.record_withdrawal, "node_id", "amount"))
@@ -114,6 +128,7 @@ def connect() -> None:
         on_chain(f"intent.{state}", finality.record_intent)
     on_chain("intent.failed", closures.record_failed_closure)
     on_chain("intent.failed", rounds.record_failed_seat)
+    on_chain("intent.failed", cases.record_intent)
 
     # Rows that should have moved by now (their worker or the broker died) -> the task that moves them.
     STALLED[:] = [
@@ -129,6 +144,9 @@ def connect() -> None:
         (settlement_rows.ripe_batches, settlement.press_batch),
         (settlement_rows.stalled_batches, ask_to_attest),
         (settlement_rows.due_batches, settlement.send_batch_again),
+        (settlement_rows.unopened_cases, settlement.open_cases),
+        (settlement_rows.due_cases, settlement.send_case_again),
+        (settlement_rows.open_cases, ask_to_vote),
         (settlement_rows.unclosed_jobs, settlement.close_job),
         (settlement_rows.unsigned_closures, ask_to_close),
     ]

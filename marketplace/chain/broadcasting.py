@@ -16,7 +16,7 @@ from marketplace.chain.models import Attempt, Intent
 from marketplace.chain.nonces import BATCH
 from marketplace.chain.profiles import GWEI
 from marketplace.chain.rpc import LATEST, Fault, block_call, number, parse_block, rpc
-from marketplace.chain.signer import Signer, sender_signers
+from marketplace.chain.signer import Signer, outbox_signers
 from marketplace.chain.states import IN_FLIGHT, move, note
 
 FEE_CEILING = "chain.fee_ceiling"
@@ -30,7 +30,7 @@ USED_NONCE = "nonce too low"
 
 def broadcast_due() -> int:
     """Sign what has a nonce but no bytes, replace what is stuck, send what nobody has confirmed. Returns how many were sent."""
-    signers = {signer.address: signer for signer in sender_signers()}
+    signers = {signer.address: signer for signer in outbox_signers()}
     in_flight = intents_in_flight(signers)
     sign_missing(in_flight, signers)
     due = [(intent, attempt) for intent in in_flight if (attempt := newest(intent)) and is_due(attempt)]

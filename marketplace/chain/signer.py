@@ -1,8 +1,10 @@
 """Keys that sign transactions. Everything about them is here.
 
-Who      setting                   what it may do
-senders  HYPERGPU_SENDER_KEYS      pay gas for the outbox; several, comma-separated; no authority over money
-admin    HYPERGPU_ADMIN_KEY        deploy, and propose changes to the timelock; on mainnet a multisig's owners do better
+Who         setting                   what it may do
+senders     HYPERGPU_SENDER_KEYS      pay gas for the outbox; several, comma-separated; no authority over money
+challenger  HYPERGPU_CHALLENGER_KEY   open cases at the court; holds the money of their bonds, and gas
+attestor    HYPERGPU_ATTESTOR_KEY     in its own worker alone: sign what it finds, vote in committees (which takes gas)
+admin       HYPERGPU_ADMIN_KEY        deploy, and propose changes to the timelock; on mainnet a multisig's owners do better
 
 A key is given as
     0x...                          32 bytes of hex in the environment. Refused where money is real (profiles.real_money).
@@ -27,6 +29,8 @@ from marketplace.chain.profiles import profile_of
 from trainer.protocol.errors import HyperGPUError
 
 KEYSTORE = "keystore:"
+CHALLENGES = "challenges"
+"""The row of intents that the challenger's account sends: who calls is whose bond it is."""
 
 
 class Signer(Protocol):
@@ -94,7 +98,18 @@ def sender_signers() -> list[KeySigner]:
     return [KeySigner(key, chain_id=settings.HYPERGPU.chain_id) for key in keys]
 
 
+def challenger_signers() -> list[KeySigner]:
+    """The one account that opens cases; none where no key is set."""
+    key = settings.HYPERGPU.challenger_key
+    return [KeySigner(key, chain_id=settings.HYPERGPU.chain_id)] if key.get_secret_value() else []
+
+
+def outbox_signers() -> list[KeySigner]:
+    """All accounts that the outbox sends from. Raises as `KeySigner`."""
+    return [*sender_signers(), *challenger_signers()]
+
+
 def signer_for(turn: str) -> KeySigner:
     """The account of a row of intents that go one after the other (their group): always the same, and rows spread."""
-    signers = sender_signers()
+    signers = (turn == CHALLENGES and challenger_signers()) or sender_signers()
     return signers[crc32(turn.encode()) % len(signers)]

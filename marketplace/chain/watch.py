@@ -1,4 +1,4 @@
-"""Whether the sender accounts can go on paying."""
+"""Whether the outbox's accounts can go on paying."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from marketplace.chain.alarms import end_alarm, raise_alarm
 from marketplace.chain.models import Alarm
 from marketplace.chain.profiles import COIN
 from marketplace.chain.rpc import LATEST, number, rpc
-from marketplace.chain.signer import sender_signers
+from marketplace.chain.signer import outbox_signers
 
 LOW_BALANCE = "chain.low_balance"
 
@@ -16,9 +16,9 @@ LOW_BALANCE = "chain.low_balance"
 def watch_balances() -> None:
     """Raise an alarm for each sender account below the least balance of its chain; end those that are over.
 
-    Raises HyperGPUError `chain.unreachable`, and those of `signer.sender_signers`.
+    Raises HyperGPUError `chain.unreachable`, and those of `signer.outbox_signers`.
     """
-    chain, addresses = settings.HYPERGPU.chain, [signer.address for signer in sender_signers()]
+    chain, addresses = settings.HYPERGPU.chain, [signer.address for signer in outbox_signers()]
     answers = rpc().read(*(("eth_getBalance", [address, LATEST]) for address in addresses))
     for address, balance in zip(addresses, map(number, answers), strict=True):
         if balance >= chain.min_balance:

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     sender_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default=[], description="Comma-separated keys that pay gas; they have no authority over money."
     )
+    challenger_key: SecretStr = Field(
+        default=SecretStr(""), description="Opens cases at the court and posts their bonds; empty: failed audits take no money."
+    )
     admin_key: SecretStr = Field(default=SecretStr(""), description="Deploys the contracts, and administers their timelock.")
 
     settlement_mode: Literal["batched", "per-receipt"] = Field(

@@ -47,4 +47,11 @@ EVENT_TYPES = (
     "audit.answered",
     "audit.judged",
     "audit.unanswered",
+    "case.promised",
+    "case.refused",
+    "case.drawing",
+    "case.voting",
+    "case.decided",
+    "case.appealed",
+    "case.executed",
 )

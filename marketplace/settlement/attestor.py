@@ -1,7 +1,8 @@
 """An attestor's own side: its key, and its folder. Nothing here touches the shared database.
 
 Two attestations that differ, by one attestor for one (job, round, batch), cost it its bond. So what it is about to sign is
-written down first, and a process that starts again shows what it has committed to, and signs nothing else.
+written down first, and a process that starts again shows what it has committed to, and signs nothing else. So it is with votes in
+the court's committees: one that cannot be opened costs a part of the bond.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from eth_abi.abi import encode
 from eth_account import Account
+from eth_utils.crypto import keccak
 
 from trainer.protocol import eip712
 from trainer.protocol.canonical import canonical_bytes
@@ -44,6 +47,15 @@ class Statement:
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Vote(NamedTuple):
+    """A committee member's vote: quality in basis points, salt, and keccak256(abi.encode(case, signer, quality, salt)), the
+    commitment that they open (IDisputeCourt.commitVote). Hashes are 0x-hex."""
+
+    finding: int
+    salt: str
+    commitment: str
 
 
 class Attestor:
@@ -87,6 +99,25 @@ class Attestor:
             where = f"job {statement.job_id}, round {statement.round}, batch {statement.batch}"
             raise HyperGPUError("attestation.signed_other", f"{self.address} has signed another content for {where} ({path}).")
         return eip712.sign(self.domain, message, self.key)
+
+    def finding(self, court: str, case_id: int) -> int | None:
+        """What this attestor has found in a case, and votes for, in basis points; None before it has looked."""
+        path = self.ballot(court, case_id)
+        return int(json.loads(path.read_text())["finding"]) if path.exists() else None
+
+    def decide(self, court: str, case_id: int, finding: int) -> int:
+        """Write the finding down, before anybody hears of a commitment to it; an earlier one stands."""
+        return int(write_once(self.ballot(court, case_id), {"finding": finding})["finding"])
+
+    def vote(self, court: str, case_id: int, finding: int) -> Vote:
+        """The same for the same case: its salt is HMAC-SHA256 of the case's identity under the key."""
+        case = canonical_bytes({"chain": self.domain.chain_id, "court": court, "case": case_id})
+        salt = hmac.digest(bytes.fromhex(self.key.removeprefix("0x")), case, "sha256")
+        said = encode(["uint256", "address", "uint16", "bytes32"], [case_id, self.address, finding, salt])
+        return Vote(finding, "0x" + salt.hex(), "0x" + keccak(said).hex())
+
+    def ballot(self, court: str, case_id: int) -> Path:
+        return self.folder / f"{court}-{case_id}.finding.json"
 
     def sign_closure(self, closure: JobClosure) -> str:
         return eip712.sign(self.domain, closure, self.key)

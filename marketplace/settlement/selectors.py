@@ -13,7 +13,7 @@ from marketplace.chain.services import domain
 from marketplace.jobs.models import Job
 from marketplace.settlement.attestor import Statement
 from marketplace.settlement.models import Attestation, AttestorSet, Batch, Closure, Payment
-from marketplace.training.models import Round
+from marketplace.training.models import Audit, Case, Round
 from marketplace.training.selectors import claim
 from trainer.protocol.errors import HyperGPUError
 
@@ -132,3 +132,20 @@ def unclosed_jobs() -> Iterable[dict[str, Any]]:
     under_way = Closure.objects.filter(state=Closure.State.QUEUED)
     ended = Job.objects.filter(state__in=Job.ENDED, chain_id__isnull=False).exclude(closures__in=under_way)
     return [{"job_id": pk} for pk in claim(ended)]
+
+
+def unopened_cases() -> Iterable[dict[str, Any]]:
+    """Rounds with contributions that a replay has proven false, and about which no case was promised."""
+    proven = Audit.objects.filter(state=Audit.State.FAILED, shadow=False, proven=True, contribution__case=None)
+    return [{"round_id": pk} for pk in proven.values_list("contribution__round", flat=True).distinct()[:100]]
+
+
+def due_cases() -> Iterable[dict[str, Any]]:
+    """Cases that the court did not take, to be asked for again now."""
+    due = Case.objects.filter(state=Case.State.PROMISED, retry_at__lt=timezone.now())
+    return [{"case_id": pk} for pk in due.values_list("pk", flat=True)[:100]]
+
+
+def open_cases() -> Iterable[dict[str, Any]]:
+    """Cases under way whose next step nobody has taken for a while."""
+    return [{"case_id": pk} for pk in claim(Case.objects.filter(state__in=Case.UNDER_WAY))]

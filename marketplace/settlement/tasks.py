@@ -1,4 +1,4 @@
-"""Batches and closures: the coordinator asks, each attestor's own worker, with its own key, answers."""
+"""Batches, closures and cases: the coordinator asks, each attestor's own worker, with its own key, answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from marketplace.common.tasks import task
 from marketplace.settlement.attestor import Attestor
 from marketplace.settlement.models import Batch, Closure
 from marketplace.settlement.selectors import fixed, statement
-from marketplace.settlement.services import attestations, batches, closures, epochs
+from marketplace.settlement.services import attestations, batches, cases, closures, epochs
 from marketplace.training import selectors
+from marketplace.training.models import Case
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import commitments_hash, pack_scores
 
@@ -57,6 +58,16 @@ def send_batch_again(batch_id: int) -> None:
 @task()
 def begin_epoch(epoch: int) -> None:
     epochs.begin_epoch(epoch=epoch)
+
+
+@task()
+def open_cases(round_id: int) -> None:
+    cases.open_cases(round_id=round_id)
+
+
+@task()
+def send_case_again(case_id: int) -> None:
+    cases.send_again(case_id=case_id)
 
 
 @task()
@@ -120,3 +131,18 @@ def attest_closure(job_id: int) -> None:
         return
     signature = me.sign_closure(closures.message(closure))
     closures.record_signature(closure_id=closure.pk, attestor=me.address, signature=signature)
+
+
+@task()
+def serve(case_id: int) -> None:
+    """This attestor's next step in a committee: look, commit; once all have, reveal."""
+    from marketplace.settlement import committee  # noqa: PLC0415  (its engine is the one door to torch, its wallet to web3)
+
+    me = this_attestor()
+    case = Case.objects.select_related("contribution__round__job").get(pk=case_id)
+    if me is None or case.state != Case.State.VOTING:
+        return
+    try:
+        committee.serve(me, case)
+    except HyperGPUError as refusal:
+        log.warning("%s does not vote in case %s: %s", me.address, case.chain_id, refusal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from marketplace.common.models import AmountField
 from marketplace.jobs.models import Job
 
 
@@ -202,6 +203,8 @@ class Audit(models.Model):
     reason = models.CharField(max_length=300, blank=True)
     requested_at = models.DateTimeField(auto_now_add=True)
     answered_at = models.DateTimeField(null=True)
+    # The failure follows from what the upload binds: a committee of the court will find it too (trainer.scoring.calibration).
+    proven = models.BooleanField(default=False)
     judged_at = models.DateTimeField(null=True)
     driven_at = models.DateTimeField(null=True)
     drives = models.IntegerField(default=0)
@@ -209,3 +212,48 @@ class Audit(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["contribution", "segment"], name="audit_once")]
         indexes = [models.Index(fields=["precision", "operator_class", "auditor_class", "state"], name="audit_class")]
+
+
+class Case(models.Model):
+    """A dispute about the pay of one contribution: a quality case of the court, ours or a stranger's, as its events tell it."""
+
+    class State(models.TextChoices):
+        PROMISED = "promised"
+        REFUSED = "refused"
+        DRAWING = "drawing"
+        VOTING = "voting"
+        DECIDED = "decided"
+        APPEALED = "appealed"
+        EXECUTED = "executed"
+
+    UNDER_WAY = (State.DRAWING, State.VOTING, State.DECIDED, State.APPEALED)
+
+    contribution = models.OneToOneField(Contribution, on_delete=models.PROTECT, related_name="case")
+    state = models.CharField(max_length=12, choices=State, default=State.PROMISED, db_index=True)
+    # The court's number of it; null until it is on chain.
+    chain_id = models.BigIntegerField(null=True, db_index=True)
+    challenger = models.CharField(max_length=42, blank=True)
+    bond = AmountField(default=0)
+    # Ends of the present stage, unix seconds; a vote's two steps have one each.
+    commit_until = models.BigIntegerField(null=True)
+    until = models.BigIntegerField(null=True)
+    # Attestor ids, and what those that have committed have revealed (basis points; null: not yet), by id.
+    members: models.JSONField[list[int], list[int]] = models.JSONField(default=list)
+    votes: models.JSONField[dict[str, int | None], dict[str, int | None]] = models.JSONField(default=dict)
+    # Qualities in basis points: paid, and found (null: nobody has found anything).
+    paid = models.IntegerField(null=True)
+    finding = models.IntegerField(null=True)
+    upheld = models.BooleanField(null=True)
+    # What the node lost by it, pay and penalty, from credit and stake.
+    taken = AmountField(default=0)
+    reason = models.CharField(max_length=300, blank=True)
+    intent_key = models.CharField(max_length=160, blank=True, db_index=True)
+    attempt = models.IntegerField(default=0)
+    retry_at = models.DateTimeField(null=True)
+    at = models.DateTimeField(auto_now_add=True)
+    driven_at = models.DateTimeField(null=True)
+
+    @property
+    def revealed(self) -> int:
+        """How many of the committee have shown what they found."""
+        return sum(vote is not None for vote in self.votes.values())

@@ -107,7 +107,7 @@ def audit_work(audit: Audit) -> AuditWork:
 def audits_of(**of: Any) -> QuerySet[Audit]:
     """As pages show them, oldest first: the newest `SHOWN_AUDITS`."""
     newest = list(Audit.objects.filter(**of).order_by("-id").values_list("pk", flat=True)[:SHOWN_AUDITS])
-    return Audit.objects.filter(pk__in=newest).select_related("contribution__round").order_by("id")
+    return Audit.objects.filter(pk__in=newest).select_related("contribution__round", "contribution__case").order_by("id")
 
 
 def drawable_rounds() -> Iterable[dict[str, Any]]:

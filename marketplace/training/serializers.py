@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from marketplace.common.times import iso
 from marketplace.jobs.serializers import MetricSerializer
-from marketplace.training.models import Assignment, Audit, Contribution, Round
+from marketplace.training.models import Assignment, Audit, Case, Contribution, Round
 
 NULLABLE_TIME = serializers.CharField(allow_null=True)
 
@@ -116,6 +116,36 @@ class AssignmentSerializer(serializers.ModelSerializer):
         return assignment.reason or None
 
 
+class CaseSerializer(serializers.ModelSerializer):
+    """A case at the dispute court. `chain_id` is the court's number of it, `until` the end of its stage (unix seconds), `paid`
+    and `finding` are qualities in basis points (null: nobody has found anything), `taken` what the node lost, in base units."""
+
+    members = serializers.SerializerMethodField()
+    committed = serializers.SerializerMethodField()
+    revealed = serializers.SerializerMethodField()
+    taken = serializers.CharField()
+    reason = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Case
+        fields = [
+            "chain_id", "state", "until", "members", "committed", "revealed", "paid", "finding", "upheld", "taken", "reason"
+        ]  # fmt: skip
+
+    def get_members(self, case: Case) -> int:
+        return len(case.members)
+
+    def get_committed(self, case: Case) -> int:
+        return len(case.votes)
+
+    def get_revealed(self, case: Case) -> int:
+        return case.revealed
+
+    @extend_schema_field(NULLABLE_TIME)
+    def get_reason(self, case: Case) -> str | None:
+        return case.reason or None
+
+
 class AuditSerializer(serializers.ModelSerializer):
     round = serializers.IntegerField(source="contribution.round.number")
     job_id = serializers.IntegerField(source="contribution.round.job_id")
@@ -126,13 +156,14 @@ class AuditSerializer(serializers.ModelSerializer):
     judged_at = serializers.SerializerMethodField()
     code = serializers.SerializerMethodField()
     reason = serializers.SerializerMethodField()
+    case = serializers.SerializerMethodField()
 
     class Meta:
         model = Audit
         fields = [
             "id", "contribution_id", "job_id", "round", "node_id", "segment", "state", "shadow", "block", "block_hash", "error",
             "encoding_error", "tolerance", "precision", "operator_class", "auditor_class", "evidence",
-            "evidence_bytes", "code", "reason", "requested_at", "deadline", "answered_at", "judged_at",
+            "evidence_bytes", "proven", "code", "reason", "case", "requested_at", "deadline", "answered_at", "judged_at",
         ]  # fmt: skip
 
     def get_requested_at(self, audit: Audit) -> str:
@@ -156,6 +187,12 @@ class AuditSerializer(serializers.ModelSerializer):
     @extend_schema_field(NULLABLE_TIME)
     def get_reason(self, audit: Audit) -> str | None:
         return audit.reason or None
+
+    @extend_schema_field(CaseSerializer(allow_null=True))
+    def get_case(self, audit: Audit) -> dict[str, Any] | None:
+        """About the pay of the contribution, which all of its audits share: shown where one has failed."""
+        case: Case | None = getattr(audit.contribution, "case", None)
+        return case_json(case) if case and audit.state == Audit.State.FAILED else None
 
 
 class ScoreSerializer(serializers.Serializer):
@@ -223,6 +260,7 @@ ROUND = RoundSerializer()
 ASSIGNMENT = AssignmentSerializer()
 CONTRIBUTION = ContributionSerializer()
 AUDIT = AuditSerializer()
+CASE = CaseSerializer()
 
 
 def round_json(round_: Round) -> dict[str, Any]:
@@ -239,3 +277,7 @@ def contribution_json(contribution: Contribution) -> dict[str, Any]:
 
 def audit_json(audit: Audit) -> dict[str, Any]:
     return dict(AUDIT.to_representation(audit))
+
+
+def case_json(case: Case) -> dict[str, Any]:
+    return dict(CASE.to_representation(case))

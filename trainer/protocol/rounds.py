@@ -130,7 +130,8 @@ class AuditWork:
 class AuditVerdict:
     """What computing again gave: `verdict` is passed, suspicious or failed. `error` is the largest relative L2 distance of the
     states at the segment's end, `encoding_error` that of the upload from what the last state encodes to; both None where they are
-    not numbers. `code` and `reason` are those of the gravest finding."""
+    not numbers. `code` and `reason` are those of the gravest finding. `proven`: a failure that anyone must
+    find, on whatever machine, and whoever brought the evidence (`trainer.scoring.calibration.proves`)."""
 
     verdict: str
     auditor_class: str
@@ -139,3 +140,4 @@ class AuditVerdict:
     tolerance: float | None = None
     code: str = ""
     reason: str = ""
+    proven: bool = False

@@ -10,7 +10,7 @@ from trainer.diloco.local import default_device, device_class
 from trainer.diloco.round import bench
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import AuditVerdict, AuditWork
-from trainer.scoring.calibration import AuditClass, Calibration, judge_replay
+from trainer.scoring.calibration import AuditClass, Calibration, judge_replay, proves
 from trainer.scoring.evidence import read_evidence
 from trainer.scoring.replay import HandedIn, replay_segment
 
@@ -42,6 +42,7 @@ def replay_audit(work: AuditWork) -> AuditVerdict:
     return AuditVerdict(
         verdict=VERDICTS[judged.outcome], auditor_class=machine, error=number(replay.error), encoding_error=number(apart),
         tolerance=judged.tolerance, code=gravest.code if gravest else "", reason=gravest.message if gravest else "",
+        proven=proves(replay, precision=precision),
     )  # fmt: skip
 
 

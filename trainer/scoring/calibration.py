@@ -47,6 +47,23 @@ class Calibration:
         return min(default, MARGIN * sorted(self.errors)[math.ceil(0.99 * len(self.errors)) - 1])
 
 
+CONVICTS = {"audit.wrong_upload", "audit.wrong_border", "audit.impossible_moments", "audit.not_finite"}
+"""Findings that follow from the states which the upload's trace root binds, and from nothing else."""
+
+
+def proves(replay: Replay, *, precision: str) -> bool:
+    """Whether a failure is the node's for certain: every state shown lies under the root in its own signed upload, and they
+    contradict each other or the work, beyond what is tolerated of any machine.
+
+    A file that cannot be read, or shows states that the upload does not bind, proves nothing: anybody could have made it up. And
+    the default tolerance counts, not the learnt one, which the coordinator could move by inventing audits.
+    """
+    codes = {finding.code for finding in replay.findings}
+    if "audit.not_committed" in codes:
+        return False
+    return bool(codes & CONVICTS) or replay.error > FAILS * TOLERANCE[precision]
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """`suspicious`: more than machines of this class were seen to drift. `failed`: no drift at all."""

@@ -194,13 +194,13 @@ def record_verdict(*, audit_id: int, found: AuditVerdict) -> None:
         moved = Audit.objects.filter(pk=audit_id, state=Audit.State.ANSWERED).update(
             state=found.verdict, error=found.error, encoding_error=found.encoding_error, tolerance=found.tolerance,
             auditor_class=found.auditor_class[:120], shadow=shadow, code=found.code, reason=found.reason[:300],
-            judged_at=timezone.now(),
+            proven=found.proven, judged_at=timezone.now(),
         )  # fmt: skip
         if not moved:
             return
         audit.refresh_from_db()
         if audit.state == Audit.State.FAILED and not shadow:
-            # For whoever wants to compute it again, and to open a case.
+            # For whoever wants to compute it again: a committee of the court, too.
             artifacts.publish(sha256s=[audit.evidence])
             punish(audit, reason=f"Round {audit.contribution.round.number}, computed again, gave something else.")
         tell(audit.contribution.round, "audit.judged", [audit])

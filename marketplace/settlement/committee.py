@@ -1,0 +1,106 @@
+"""An attestor in a committee of the court: what it finds a receipt to be worth, from public evidence, and its vote on chain.
+
+The rule of a quality case. Where replay audits have proven the contribution false, the member computes their segments again on
+its own machine: 0 when one of them fails here too, else what was paid. Where there is no such audit, the case is about the score:
+what the round's evidence gives, computed again. A member takes nobody's word: what it replays must be what a quorum has attested.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+from django.conf import settings
+
+from marketplace.chain.services import contract_address, market_view
+from marketplace.chain.wallet import send
+from marketplace.settlement.attesting import blob, evidence_before, recomputed
+from marketplace.settlement.attestor import Attestor
+from marketplace.training import selectors
+from marketplace.training.models import Audit, Case
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import AuditWork
+
+COMMITTING, REVEALING = 4, 5
+"""IDisputeCourt.Stage."""
+NOTHING = "0x" + "00" * 32
+
+
+def serve(me: Attestor, case: Case) -> None:
+    """The member's next step, as the court itself stands: whoever sent it before, or died before, is seen there.
+
+    Raises HyperGPUError `court.lost_vote`, `court.other_case`, `artifact.*` when an input cannot be had, and those of
+    `wallet.send`.
+    """
+    court, case_id = contract_address("court"), case.chain_id
+    if case_id is None:
+        return
+    said = market_view("getCase", case_id, contract="court", block="latest")
+    number = market_view("attestorOf", me.address, contract="registry", block="latest")
+    ballot = market_view("getVote", case_id, number, contract="court", block="latest")
+    if not ballot["drawn"] or ballot["revealed"]:
+        return
+    if ballot["commitment"] == NOTHING and said["stage"] == COMMITTING:
+        kept = me.finding(court, case_id)
+        vote = me.vote(court, case_id, me.decide(court, case_id, finding(case, said)) if kept is None else kept)
+        call("commitVote", [case_id, vote.commitment])
+    elif ballot["commitment"] != NOTHING and (said["stage"] == REVEALING or time.time() >= said["deadline"]):
+        kept = me.finding(court, case_id)
+        vote = me.vote(court, case_id, finding(case, said) if kept is None else kept)
+        if vote.commitment != ballot["commitment"]:
+            raise HyperGPUError("court.lost_vote", "The finding that it has committed to is not in its folder any more.")
+        call("revealVote", [case_id, vote.finding, vote.salt])
+
+
+def call(function: str, args: list[Any]) -> None:
+    """From the attestor's own account, which needs gas for it."""
+    key = settings.HYPERGPU.attestor_key.get_secret_value()
+    send(key, function, args, contract="court", wait_final=False)
+
+
+def finding(case: Case, said: dict[str, Any]) -> int:
+    """What the receipt is worth, in basis points; `said` is the case as the court has it. Raises as `serve`."""
+    contribution, round_ = case.contribution, case.contribution.round
+    place = round_.job.chain_id, round_.number, contribution.node_id, "0x" + contribution.artifact
+    if place != (said["job_id"], said["round"], said["node_id"], said["artifact"]):
+        raise HyperGPUError("court.other_case", f"Case {case.chain_id} is not about the contribution that it is kept for here.")
+    evidence = said["evidence"].removeprefix("0x")
+    proven = Audit.objects.filter(contribution=contribution, state=Audit.State.FAILED, shadow=False, proven=True)
+    accused = list(proven.select_related("contribution__round__job", "contribution__assignment"))
+    if not accused:
+        scores = recomputed(evidence, evidence_before(round_), selectors.job_work(round_.job))
+        return scores.get(contribution.node_id, 0)
+    document = json.loads(blob(evidence))
+    return 0 if any(fails(audit, document) for audit in accused) else int(said["paid"])
+
+
+def fails(audit: Audit, document: dict[str, Any]) -> bool:
+    """Whether the segment, computed again here, proves the contribution false, by the tolerance that nobody can move."""
+    from marketplace.training import engine  # noqa: PLC0415  (the one door to torch)
+
+    work = selectors.audit_work(audit)
+    if inputs(work) != attested(document, audit.node_id) or sha256_hex(work.evidence) != audit.evidence:
+        return False
+    return engine.replay_audit(replace(work, honest_errors={})).proven
+
+
+def inputs(work: AuditWork) -> dict[str, Any]:
+    """All that a replay's outcome depends on, but for the node's own evidence."""
+    order = work.order
+    return {
+        "spec": order.spec.sha256(), "base": order.base, "checkpoint": sha256_hex(work.params),
+        "artifact": sha256_hex(work.upload), "units": work.steps * order.spec.inner.batch_size,
+        "shard": order.shard, "seed": order.seed, "steps": order.steps, "encoding": order.encoding.model_dump(mode="json"),
+    }  # fmt: skip
+
+
+def attested(document: dict[str, Any], node_id: int) -> dict[str, Any] | None:
+    """The same, as the round's evidence says it, which a quorum has signed and the chain names."""
+    entry = next((one for one in document["contributions"] if one["node"] == node_id), None)
+    if entry is None:
+        return None
+    names = ("artifact", "units", "shard", "seed", "steps", "encoding")
+    return {**{name: document[name] for name in ("spec", "base", "checkpoint")}, **{name: entry[name] for name in names}}
