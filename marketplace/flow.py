@@ -72,7 +72,6 @@ def connect() -> None:
     follow_up("audit.requested", training.nudge_audited_nodes)
     follow_up("audit.answered", training.replay_audit)
     follow_up("audit.judged", settlement.open_cases)
-    follow_up("case.drawing", ask_to_vote)
     follow_up("case.voting", ask_to_vote)
     follow_up("round.abandoned", settlement.close_job_of_round)
     follow_up("job.stopped", settlement.close_job)

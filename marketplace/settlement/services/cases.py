@@ -27,8 +27,8 @@ from trainer.protocol.packing import pack_scores, receipts_hash, unpack_receipts
 QUALITY = 1
 """IDisputeCourt.Kind of a case about a paid receipt's quality."""
 UNLIMITED = 2**256 - 1
-TRY_SECONDS = 10
-"""A step that the court refuses (too early, a draw whose block was missed) is tried again this often."""
+TRY_SECONDS = 5
+"""A step that the court refuses (too early, a draw whose block was missed) is not tried again sooner."""
 FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=5), timedelta(minutes=10)
 NO_MONEY = "ERC20"
 """How a token's refusal begins: the challenger has no bond. More money cures it, until the challenge window is over."""
