@@ -15,9 +15,11 @@ STATE = Path(tempfile.mkdtemp(prefix="hypergpu-tests-"))
             "market": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
             "token": "0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512",
             "registry": "0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0",
+            "court": "0xCf7Ed3AccA5a467e9e704C703E8D87F634fB0Fc9",
             "terms": {
                 "market": {"minStake": 1000000, "exitNotice": 3600, "challengeWindow": 600},
                 "registry": {"epochLength": 600},
+                "court": {"tolerance": 500},
             },
             "tokenInfo": {"name": "HyperGPU Test USD", "symbol": "tUSD", "decimals": 6},
         }

@@ -19,7 +19,7 @@ from marketplace.chain.wallet import send
 from marketplace.settlement.attesting import blob, evidence_before, recomputed
 from marketplace.settlement.attestor import Attestor
 from marketplace.training import selectors
-from marketplace.training.models import Audit, Case
+from marketplace.training.models import Audit, Case, Round
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import AuditWork
@@ -82,7 +82,7 @@ def fails(audit: Audit, document: dict[str, Any]) -> bool:
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch)
 
     work = selectors.audit_work(audit)
-    if inputs(work) != attested(document, audit.node_id) or sha256_hex(work.evidence) != audit.evidence:
+    if inputs(work) != attested(document, audit) or sha256_hex(work.evidence) != audit.evidence:
         return False
     return engine.replay_audit(replace(work, honest_errors={})).proven
 
@@ -97,10 +97,15 @@ def inputs(work: AuditWork) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def attested(document: dict[str, Any], node_id: int) -> dict[str, Any] | None:
-    """The same, as the round's evidence says it, which a quorum has signed and the chain names."""
-    entry = next((one for one in document["contributions"] if one["node"] == node_id), None)
+def attested(document: dict[str, Any], audit: Audit) -> dict[str, Any] | None:
+    """The same, as the round's evidence says it, which a quorum has signed and the chain names; late work began at the model of
+    an earlier round, whose evidence says which."""
+    entry = next((one for one in document["contributions"] if one["node"] == audit.node_id), None)
     if entry is None:
         return None
+    began = document
+    if entry["origin"] is not None:
+        job = audit.contribution.round.job_id
+        began = json.loads(blob(Round.objects.get(job_id=job, number=entry["origin"]).evidence))
     names = ("artifact", "units", "shard", "seed", "steps", "encoding")
-    return {**{name: document[name] for name in ("spec", "base", "checkpoint")}, **{name: entry[name] for name in names}}
+    return {**{name: began[name] for name in ("spec", "base", "checkpoint")}, **{name: entry[name] for name in names}}

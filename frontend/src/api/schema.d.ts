@@ -432,8 +432,10 @@ export interface components {
             auditor_class?: string;
             evidence?: string;
             evidence_bytes: number | null;
+            proven?: boolean;
             readonly code: string | null;
             readonly reason: string | null;
+            readonly case: components["schemas"]["Case"] | null;
             readonly requested_at: string;
             readonly deadline: string;
             readonly answered_at: string | null;
@@ -478,6 +480,38 @@ export interface components {
          * @enum {string}
          */
         BidStateEnum: "open" | "taken" | "cancelled";
+        /**
+         * @description A case at the dispute court. `chain_id` is the court's number of it, `until` the end of its stage (unix seconds), `paid`
+         *     and `finding` are qualities in basis points (null: nobody has found anything), `taken` what the node lost, in base units.
+         */
+        Case: {
+            /** Format: int64 */
+            chain_id?: number | null;
+            state?: components["schemas"]["CaseStateEnum"];
+            /** Format: int64 */
+            until?: number | null;
+            readonly members: number;
+            readonly committed: number;
+            readonly revealed: number;
+            /** Format: int64 */
+            paid?: number | null;
+            /** Format: int64 */
+            finding?: number | null;
+            upheld?: boolean | null;
+            taken: string;
+            readonly reason: string | null;
+        };
+        /**
+         * @description * `promised` - Promised
+         *     * `refused` - Refused
+         *     * `drawing` - Drawing
+         *     * `voting` - Voting
+         *     * `decided` - Decided
+         *     * `appealed` - Appealed
+         *     * `executed` - Executed
+         * @enum {string}
+         */
+        CaseStateEnum: "promised" | "refused" | "drawing" | "voting" | "decided" | "appealed" | "executed";
         Chain: {
             id: number;
             name: string;
@@ -1054,9 +1088,16 @@ export interface components {
          *     * `audit.answered` - audit.answered
          *     * `audit.judged` - audit.judged
          *     * `audit.unanswered` - audit.unanswered
+         *     * `case.promised` - case.promised
+         *     * `case.refused` - case.refused
+         *     * `case.drawing` - case.drawing
+         *     * `case.voting` - case.voting
+         *     * `case.decided` - case.decided
+         *     * `case.appealed` - case.appealed
+         *     * `case.executed` - case.executed
          * @enum {string}
          */
-        TypeEnum: "node.registered" | "node.changed" | "node.suspended" | "bid.posted" | "bid.cancelled" | "job.drafted" | "job.funded" | "job.started" | "job.changed" | "job.runway_low" | "job.paused" | "job.resumed" | "job.completed" | "job.stopped" | "job.failed" | "job.closing" | "job.closed" | "round.opened" | "round.extended" | "assignment.leased" | "assignment.committed" | "assignment.expired" | "assignment.failed" | "contribution.received" | "contribution.recorded" | "contribution.checked" | "contribution.rejected" | "round.closed" | "round.aggregated" | "round.evaluated" | "round.abandoned" | "payment.attesting" | "batch.committed" | "round.attested" | "payment.recorded" | "payment.queued" | "payment.sent" | "payment.included" | "payment.final" | "payment.failed" | "round.settled" | "round.accepted" | "audit.requested" | "audit.answered" | "audit.judged" | "audit.unanswered";
+        TypeEnum: "node.registered" | "node.changed" | "node.suspended" | "bid.posted" | "bid.cancelled" | "job.drafted" | "job.funded" | "job.started" | "job.changed" | "job.runway_low" | "job.paused" | "job.resumed" | "job.completed" | "job.stopped" | "job.failed" | "job.closing" | "job.closed" | "round.opened" | "round.extended" | "assignment.leased" | "assignment.committed" | "assignment.expired" | "assignment.failed" | "contribution.received" | "contribution.recorded" | "contribution.checked" | "contribution.rejected" | "round.closed" | "round.aggregated" | "round.evaluated" | "round.abandoned" | "payment.attesting" | "batch.committed" | "round.attested" | "payment.recorded" | "payment.queued" | "payment.sent" | "payment.included" | "payment.final" | "payment.failed" | "round.settled" | "round.accepted" | "audit.requested" | "audit.answered" | "audit.judged" | "audit.unanswered" | "case.promised" | "case.refused" | "case.drawing" | "case.voting" | "case.decided" | "case.appealed" | "case.executed";
         /** @description What a round made: the model's version (Merkle root), its checkpoint, and the outer step that each node fetches. */
         Version: {
             version: string;

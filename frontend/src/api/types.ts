@@ -21,8 +21,11 @@ export type Round = Full<'Round'>;
 export type Assignment = Omit<Full<'Assignment'>, 'losses'> & { losses: [number, number][] };
 export type Contribution = Full<'Contribution'>;
 export type Payment = Full<'Payment'>;
+/** A dispute about the pay of a contribution, at the court. */
+export type Case = Full<'Case'>;
+export type CaseState = Case['state'];
 /** A segment of a contribution that chance has chosen to be computed again. */
-export type Audit = Full<'Audit'>;
+export type Audit = Omit<Full<'Audit'>, 'case'> & { case: Case | null };
 export type AuditState = Audit['state'];
 /** What cheating would gain and cost on a job. */
 export type Deterrence = Full<'Deterrence'>;

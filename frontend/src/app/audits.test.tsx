@@ -1,6 +1,7 @@
 import { act, screen, waitFor } from '@testing-library/react';
 import { HttpResponse, http } from 'msw';
 import { describe, expect, it, vi } from 'vitest';
+import type { Case } from '@/api/types';
 import {
   assignment,
   audit,
@@ -55,6 +56,44 @@ describe('audits on the job page', () => {
     act(() => void fake.emit('job.1', 'audit.requested', { audits: [audit(0, 2)] }));
     await waitFor(() => expect(screen.getAllByTestId('audit-row')).toHaveLength(2));
     expect(screen.getByTestId('audit-verdicts')).toHaveTextContent('2 audits: 1 passed, 1 open');
+  });
+
+  it('tell what becomes of a failed one at the court', async () => {
+    const opened: Case = {
+      chain_id: 3,
+      state: 'voting',
+      until: 1_800_000_000,
+      members: 3,
+      committed: 3,
+      revealed: 2,
+      paid: 10_000,
+      finding: null,
+      upheld: null,
+      taken: '0',
+      reason: null,
+    };
+    const failed = {
+      state: 'failed',
+      judged_at: '2026-11-21T12:00:20Z',
+      shadow: false,
+      proven: true,
+    } as const;
+    const fake = serve({ ...running(), audits: [audit(0, 1, { ...failed, case: opened })] });
+    open('/jobs/1');
+    expect(await screen.findByTestId('case')).toHaveTextContent('case 3 voting 3 of 3 committed, 2 revealed');
+    await live();
+    const over: Case = {
+      ...opened,
+      state: 'executed',
+      until: null,
+      finding: 0,
+      upheld: true,
+      taken: '12800',
+    };
+    act(() => void fake.emit('job.1', 'case.executed', { audits: [audit(0, 1, { ...failed, case: over })] }));
+    await waitFor(() => expect(screen.getByTestId('case')).toHaveAttribute('data-state', 'executed'));
+    expect(screen.getByTestId('case')).toHaveTextContent('0.0128');
+    expect(screen.getByTestId('case')).toHaveTextContent('taken from the node');
   });
 
   it('show what is at stake against what must be, and the false alarms with their number', async () => {

@@ -1,9 +1,9 @@
 /** Replay audits: segments of contributions that chance has chosen to be computed again. */
 
 import { Link } from 'react-router';
-import type { Audit, AuditState, Node } from '@/api/types';
-import { bytes } from '@/lib/format';
-import { Age, Chip, Empty, Panel, type Tone } from './basics';
+import type { Audit, AuditState, Case, CaseState, Node } from '@/api/types';
+import { bytes, quality } from '@/lib/format';
+import { Age, Amount, Chip, Empty, Panel, type Tone } from './basics';
 import { DataTable } from './DataTable';
 import { NodeDot, nodeName } from './states';
 
@@ -105,7 +105,7 @@ export function Audits({ audits, nodes, ofManyJobs }: Props) {
   );
 }
 
-function Verdict({ audit: { state, shadow, reason } }: { audit: Audit }) {
+function Verdict({ audit: { state, shadow, reason, case: dispute } }: { audit: Audit }) {
   const judged = ['passed', 'suspicious', 'failed', 'unanswered'].includes(state);
   return (
     <span className="stack tight" title={reason ?? undefined}>
@@ -122,8 +122,60 @@ function Verdict({ audit: { state, shadow, reason } }: { audit: Audit }) {
         ) : null}
       </span>
       {state === 'passed' || !reason ? null : <span className="muted small">{reason}</span>}
+      {dispute ? <AtCourt of={dispute} /> : null}
     </span>
   );
+}
+
+const CASES: Record<CaseState, { label: string; tone: Tone; meaning: string }> = {
+  promised: { label: 'being opened', tone: 'plain', meaning: 'A challenger posts a bond at the court.' },
+  refused: { label: 'not heard', tone: 'warn', meaning: 'The court did not take the case.' },
+  drawing: {
+    label: 'drawing',
+    tone: 'info',
+    meaning: 'A block draws a committee of attestors that did not sign.',
+  },
+  voting: {
+    label: 'voting',
+    tone: 'info',
+    meaning: 'Each member computes the segment again, commits, and reveals.',
+  },
+  decided: { label: 'decided', tone: 'info', meaning: 'The committee has spoken; a party may still appeal.' },
+  appealed: { label: 'appealed', tone: 'warn', meaning: 'The arbiter has the word.' },
+  executed: { label: 'over', tone: 'plain', meaning: 'The case is executed.' },
+};
+
+/** What became of a failed audit at the court. */
+function AtCourt({ of }: { of: Case }) {
+  const told = CASES[of.state] ?? { label: of.state, tone: 'plain', meaning: of.state };
+  const tone = of.state === 'executed' && of.upheld ? 'bad' : told.tone;
+  return (
+    <span className="small" data-testid="case" data-state={of.state}>
+      <Chip tone={tone} title={told.meaning}>
+        {of.chain_id === null ? 'case' : `case ${of.chain_id}`} {told.label}
+      </Chip>{' '}
+      <span className="muted">
+        <Outcome of={of} />
+      </span>
+    </span>
+  );
+}
+
+function Outcome({
+  of: { state, reason, members, committed, revealed, finding, upheld, taken },
+}: {
+  of: Case;
+}) {
+  if (state === 'voting') return `${committed} of ${members} committed, ${revealed} revealed`;
+  if (state === 'executed' && upheld)
+    return (
+      <>
+        <Amount base={taken} /> taken from the node
+      </>
+    );
+  if (state === 'executed') return finding === null ? 'nobody found anything' : 'what was paid stands';
+  if (finding !== null) return `found to be worth ${quality(finding)}`;
+  return reason ?? '';
 }
 
 function Differs({ audit: { error, tolerance } }: { audit: Audit }) {

@@ -13,7 +13,7 @@ from trainer.diloco.trace import Moments, bound, contribute, read_moments, write
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec
-from trainer.scoring.calibration import TOLERANCE, AuditClass, Calibration, judge_replay
+from trainer.scoring.calibration import FAILS, TOLERANCE, AuditClass, Calibration, judge_replay, proves
 from trainer.scoring.deterrence import HONEST_AUDITS
 from trainer.scoring.evidence import PATHS, PROVEN, evidence_limit, gather_evidence, read_evidence, write_evidence
 from trainer.scoring.replay import HandedIn, Replay, replay_segment
@@ -185,3 +185,23 @@ def test_nobody_is_slashed_before_a_class_is_calibrated_and_calibration_tightens
     assert calibrated.tolerance == pytest.approx(0.002)
     assert replace(CLASS, errors=(0.5,) * HONEST_AUDITS).tolerance == tolerance
     assert judge_replay(Replay(0.005, 0.0, 0.0, []), calibrated).outcome == "suspicious"
+
+
+def test_only_what_the_upload_binds_proves_anything(rounds, digits):
+    """Whoever brings the evidence to the court may have made it up: states of its own convict nobody."""
+    evidence, made = shown(rounds, 1), rounds[1][1]
+    forged = replace(evidence, next_movement=evidence.next_movement._replace(content=evidence.movement.content))
+    accusations = {
+        "honest": audited(rounds, digits, evidence),
+        "another state": audited(rounds, digits, forged),
+        "another path": audited(rounds, digits, replace(evidence, base=evidence.movement.path)),
+        "no history": audited(rounds, digits, evidence, before=None),
+    }
+    assert judge_replay(accusations["another state"], CLASS).outcome == "failed"
+    assert [what for what, replay in accusations.items() if proves(replay, precision="fp32")] == []
+    flipped = bound(encode(-made.trace.end, SPEC.encoding).data, made.trace.root())
+    assert proves(audited(rounds, digits, evidence, upload=flipped), precision="fp32")
+    most = FAILS * TOLERANCE["fp32"]
+    assert [proves(Replay(error, 0.0, 0.0, []), precision="fp32") for error in (most, 1.01 * most)] == [False, True]
+    unbound = [HyperGPUError("audit.not_committed", "Not under the root.")]
+    assert not proves(Replay(float("inf"), 0.0, 0.0, unbound), precision="fp32")
