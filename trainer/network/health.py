@@ -46,14 +46,19 @@ class Standing:
     reason: Reason
 
 
-def score_of(fact: NodeFacts, *, median_speed: float, settings: HealthSettings) -> float:
-    """0..1. A newcomer's reliability, quality and uptime count as 1 until they are known: it can take part."""
+def parts_of(fact: NodeFacts, *, median_speed: float) -> dict[str, float]:
+    """What the score is made of, each 0..1. A newcomer's reliability, quality and uptime count as 1 until they are known: it can
+    take part."""
     speed = fact.samples_per_second
-    compute = 0.5 if speed.source == "assumed" else min(1.0, speed.value / median_speed)
-    network = fact.reliability * (1 - fact.loss.value)
-    return (
-        settings.compute * compute + settings.network * network + settings.quality * fact.quality + settings.uptime * fact.uptime
-    )
+    return {
+        "compute": 0.5 if speed.source == "assumed" else min(1.0, speed.value / median_speed),
+        "network": fact.reliability * (1 - fact.loss.value), "quality": fact.quality, "uptime": fact.uptime,
+    }  # fmt: skip
+
+
+def score_of(fact: NodeFacts, *, median_speed: float, settings: HealthSettings) -> float:
+    """0..1."""
+    return sum(getattr(settings, name) * value for name, value in parts_of(fact, median_speed=median_speed).items())
 
 
 def assess(

@@ -62,19 +62,21 @@ def plain(facts: Sequence[NodeFacts], spec: JobSpec) -> Plan:
 def plan_round(
     facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, scale: float = 1.0,
     before: Mapping[int, EncodingSpec] | None = None, standings: Mapping[int, Standing] | None = None,
-    fetch_bytes: Mapping[int, float] | None = None,
+    fetch_bytes: Mapping[int, float] | None = None, limits: Mapping[int, int] | None = None, budget: int | None = None,
     settings: Settings = Settings(),
 ) -> Plan:  # fmt: skip
     """The next round of a job with `count` parameters for the nodes of `facts`, as `spec.network` wants it.
 
     `before`: encodings of each node's last order. `standings`: health of nodes that have a history in the job. `fetch_bytes`:
     what a node has to fetch before it can begin, where it is not the last outer step. `scale` multiplies the bytes of files on
-    emulated links. The steps of a plan sum up to `spec.inner.steps` times its nodes at most.
+    emulated links. `limits` are steps that a node may be given at most, for the capacity that it sold. The steps of a plan sum
+    up to `spec.inner.steps` times its nodes at most, and to `budget` if that is less.
     """
+    limits = limits or {}
     down = scale * encoded_bytes(count, spec.downlink)
     fetches = {fact.node_id: (fetch_bytes or {}).get(fact.node_id, down) for fact in facts}
     if spec.network.policy == "equal":
-        return equal(facts, spec, fetches=fetches, upload=scale * encoded_bytes(count, spec.encoding))
+        return equal(facts, spec, fetches=fetches, upload=scale * encoded_bytes(count, spec.encoding), limits=limits)
     taking, levels, excluded = participants(facts, spec, standings or {}, settings)
     if not taking:
         return Plan(parts={}, quorum=0, deadline_s=float(spec.rounds.deadline_seconds), excluded=excluded)
@@ -87,7 +89,11 @@ def plan_round(
         for fact in taking
     }  # fmt: skip
     uploads = {node: scale * encoded_bytes(count, choice.encoding) for node, choice in choices.items()}
-    steps = steps_of(taking, spec, levels, fetches=fetches, uploads=uploads, settings=settings)
+    most = len(taking) * spec.inner.steps
+    steps = steps_of(
+        taking, spec, levels, fetches=fetches, uploads=uploads, limits=limits, settings=settings,
+        budget=most if budget is None else min(most, budget),
+    )  # fmt: skip
     parts = {
         fact.node_id: part_of(
             fact, spec, steps[fact.node_id], choices[fact.node_id], levels[fact.node_id],
@@ -98,12 +104,14 @@ def plan_round(
     return closing(parts, taking, spec, excluded)
 
 
-def equal(facts: Sequence[NodeFacts], spec: JobSpec, *, fetches: Mapping[int, float], upload: float) -> Plan:
+def equal(
+    facts: Sequence[NodeFacts], spec: JobSpec, *, fetches: Mapping[int, float], upload: float, limits: Mapping[int, int]
+) -> Plan:
     """The same for all, with the job's own deadline and quorum; what it will take is predicted all the same."""
     reason = Reason(code="policy.equal", text=f"The job asks for equal parts: {spec.inner.steps} local steps for every node.")
     parts = {
         fact.node_id: Part(
-            steps=spec.inner.steps, encoding=spec.encoding, reasons=(reason,),
+            steps=min(spec.inner.steps, limits.get(fact.node_id, spec.inner.steps)), encoding=spec.encoding, reasons=(reason,),
             predicted=predict(fact, samples=spec.units_per_round, fetch_bytes=fetches[fact.node_id], upload_bytes=upload)
             if has_link(fact) else None,
         )
@@ -147,7 +155,7 @@ def computing_seconds(facts: Sequence[NodeFacts], spec: JobSpec) -> float:
 
 def steps_of(
     facts: Sequence[NodeFacts], spec: JobSpec, levels: Mapping[int, Standing], *, fetches: Mapping[int, float],
-    uploads: Mapping[int, float], settings: Settings,
+    uploads: Mapping[int, float], limits: Mapping[int, int], budget: int, settings: Settings,
 ) -> dict[int, int]:  # fmt: skip
     """Local steps by node: all finish together, within the bounds of the job and of each node's standing."""
     steps = spec.inner.steps
@@ -156,16 +164,17 @@ def steps_of(
     for fact in facts:
         level = levels[fact.node_id].level
         limit = {"low": max(least, math.ceil(settings.health.low_steps * steps))}.get(level, most)
+        sold = limits.get(fact.node_id, most)
         transfers = predict(fact, samples=0, fetch_bytes=fetches[fact.node_id], upload_bytes=uploads[fact.node_id]).total_s
         step_s = spec.inner.batch_size / fact.samples_per_second.value
         paces.append(
             Pace(
-                transfer_us=round(MICRO * transfers), step_us=max(1, round(MICRO * step_s)), least=least,
-                most=least if level in ("probation", "excluded") else limit,
+                transfer_us=round(MICRO * transfers), step_us=max(1, round(MICRO * step_s)), least=min(least, sold),
+                most=min(least if level in ("probation", "excluded") else limit, sold),
             )
         )  # fmt: skip
     limit_us = round(MICRO * settings.deadline_share * spec.rounds.deadline_seconds)
-    shares = finish_together(paces, budget=len(facts) * steps, limit_us=limit_us)
+    shares = finish_together(paces, budget=budget, limit_us=limit_us)
     return {fact.node_id: share for fact, share in zip(facts, shares, strict=True)}
 
 

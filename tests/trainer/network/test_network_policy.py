@@ -96,6 +96,16 @@ def codes(reasons: tuple[Reason, ...]) -> list[str]:
     return [reason.code for reason in reasons]
 
 
+def test_nobody_is_given_more_than_it_sold_nor_all_more_than_the_budget():
+    facts = [fact(0, 80), fact(1, 8), fact(2, 8)]
+    free = plan_round(facts, SPEC, count=COUNT)
+    sold = plan_round(facts, SPEC, count=COUNT, limits={0: SPEC.inner.steps})
+    assert free.parts[0].steps > SPEC.inner.steps == sold.parts[0].steps
+    tight = plan_round(facts, SPEC, count=COUNT, budget=2 * SPEC.inner.steps)
+    assert sum(part.steps for part in tight.parts.values()) == 2 * SPEC.inner.steps
+    assert plan_round(facts, changed(policy="equal"), count=COUNT, limits={1: 3}).parts[1].steps == 3
+
+
 def test_a_round_that_would_pass_the_jobs_deadline_gets_fewer_steps():
     spec = SPEC.model_copy(update={"rounds": RoundSpec(nodes=4, quorum=2, deadline_seconds=20)})
     plan = plan_round([fact(node) for node in range(4)], spec, count=100_000)
