@@ -13,7 +13,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TORCH = ("torch", "safetensors", "sklearn", "numpy")
-TORCH_FREE = ("trainer.network.health", "trainer.network.policy", "trainer.scoring.deterrence", "trainer.scoring.rating")
+TORCH_FREE = (
+    "trainer.network.assignment",
+    "trainer.network.health",
+    "trainer.network.planner",
+    "trainer.network.policy",
+    "trainer.scoring.deterrence",
+    "trainer.scoring.rating",
+)
 """Plain arithmetic beside code that needs torch."""
 WITH_TORCH = ("trainer.models", "trainer.data", "trainer.diloco", "trainer.scoring", "trainer.operator", "trainer.simulation")
 

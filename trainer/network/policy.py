@@ -19,6 +19,8 @@ from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 
 MICRO = 1_000_000
+LATE_SHARE = 0.5
+"""Late work takes its node's slot in the next round too: it is one round's work in two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,9 @@ class Settings:
     upload_share: float = 0.1
     deadline_share: float = 0.8
     health: HealthSettings = field(default_factory=HealthSettings)
+
+
+DEFAULTS = Settings()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,14 +48,15 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A round: each node's part; closed when all have come, or after `deadline_s` (None: never) with `quorum` of them. `excluded`
-    says why a node has no part."""
+    """A round: each node's part; closed when all have come, or after `deadline_s` (None: never) with `quorum` of them; it is
+    expected to last `expected_s`. `excluded` says why a node has no part."""
 
     parts: dict[int, Part]
     quorum: int
     deadline_s: float | None
     excluded: dict[int, Reason] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
+    expected_s: float | None = None
 
 
 def plain(facts: Sequence[NodeFacts], spec: JobSpec) -> Plan:
@@ -63,7 +69,7 @@ def plan_round(
     facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, scale: float = 1.0,
     before: Mapping[int, EncodingSpec] | None = None, standings: Mapping[int, Standing] | None = None,
     fetch_bytes: Mapping[int, float] | None = None, limits: Mapping[int, int] | None = None, budget: int | None = None,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
 ) -> Plan:  # fmt: skip
     """The next round of a job with `count` parameters for the nodes of `facts`, as `spec.network` wants it.
 
@@ -216,7 +222,7 @@ def closing(parts: dict[int, Part], facts: Sequence[NodeFacts], spec: JobSpec, e
     quorum = min(max(spec.rounds.quorum, math.ceil(2 * len(parts) / 3)), len(parts))
     close = best_close(
         predicted, {node: float(part.steps) for node, part in parts.items()}, {fact.node_id: fact.reliability for fact in facts},
-        late_worth=1 / (1 + spec.network.stale_discount) if spec.network.most_stale else 0.0,
+        late_worth=LATE_SHARE / (1 + spec.network.stale_discount) if spec.network.most_stale else 0.0,
         quorum=quorum, limit_s=float(spec.rounds.deadline_seconds),
     )  # fmt: skip
     ends = [one.total_s for one in predicted.values()]
@@ -225,4 +231,11 @@ def closing(parts: dict[int, Part], facts: Sequence[NodeFacts], spec: JobSpec, e
         text=f"{sum(part.steps for part in parts.values())} local steps by {len(parts)} nodes, "
         f"which end after {min(ends):.1f} to {max(ends):.1f} s.",
     )
-    return Plan(parts=parts, quorum=quorum, deadline_s=close.deadline_s, excluded=excluded, reasons=(together, *close.reasons))
+    return Plan(
+        parts=parts,
+        quorum=quorum,
+        deadline_s=close.deadline_s,
+        excluded=excluded,
+        reasons=(together, *close.reasons),
+        expected_s=close.expected_s,
+    )

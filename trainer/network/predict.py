@@ -62,9 +62,10 @@ def predict(fact: NodeFacts, *, samples: int, fetch_bytes: float, upload_bytes: 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Close:
-    """When a round closes without the rest, if a quorum is there; None: never before its limit."""
+    """When a round closes without the rest, if a quorum is there, and how long it lasts on average."""
 
     deadline_s: float
+    expected_s: float
     reasons: tuple[Reason, ...]
 
 
@@ -84,15 +85,21 @@ def best_close(
     first = min(ends[quorum - 1], limit_s)
     last = min(max(one.total_s + FAR * one.doubt_s for one in predicted.values()), limit_s)
     times = [first + (last - first) * place / PLACES for place in range(PLACES + 1)]
-    open_s, before, missing_before = first, first, 1.0
-    best, best_rate, timely = times[0], -1.0, 0.0
-    for time in times:
+    best, best_rate, timely, expected = first, -1.0, 0.0, first
+
+    def all_but(time: float) -> tuple[dict[int, float], float]:
         chances = {node: sure[node] * predicted[node].done_by(time) for node in nodes}
-        missing = 1 - math.prod(chances.values())
+        return chances, 1 - math.prod(chances.values())
+
+    # The mean length of a round that closes at t is the integral of the probability that somebody is missing, from 0 to t.
+    open_s = first / PLACES * math.fsum(all_but(first * (place + 0.5) / PLACES)[1] for place in range(PLACES))
+    before, missing_before = first, all_but(first)[1]
+    for time in times:
+        chances, missing = all_but(time)
         open_s += (time - before) * (missing + missing_before) / 2
         work = math.fsum(worth[node] * (chances[node] + (sure[node] - chances[node]) * late_worth) for node in nodes)
         if (rate := work / open_s) > best_rate:
-            best, best_rate, timely = time, rate, math.fsum(chances.values())
+            best, best_rate, timely, expected = time, rate, math.fsum(chances.values()), open_s
         before, missing_before = time, missing
     slowest = max(predicted.values(), key=lambda one: one.total_s)
     late = f"; late work still counts {late_worth:.0%}" if late_worth else ""
@@ -100,7 +107,7 @@ def best_close(
         f"The round closes after {best:.1f} s with {quorum} of {len(nodes)}: by then {timely:.1f} are expected, the last after "
         f"{slowest.total_s:.1f} s (+- {slowest.doubt_s:.1f} s). Waiting longer costs more work than it brings{late}."
     )
-    return Close(deadline_s=best, reasons=(Reason(code="deadline.predicted", text=text),))
+    return Close(deadline_s=best, expected_s=expected, reasons=(Reason(code="deadline.predicted", text=text),))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

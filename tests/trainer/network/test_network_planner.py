@@ -1,0 +1,134 @@
+"""Proposals for a job, its learning curve, and several jobs that share the operators."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.trainer.network.test_network_policy import COUNT, SPEC, fact
+from trainer.network.assignment import Offer, Wanted, assign, earning
+from trainer.network.curve import rounds_to_target
+from trainer.network.planner import propose
+from trainer.protocol.spec import RoundSpec, TargetSpec
+
+JOB = SPEC.model_copy(update={"target": TargetSpec(metric="loss", value=1.2), "rounds": RoundSpec(rounds=50, nodes=4, quorum=2)})
+CHEAP = [dataclasses.replace(fact(node, 4.0), rate=10) for node in range(4)]
+FAST = [dataclasses.replace(fact(node + 4, 16.0), rate=30) for node in range(4)]
+
+
+def curve(number: int, *, noise: float = 0.0, chance: random.Random | None = None) -> float:
+    return (1 + 2 * number**-0.7) * (1 + (chance.gauss(0, noise) if chance else 0))
+
+
+def test_the_curve_finds_when_a_power_law_meets_the_target():
+    found = rounds_to_target(JOB, [(number, curve(number)) for number in range(1, 16)])
+    assert found.known and found.expected == pytest.approx(10 ** (1 / 0.7), rel=0.05)
+    accuracy = JOB.model_copy(update={"target": TargetSpec(metric="accuracy", value=0.9)})
+    found = rounds_to_target(accuracy, [(number, 1 - 0.5 / number) for number in range(1, 5)] + [(5, 0.88), (6, 0.89)])
+    assert found.low >= 6
+
+
+def test_its_interval_holds_the_truth_nine_times_of_ten():
+    chance, held = random.Random(1), 0
+    truth = (2 / 0.3) ** (1 / 0.7)
+    job = JOB.model_copy(update={"target": TargetSpec(metric="loss", value=1.3)})
+    for _ in range(100):
+        found = rounds_to_target(job, [(number, curve(number, noise=0.02, chance=chance)) for number in range(1, 11)])
+        held += found.low <= truth <= (math.inf if found.high is None else found.high)
+    assert held >= 90
+
+
+def test_what_is_not_known_is_said():
+    nothing = rounds_to_target(JOB, [])
+    assert (nothing.expected, nothing.high, nothing.known) == (50, None, False)
+    flat = rounds_to_target(JOB, [(number, 2.0 + 0.01 * number) for number in range(1, 12)])
+    assert not flat.known and flat.high is None and "not improve" in flat.basis
+    never = rounds_to_target(JOB, [(number, 1.5 + 2 * number**-1.5) for number in range(1, 30)])
+    assert never.high is None
+    assert rounds_to_target(JOB, [(1, 2.0), (2, 1.1)]).expected == 2
+
+
+def test_least_time_takes_the_fast_and_least_price_the_cheap():
+    quick, cheap = (propose(CHEAP + FAST, JOB, count=COUNT, goal=goal)[0] for goal in ("time", "price"))
+    assert quick.nodes == (4, 5, 6, 7) and set(cheap.nodes) <= {0, 1, 2, 3}
+    assert quick.seconds.expected < cheap.seconds.expected and quick.price.expected > cheap.price.expected
+    assert quick.round_price == 4 * 40 * 8 * 30 and quick.seconds.high is None
+    assert quick.changes == () and quick.spec == JOB
+    assert quick.rounds.expected == 50 and "Its 50 rounds" in quick.reasons[0].text
+    assert propose(CHEAP[:1], JOB, count=COUNT, goal="time") == []
+
+
+def test_a_job_that_is_still_to_be_written_may_change_steps_and_density():
+    slow = [dataclasses.replace(one, up=dataclasses.replace(one.up, value=2e5)) for one in CHEAP]
+    found = propose(slow, JOB, count=COUNT, goal="time", free=True)
+    assert {"inner.steps 20", "inner.steps 80"} <= {change for one in found for change in one.changes}
+    assert found[0].seconds.expected <= min(one.seconds.expected for one in found if not one.changes)
+
+
+def test_more_seen_rounds_bound_the_answer():
+    seen = [(number, curve(number)) for number in range(1, 16)]
+    best = propose(CHEAP, JOB, count=COUNT, goal="time", seen=seen)[0]
+    assert best.rounds.high is not None and best.rounds.low <= best.rounds.expected <= best.rounds.high
+    assert best.rounds.expected == pytest.approx(10 ** (1 / 0.7) - 15, rel=0.1)
+    assert best.seconds.expected == pytest.approx(best.rounds.expected * best.round_s)
+
+
+offers = st.lists(
+    st.builds(Offer, node_id=st.integers(0, 9), rate=st.integers(1, 5), samples_per_second=st.sampled_from([1.0, 2.0, 8.0])),
+    max_size=8, unique_by=lambda offer: offer.node_id,
+)  # fmt: skip
+jobs = st.lists(
+    st.tuples(offers, st.integers(1, 3), st.integers(0, 2), st.one_of(st.none(), st.floats(1, 100))), min_size=1, max_size=4
+).map(
+    lambda found: [
+        Wanted(job_id=job, quorum=quorum, nodes=quorum + more, max_rate=4, samples=100, seconds=seconds, offers=bids)
+        for job, (bids, quorum, more, seconds) in enumerate(found)
+    ]
+)
+
+
+@given(jobs)
+@settings(max_examples=200, deadline=None)
+def test_an_assignment_is_stable_keeps_quorums_and_explains_itself(wanted):
+    found = assign(wanted)
+    taken = [node for nodes in found.nodes.values() for node in nodes]
+    assert len(taken) == len(set(taken))
+    for job in wanted:
+        bids = {offer.node_id: offer for offer in job.offers}
+        nodes = found.nodes[job.job_id]
+        assert not nodes or job.quorum <= len(nodes) <= job.nodes
+        assert all(bids[node].rate <= job.max_rate for node in nodes)
+        assert {node for number, node in found.reasons if number == job.job_id} == set(bids)
+        if nodes and len(nodes) < job.nodes:  # with a place left, nobody earns less elsewhere than it would here
+            for node in set(bids) - set(nodes):
+                if bids[node].rate <= job.max_rate:
+                    assert found.reasons[job.job_id, node].code == "assign.elsewhere"
+    assert found == assign(wanted[::-1])
+
+
+def wanted(job_id: int, bids: list[Offer], **changes: object) -> Wanted:
+    values = {"quorum": 2, "nodes": 2, "max_rate": 100, "samples": 1000, "offers": bids} | changes
+    return Wanted(job_id=job_id, **values)  # type: ignore[arg-type]
+
+
+def test_jobs_share_by_price_and_a_near_deadline_takes_the_fast():
+    bids = [Offer(node_id=node, rate=10 + node, samples_per_second=1.0 + node) for node in range(4)]
+    assert assign([wanted(0, bids)]).nodes == {0: (0, 1)}
+    assert assign([wanted(0, bids, seconds=200.0)]).nodes == {0: (2, 3)}
+    dearer = [dataclasses.replace(bid, rate=bid.rate + 5) for bid in bids]
+    both = assign([wanted(0, bids), wanted(1, dearer)])
+    assert both.nodes == {0: (2, 3), 1: (0, 1)}
+    assert both.reasons[0, 0].code == "assign.elsewhere" and earning(dearer[0]) > earning(bids[0])
+    assert both.reasons[1, 3].code == "assign.outbid"
+
+
+def test_a_job_without_its_quorum_gives_its_nodes_to_the_one_with_less_time():
+    bids = [Offer(node_id=node, rate=10, samples_per_second=1.0) for node in range(3)]
+    found = assign([wanted(0, bids), wanted(1, bids, seconds=600.0)])
+    assert found.nodes == {0: (), 1: (0, 1)} and found.reasons[0, 2].code == "assign.no_quorum"
+    assert assign([wanted(0, bids, max_rate=9)]).reasons[0, 0].code == "assign.too_dear"

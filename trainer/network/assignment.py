@@ -1,0 +1,157 @@
+"""Several jobs share the operators: by price, fit and deadline, the same from the same bids, with a reason for each node.
+
+Deferred acceptance (Gale and Shapley 1962, "College admissions and the stability of marriage"): nodes go where they earn most a
+second, jobs keep the best of who comes. No node and job are left that would both rather have each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from trainer.network.facts import Reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A node's bid on a job: `rate` base units a sample, `samples_per_second` on its architecture, `health` 0..1."""
+
+    node_id: int
+    rate: int
+    samples_per_second: float
+    health: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """A job that needs nodes: at least `quorum`, at most `nodes`. `samples` are left to do; `seconds` until it should end, None
+    without a deadline."""
+
+    job_id: int
+    quorum: int
+    nodes: int
+    max_rate: int
+    samples: int
+    seconds: float | None = None
+    offers: Sequence[Offer] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assigned:
+    """Nodes by job, and by job and node why it was taken or not."""
+
+    nodes: dict[int, tuple[int, ...]]
+    reasons: dict[tuple[int, int], Reason] = field(default_factory=dict)
+
+
+def assign(jobs: Sequence[Wanted]) -> Assigned:
+    """Each node to at most one job, each job at least its quorum or nobody.
+
+    Nodes prefer what pays most a second, of equals what has less time to spare. A job prefers the cheapest, or the fastest
+    where it would miss its deadline with the cheapest; healthier ones where these are equal. While a job has fewer than its
+    quorum, of those the one with the most time left gives its nodes to the others.
+    """
+    by_id = {job.job_id: job for job in jobs}
+    fitting = {
+        job.job_id: {o.node_id: o for o in job.offers if 0 < o.rate <= job.max_rate and o.samples_per_second > 0} for job in jobs
+    }
+    ranks = {job.job_id: ranking(job, list(fitting[job.job_id].values())) for job in jobs}
+    spare = {job.job_id: slack(job, fitting[job.job_id]) for job in jobs}
+    given_up: list[int] = []
+    while True:
+        held = matched({job: by_id[job].nodes for job in sorted(by_id) if job not in given_up}, fitting, ranks, spare)
+        short = [job for job, nodes in held.items() if len(nodes) < by_id[job].quorum]
+        if not short:
+            break
+        given_up.append(max(short, key=lambda job: (spare[job], job)))
+    nodes = {job: tuple(sorted(held.get(job, ()))) for job in sorted(by_id)}
+    return Assigned(nodes=nodes, reasons=explained(jobs, nodes, fitting, given_up))
+
+
+def matched(
+    places: Mapping[int, int],
+    fitting: Mapping[int, Mapping[int, Offer]],
+    ranks: Mapping[int, Mapping[int, int]],
+    spare: Mapping[int, float],
+) -> dict[int, set[int]]:
+    """Nodes by job after deferred acceptance; a node to which two jobs pay the same goes to the one with less time to spare."""
+    wishes = {
+        node: sorted(
+            (job for job in places if node in fitting[job]), key=lambda job: (-earning(fitting[job][node]), spare[job], job)
+        )
+        for node in sorted({node for job in places for node in fitting[job]})
+    }
+    held: dict[int, set[int]] = {job: set() for job in places}
+    free = list(wishes)
+    while free:
+        node = free.pop()
+        if not wishes[node]:
+            continue
+        job = wishes[node].pop(0)
+        held[job].add(node)
+        if len(held[job]) > places[job]:
+            worst = max(held[job], key=lambda one: ranks[job][one])
+            held[job].discard(worst)
+            free.append(worst)
+    return held
+
+
+def earning(offer: Offer) -> float:
+    """Base units a second."""
+    return offer.rate * offer.samples_per_second
+
+
+def ranking(job: Wanted, offers: Sequence[Offer]) -> dict[int, int]:
+    """Place of each node in the job's order, the best first."""
+    if urgent(job, offers):
+        ordered = sorted(offers, key=lambda o: (-o.samples_per_second, o.rate, -o.health, o.node_id))
+    else:
+        ordered = sorted(offers, key=lambda o: (o.rate, -o.health, -o.samples_per_second, o.node_id))
+    return {offer.node_id: place for place, offer in enumerate(ordered)}
+
+
+def urgent(job: Wanted, offers: Sequence[Offer]) -> bool:
+    """Whether its cheapest nodes would miss its deadline."""
+    cheapest = sorted(offers, key=lambda o: (o.rate, o.node_id))[: job.nodes]
+    speed = math.fsum(offer.samples_per_second for offer in cheapest)
+    return job.seconds is not None and speed * job.seconds < job.samples
+
+
+def slack(job: Wanted, offers: Mapping[int, Offer]) -> float:
+    """Seconds to spare if the fastest nodes took it; infinity without a deadline."""
+    if job.seconds is None:
+        return math.inf
+    fastest = sorted((offer.samples_per_second for offer in offers.values()), reverse=True)[: job.nodes]
+    return job.seconds - job.samples / speed if (speed := math.fsum(fastest)) > 0 else -math.inf
+
+
+def explained(
+    jobs: Sequence[Wanted],
+    nodes: Mapping[int, tuple[int, ...]],
+    fitting: Mapping[int, Mapping[int, Offer]],
+    given_up: Sequence[int],
+) -> dict[tuple[int, int], Reason]:
+    at = {node: job for job, members in nodes.items() for node in members}
+    return {(job.job_id, offer.node_id): why(job, offer, at, fitting, given_up) for job in jobs for offer in job.offers}
+
+
+def why(
+    job: Wanted, offer: Offer, at: Mapping[int, int], fitting: Mapping[int, Mapping[int, Offer]], given_up: Sequence[int]
+) -> Reason:
+    order = "fastest first: its deadline is near" if urgent(job, list(fitting[job.job_id].values())) else "cheapest first"
+    pays = f"{offer.rate} base units a sample at {offer.samples_per_second:.3g} samples/s"
+    if at.get(offer.node_id) == job.job_id:
+        return Reason(code="assign.taken", text=f"Taken ({order}): {pays}.")
+    if offer.rate > job.max_rate:
+        return Reason(
+            code="assign.too_dear", text=f"It asks {offer.rate} base units a sample, the job pays {job.max_rate} at most."
+        )
+    if job.job_id in given_up:
+        return Reason(code="assign.no_quorum", text=f"The job waits: fewer than its quorum of {job.quorum} would come to it now.")
+    other = at.get(offer.node_id)
+    if other is not None and earning(fitting[other][offer.node_id]) >= earning(offer):
+        return Reason(
+            code="assign.elsewhere", text=f"It earns more in job {other}: {earning(fitting[other][offer.node_id]):.4g} a second."
+        )
+    return Reason(code="assign.outbid", text=f"Others are ahead of it ({order}): {pays}.")

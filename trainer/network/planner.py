@@ -1,0 +1,149 @@
+"""Who would train a job, when would it end, what would it cost: the choice of operators, local steps and density.
+
+Each option is planned as a round would be (`policy.plan_round`), which gives a round's seconds and price; how many rounds the
+target takes is `curve.py`'s, and how that changes with the work of a round is a model, said as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trainer.network.curve import Rounds, rounds_to_target
+from trainer.network.encodings import ladder, named
+from trainer.network.facts import NodeFacts, Reason
+from trainer.network.policy import DEFAULTS, Plan, Settings, plan_round
+from trainer.protocol.spec import JobSpec
+
+Goal = Literal["time", "price"]
+STEPS = (0.5, 1.0, 2.0)
+"""Multiples of the job's local steps that are weighed when the job is still to be written."""
+SIZES = 8
+"""Numbers of nodes that are weighed at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """An expected value between `low` and `high` (None: no end known)."""
+
+    expected: float
+    low: float
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """Nodes for a job, its specification (changed only where `changes` says so), the plan of its next round, and what that
+    comes to: `round_s` seconds and `round_price` base units a round, `rounds`, `seconds` and `price` from now to the target."""
+
+    nodes: tuple[int, ...]
+    spec: JobSpec
+    changes: tuple[str, ...]
+    plan: Plan
+    round_s: float
+    round_price: int
+    rounds: Span
+    seconds: Span
+    price: Span
+    reasons: tuple[Reason, ...]
+
+
+def propose(
+    facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, goal: Goal, seen: Sequence[tuple[int, float]] = (),
+    scale: float = 1.0, overhead_s: float = 0.0, free: bool = False, settings: Settings = DEFAULTS,
+) -> list[Proposal]:  # fmt: skip
+    """Proposals, the best for `goal` first; none if fewer than the quorum are there.
+
+    `facts` are the nodes that could be had, with their rates. `seen`: (rounds done, value of the target's metric) of this job
+    so far. `overhead_s`: seconds between two rounds. `free`: the job is still to be written, so that local steps and density
+    may change too. Price is what full quality would be paid: the most.
+    """
+    quorum = min(spec.rounds.quorum, len(facts))
+    if not facts or quorum < spec.rounds.quorum:
+        return []
+    own = rounds_to_target(spec, seen)
+    done = len(seen)
+    found = []
+    for option, changes in options(spec, free=free):
+        for chosen in subsets(facts, least=quorum, most=spec.rounds.nodes):
+            plan = plan_round(chosen, option, count=count, scale=scale, settings=settings)
+            if len(plan.parts) >= quorum:
+                found.append(proposal(chosen, option, changes, plan, own, spec, done=done, overhead_s=overhead_s, goal=goal))
+    first, second = ("seconds", "price") if goal == "time" else ("price", "seconds")
+    return sorted(
+        found, key=lambda one: (getattr(one, first).expected, getattr(one, second).expected, len(one.changes), one.nodes)
+    )
+
+
+def options(spec: JobSpec, *, free: bool) -> Iterator[tuple[JobSpec, tuple[str, ...]]]:
+    """The job as it is; if it is `free`, also with other local steps and the next smaller encodings."""
+    encodings = ladder(spec.encoding)[:3] if free else [spec.encoding]
+    for part in STEPS if free else (1.0,):
+        steps = max(1, round(part * spec.inner.steps))
+        for encoding in encodings:
+            changes = [f"inner.steps {steps}"] * (steps != spec.inner.steps)
+            changes += [f"encoding {named(encoding)}"] * (encoding != spec.encoding)
+            inner = spec.inner.model_copy(update={"steps": steps})
+            yield spec.model_copy(update={"inner": inner, "encoding": encoding}), tuple(changes)
+
+
+def subsets(facts: Sequence[NodeFacts], *, least: int, most: int) -> list[list[NodeFacts]]:
+    """The cheapest, and the fastest, of each of a few numbers of nodes."""
+    by_price = sorted(facts, key=lambda fact: (fact.rate, -fact.samples_per_second.value, fact.node_id))
+    by_speed = sorted(facts, key=lambda fact: (-fact.samples_per_second.value, fact.rate, fact.node_id))
+    top = min(most, len(facts))
+    sizes = sorted({least + (top - least) * place // (SIZES - 1) for place in range(SIZES)})
+    found = {tuple(sorted(fact.node_id for fact in order[:size])) for order in (by_price, by_speed) for size in sizes}
+    by_node = {fact.node_id: fact for fact in facts}
+    return [[by_node[node] for node in nodes] for nodes in sorted(found)]
+
+
+def proposal(
+    chosen: Sequence[NodeFacts], spec: JobSpec, changes: tuple[str, ...], plan: Plan, own: Rounds, job: JobSpec,
+    *, done: int, overhead_s: float, goal: Goal,
+) -> Proposal:  # fmt: skip
+    rates = {fact.node_id: fact.rate for fact in chosen}
+    work = {node: part.steps * spec.inner.batch_size for node, part in plan.parts.items()}
+    round_s = (plan.expected_s or 0.0) + overhead_s
+    round_price = sum(samples * rates[node] for node, samples in work.items())
+    share = sum(work.values()) / (job.rounds.nodes * job.units_per_round)
+    rounds = remaining(own, done=done, share=share)
+    reasons = (
+        Reason(
+            code="planner.rounds",
+            text=f"{own.basis} With {share:.0%} of the work that the job's own round holds, {rounds.expected:.0f} rounds are "
+            f"expected ({said(rounds)}): fewer the more each holds, but not in proportion (a model: R * (1 + 1 / share) / 2).",
+        ),
+        Reason(
+            code=f"planner.{goal}",
+            text=f"{len(plan.parts)} nodes take {round_s:.1f} s and at most {round_price} base units a round, about "
+            f"{rounds.expected * round_s:.0f} s and {rounds.expected * round_price:.0f} base units to the target.",
+        ),
+    )
+    return Proposal(
+        nodes=tuple(sorted(plan.parts)), spec=spec, changes=changes, plan=plan, round_s=round_s, round_price=round_price,
+        rounds=rounds, seconds=times(rounds, round_s), price=times(rounds, float(round_price)), reasons=reasons,
+    )  # fmt: skip
+
+
+def remaining(own: Rounds, *, done: int, share: float) -> Span:
+    """Rounds from now on when each does `share` of the work of the job's own.
+
+    Data parallelism takes R_least * (1 + B_critical / B) steps with batch B (McCandlish et al., arXiv:1812.06162). Where a
+    job's own round stands is not known: halfway is expected; that only rounds count, or only samples, are the bounds.
+    """
+    left = max(own.expected - done, 0.0)
+    few, many = sorted((1.0, 1 / share))
+    return Span(
+        expected=left * (1 + 1 / share) / 2, low=max(own.low - done, 0.0) * few,
+        high=None if own.high is None else max(own.high - done, 0.0) * many,
+    )  # fmt: skip
+
+
+def times(span: Span, factor: float) -> Span:
+    return Span(expected=span.expected * factor, low=span.low * factor, high=None if span.high is None else span.high * factor)
+
+
+def said(span: Span) -> str:
+    return f"{span.low:.0f} to {span.high:.0f}" if span.high is not None else f"at least {span.low:.0f}, no upper bound"
