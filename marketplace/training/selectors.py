@@ -18,7 +18,7 @@ from marketplace.training.models import Audit, Checkpoint, Contribution, Round
 from marketplace.training.services import leases, recording
 from trainer.protocol.draws import DELAY
 from trainer.protocol.orders import order_seed
-from trainer.protocol.rounds import AuditWork, JobWork, RoundWork, Standing, Submission
+from trainer.protocol.rounds import AuditWork, Earlier, JobWork, RoundWork, Standing, Submission
 from trainer.protocol.spec import EncodingSpec
 
 SHOWN_AUDITS = 500
@@ -94,13 +94,25 @@ def audit_work(audit: Audit) -> AuditWork:
     contribution = audit.contribution
     round_, batch = contribution.round, contribution.round.job.parsed_spec.inner.batch_size
     order = leases.work_order(contribution.assignment).as_trained
-    earlier = Contribution.objects.filter(round__job=round_.job_id, round__number__lt=round_.number, node_id=audit.node_id)
-    before = earlier.order_by("-round__number").first()
     return AuditWork(
         job=job_work(round_.job), order=order, params=store.read(order.checkpoint),
         segment=audit.segment, upload=store.read(contribution.artifact), steps=contribution.units // batch,
-        before=(store.read(before.artifact), before.units // batch) if before else None, evidence=store.read(audit.evidence),
+        before=earlier(contribution), evidence=store.read(audit.evidence),
         operator_class=audit.operator_class, honest_errors=calibration.honest_errors(audit.precision, audit.operator_class),
+    )  # fmt: skip
+
+
+def earlier(contribution: Contribution) -> Earlier | None:
+    """What the node had handed in for the job before."""
+    round_ = contribution.round
+    mine = Contribution.objects.filter(round__job=round_.job_id, round__number__lt=round_.number, node_id=contribution.node_id)
+    before = mine.order_by("-round__number").select_related("assignment__round__job").first()
+    if before is None:
+        return None
+    order = leases.work_order(before.assignment).as_trained
+    return Earlier(
+        order=order, upload=store.read(before.artifact), steps=before.units // order.spec.inner.batch_size,
+        params=store.read(order.checkpoint) if order.spec.network.overlap == "eager" else None,
     )  # fmt: skip
 
 

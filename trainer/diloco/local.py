@@ -123,13 +123,15 @@ def run_local_steps(
     base: Tensor,
     dataset: Dataset,
     *,
+    first: int = 0,
     on_step: Callable[[int, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     on_segment: Callable[[NodeState, int], None] | None = None,
 ) -> LocalResult:
     """Train from `base` (n,) fp32 as `order` says; `on_step(step, loss)` after each step (on a GPU: one step later),
     `should_stop()` before each, `on_segment(state, steps_done)` before the first step, after every `audit.stride` of them, and
-    after the last.
+    after the last. With `first`, the order's steps before that one were done already: `base` is where they led, and the result
+    is of the others.
 
     The same state, order, base and data give the same result on the same machine's CPU; some GPU kernels add in no fixed order.
     An early stop returns what was done (perhaps nothing: `steps_done` 0). Raises HyperGPUError `training.not_finite` (the
@@ -137,7 +139,8 @@ def run_local_steps(
     """
     started = time.monotonic()
     state.load(base)
-    losses = train(state, order, dataset, range(order.steps), on_step=on_step, should_stop=should_stop, on_segment=on_segment)
+    steps = range(first, order.steps)
+    losses = train(state, order, dataset, steps, on_step=on_step, should_stop=should_stop, on_segment=on_segment)
     done = len(losses)
     return LocalResult(base - state.params(), losses, done, done * order.spec.inner.batch_size, time.monotonic() - started)
 

@@ -50,6 +50,13 @@ def outer_step(state: OuterState, pseudo_gradient: Tensor, spec: JobSpec, *, num
     return OuterStep(OuterState(torch.sub(state.params, encoded.values), momentum, encoded.error), encoded.data)
 
 
+def guessed(params: Tensor, own: Tensor, spec: JobSpec, *, number: int) -> Tensor:
+    """Where round `number` may lead from `params`, if the others' updates were like one's `own` (n,), decoded: the step without
+    its momentum and encoding, which a node does not have. Exact, as `outer_step` is."""
+    step = torch.mul(own.double(), learning_rate(spec.outer, number, spec.rounds.rounds)).float()
+    return torch.sub(params, step)
+
+
 def learning_rate(spec: OuterSpec, number: int, rounds: int) -> float:
     """Straight from `learning_rate` in the first round to `final_fraction` of it in the last."""
     progress = number / max(1, rounds - 1)

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from trainer.diloco.checkpoint import initial_params
-from trainer.diloco.local import NodeState
+from trainer.diloco.local import NodeState, run_local_steps
 from trainer.diloco.outer import apply_delta
 from trainer.diloco.round import bench, close_round, prepare
-from trainer.diloco.trace import contribute
+from trainer.diloco.trace import Lead, contribute
 from trainer.diloco.version import model_root
 from trainer.protocol.canonical import sha256_hex
-from trainer.protocol.orders import WorkOrder, order_seed
+from trainer.protocol.orders import WorkOrder, foreseen, order_seed
 from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Submission
 from trainer.protocol.spec import JobSpec
 
@@ -40,22 +41,31 @@ class Node:
         self.job, self.node_id, self.dataset = job, node_id, bench(job).dataset
         self.state = NodeState(job.spec, self.dataset.info, device=device)
         self.params: Tensor = initial_params(job.spec, self.dataset.info)
+        self.lead: Lead | None = None
 
     def contribute(self, order: WorkOrder) -> Submission:
         """Local steps, traced, and the upload. The version of the node's own copy must be the order's base."""
         assert model_root(self.params) == order.base
-        made = contribute(self.state, order, self.params, self.dataset)
+        lead = self.lead if self.lead is not None and self.lead.serves(order) else None
+        made = contribute(self.state, order, self.params, self.dataset, lead=lead)
         return Submission(
             node_id=self.node_id, units=made.result.units, artifact=sha256_hex(made.upload), data=made.upload, shard=order.shard,
             seed=order.seed, steps=order.steps, encoding=order.encoding,
         )  # fmt: skip
 
+    def go_ahead(self, order: WorkOrder, upload: bytes, *, steps: int) -> None:
+        """The next order's first `steps` steps (whole segments of them), before anybody knows what becomes of this one's."""
+        if (following := foreseen(order)) is not None and steps:
+            self.lead = Lead.behind(order, following, base=self.params, upload=upload)
+            self.lead.go_on(partial(run_local_steps, self.state, dataset=self.dataset), most=steps)
+
     def follow(self, delta: bytes) -> None:
         self.params = apply_delta(self.params, delta, self.job.spec)
 
 
-def run_job(job: JobWork, *, device: torch.device | None = None) -> Iterator[RoundReport]:
-    """Each round of the job as it ends, with `rounds.nodes` nodes numbered from 0, all of them honest."""
+def run_job(job: JobWork, *, lead: int = 0, device: torch.device | None = None) -> Iterator[RoundReport]:
+    """Each round of the job as it ends, with `rounds.nodes` nodes numbered from 0, all of them honest. With `network.overlap`
+    eager, `lead` is what a node does of its next order while one travels: local steps, in whole segments."""
     spec, first = job.spec, prepare(job)
     nodes = [Node(job, node_id, device) for node_id in range(spec.rounds.nodes)]
     work = RoundWork(
@@ -63,7 +73,11 @@ def run_job(job: JobWork, *, device: torch.device | None = None) -> Iterator[Rou
         previous_aggregate=None, submissions=[],
     )  # fmt: skip
     while work.number < spec.rounds.rounds:
-        submissions = [node.contribute(order(spec, work, node.node_id)) for node in nodes]
+        orders = [order(spec, work, node.node_id) for node in nodes]
+        submissions = [node.contribute(mine) for node, mine in zip(nodes, orders, strict=True)]
+        if spec.network.overlap == "eager":
+            for node, mine, made in zip(nodes, orders, submissions, strict=True):
+                node.go_ahead(mine, made.data, steps=lead)
         result = close_round(replace(work, submissions=submissions))
         yield RoundReport(work.number, result, {s.node_id: len(s.data) for s in submissions}, len(result.delta))
         if result.delta:

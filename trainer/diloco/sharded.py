@@ -130,6 +130,7 @@ class ShardedNode:
         order: WorkOrder,
         base: Tensor,
         *,
+        first: int = 0,
         on_step: Callable[[int, float], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         on_segment: Callable[[NodeState, int], None] | None = None,
@@ -146,7 +147,8 @@ class ShardedNode:
             if not self.processes:
                 self.start()
             for pipe in self.pipes:
-                pipe.send((order.model_dump(mode="json"), self.is_fresh, should_stop is not None, on_segment is not None))
+                hooks = (should_stop is not None, on_segment is not None)
+                pipe.send((order.model_dump(mode="json"), first, self.is_fresh, *hooks))
             self.is_fresh = False
             while True:
                 kind, *values = self.next_message()
@@ -234,10 +236,10 @@ def serve(pipe: Connection, place: Place, job: tuple[dict[str, Any], dict[str, P
         state = ShardedState(spec, dataset.info, meet(*place))
         vectors = shared_vectors(place[-1].parent, state.count)
         while True:
-            order, fresh, stoppable, segments = pipe.recv()
+            order, first, fresh, stoppable, segments = pipe.recv()
             if fresh:
                 state.forget()
-            losses = work(state, WorkOrder.model_validate(order), dataset, vectors, pipe, stoppable, segments)
+            losses = work(state, WorkOrder.model_validate(order), first, dataset, vectors, pipe, stoppable, segments)
             if state.rank == 0:
                 pipe.send(("done", losses))
     except (EOFError, BrokenPipeError):
@@ -274,13 +276,15 @@ def meet(kind: str, rank: int, ranks: int, meeting: Path) -> DeviceMesh:
 def work(
     state: ShardedState,
     order: WorkOrder,
+    first: int,
     dataset: Dataset,
     vectors: dict[str, Tensor],
     pipe: Connection,
     stoppable: bool,
     segments: bool,
 ) -> list[float]:
-    """The rank's part of `order`: `train`, with what the first rank says and asks passed on. The parameters end in `vectors`."""
+    """The rank's part of `order` from step `first` on: `train`, with what the first rank says and asks passed on. The
+    parameters end in `vectors`."""
     speaks = state.rank == 0
 
     def on_step(step: int, loss: float) -> None:
@@ -307,7 +311,7 @@ def work(
 
     state.load(vectors["params"])
     losses = train(
-        state, order, dataset, range(order.steps), on_step=on_step if speaks else None,
+        state, order, dataset, range(first, order.steps), on_step=on_step if speaks else None,
         should_stop=should_stop if stoppable else None, on_segment=on_segment if segments else None,
     )  # fmt: skip
     publish({"params": state.params()})

@@ -4,14 +4,20 @@ At each segment border the state is written down as two files: how far the param
 optimizer's moments. The trace's root is a Merkle root over their hashes and those of the error feedback before and after; it
 stands in the upload's header, so the upload's hash, and with it commitment and receipt, bind every state on the way.
 
-    leaves   movement 0, moments 0, movement 1, moments 1, ..., movement S, moments S, error before, error after
+    leaves   movement 0, moments 0, movement 1, moments 1, ..., movement S, moments S, error before, error after, lead
     movement steps done u32 | int8 file of base - params | int8 file of what that leaves out      (2 bytes a value)
     moments  steps seen u64 | bf16 file of the first moments | bf16 file of the second moments    (4 bytes a value)
     error    bf16 file, or nothing where there is none
+    lead     steps u32 | planned u32 | version 32 bytes | SHA-256 32 bytes, or nothing where there was none
 
 All little endian, files as in docs/wire-format.md. Movements need the second int8 file: a segment is short against the round,
 and their difference is what an audit compares. Moments stay bf16: AdamW moves a parameter with small moments as far as one with
 large ones, which a scale for a whole chunk would round to nothing.
+
+A node may begin before it knows the order's base (`network.overlap` eager): its first `steps` steps, the lead, are then taken
+from a guess, its base `version` of the round before moved by its own update with that SHA-256 (`trainer.diloco.outer.guessed`).
+When the base is there, what the steps have moved so far is taken from it instead. Movements are the steps' own throughout, so
+the update is that of any other node; a lead only says from where to compute a segment again.
 
 The upload is encoded from the committed movement and error, not from what they were rounded from. So this last step is checked
 exactly, and nobody needs the node's state to do it.
@@ -19,6 +25,7 @@ exactly, and nobody needs the node's state to do it.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,14 +38,16 @@ from torch import Tensor
 from trainer.data import Dataset
 from trainer.diloco.encoding import HEADER, ZERO_TRACE, Encoded, decode, encode
 from trainer.diloco.local import LocalResult, NodeState, optimizer_vectors, run_local_steps
+from trainer.diloco.outer import guessed
 from trainer.diloco.tensorfile import refused
+from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.merkle import leaf_hash, merkle_root
-from trainer.protocol.orders import WorkOrder
+from trainer.protocol.orders import WorkOrder, is_foreseen
 from trainer.protocol.spec import EncodingSpec
 from trainer.protocol.wire import encoded_bytes
 
 INT8, BF16 = EncodingSpec(kind="int8"), EncodingSpec(kind="bf16")
-STEPS, SEEN = struct.Struct("<I"), struct.Struct("<Q")
+STEPS, SEEN, LEAD = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<II32s32s")
 
 
 class Moments(NamedTuple):
@@ -49,20 +58,33 @@ class Moments(NamedTuple):
     seen: int
 
 
+class LeadMark(NamedTuple):
+    """What a trace says of its lead: its steps, of how many that were expected of the order, and what the guess was made of, a
+    model version and an artifact (64 hex digits each)."""
+
+    steps: int
+    planned: int
+    version: str
+    artifact: str
+
+
 @dataclass(slots=True)
 class Trace:
-    """The states of one order: `movements` and `moments` by segment border, `error` before and after. Six bytes a parameter and
-    border: keep it for as long as audits may come, on disk."""
+    """The states of one order: `movements` from `base` and `moments` by segment border, `error` before and after, `lead`. Six
+    bytes a parameter and border: keep it for as long as audits may come, on disk."""
 
     base: Tensor
     error_before: bytes = b""
     error_after: bytes = b""
+    lead: bytes = b""
     movements: list[bytes] = field(default_factory=list)
     moments: list[bytes] = field(default_factory=list)
     steps: int = 0
 
     def record(self, state: NodeState, steps_done: int) -> None:
-        """At a segment border: `on_segment` of `run_local_steps`."""
+        """At a segment border: `on_segment` of `run_local_steps`. Steps that go on from a border do not record it again."""
+        if self.movements and steps_done == self.steps:
+            return
         vectors = optimizer_vectors(state)
         self.movements.append(write_movement(self.base - state.params(), steps_done))
         self.moments.append(write_moments(Moments(vectors["first"], vectors["second"], state.steps)))
@@ -75,7 +97,7 @@ class Trace:
 
     def leaves(self) -> list[bytes]:
         states = [part for border in zip(self.movements, self.moments, strict=True) for part in border]
-        return [leaf_hash(part) for part in (*states, self.error_before, self.error_after)]
+        return [leaf_hash(part) for part in (*states, self.error_before, self.error_after, self.lead)]
 
     def root(self) -> bytes:
         return merkle_root(self.leaves())
@@ -89,29 +111,88 @@ class Contributed(NamedTuple):
     trace: Trace
 
 
+@dataclass(slots=True)
+class Lead:
+    """Steps of an order that is foreseen (`trainer.protocol.orders.foreseen`), from a guess of its base. `movement` (n,) is
+    theirs so far, unrounded; `mark` says what the guess was made of."""
+
+    order: WorkOrder
+    trace: Trace
+    mark: LeadMark
+    movement: Tensor
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @classmethod
+    def behind(cls, order: WorkOrder, following: WorkOrder, *, base: Tensor, upload: bytes) -> Lead:
+        """Of the order `following`, for a node that has made `upload` from `base` (n,) of `order`."""
+        then, own = order.as_trained, decode(upload, order.encoding, count=base.numel()).values
+        mark = LeadMark(0, following.steps, then.base, sha256_hex(upload))
+        return cls(following, Trace(guessed(base, own, then.spec, number=then.round)), mark, torch.zeros_like(base))
+
+    def go_on(
+        self, run: Callable[..., LocalResult], *, most: int | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Steps of whole segments, to `most` of the order in all (None: its end), or the first border at which `should_stop()`.
+        It can be called again."""
+        stride = self.order.spec.audit.stride
+        whole = min(self.order.steps, self.order.steps if most is None else most) // stride * stride
+        begun = itertools.count(self.trace.steps)
+
+        def is_over() -> bool:
+            step = next(begun)
+            return step % stride == 0 and (step == whole or should_stop())
+
+        result = run(
+            self.order, self.trace.base - self.movement, first=self.trace.steps, should_stop=is_over,
+            on_segment=self.trace.record,
+        )  # fmt: skip
+        self.movement = self.movement + result.pseudo_gradient
+        self.losses += result.losses
+        self.seconds += result.seconds
+        self.mark = self.mark._replace(steps=self.trace.steps)
+
+    def serves(self, order: WorkOrder) -> bool:
+        """Whether its steps are the first ones of `order`."""
+        return 0 < self.mark.steps <= order.steps and is_foreseen(order, self.order)
+
+
 def contribute(
     state: NodeState,
     order: WorkOrder,
     base: Tensor,
     dataset: Dataset,
     *,
+    lead: Lead | None = None,
     on_step: Callable[[int, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Contributed:
     """Local steps with a trace, then the upload; `state.error` is what it leaves unsent. Arguments and errors as
     `run_local_steps`; the upload is empty when no step was done."""
     run = partial(run_local_steps, state, dataset=dataset, on_step=on_step, should_stop=should_stop)
-    made = trace_run(run, order, base, error=state.error)
+    made = trace_run(run, order, base, error=state.error, lead=lead)
     if made.upload:
         state.error = read_error(made.trace.error_after, count=base.numel())
     return made
 
 
-def trace_run(run: Callable[..., LocalResult], order: WorkOrder, base: Tensor, *, error: Tensor | None) -> Contributed:
-    """The same for whatever takes the steps: `run(order, base, on_segment=...)`, and `error` (n,) from before. The trace holds
-    the error after."""
-    trace = Trace(base, write_error(error))
-    result = run(order, base, on_segment=trace.record)
+def trace_run(
+    run: Callable[..., LocalResult], order: WorkOrder, base: Tensor, *, error: Tensor | None, lead: Lead | None = None
+) -> Contributed:
+    """The same for whatever takes the steps: `run(order, base, first=..., on_segment=...)`, and `error` (n,) from before. The
+    trace holds the error after. Steps of a `lead` that serves the order are not done again."""
+    if lead is None:
+        trace = Trace(base)
+        result = run(order, base, first=0, on_segment=trace.record)
+    else:
+        trace = lead.trace
+        trace.base, trace.lead = base, write_lead(lead.mark)
+        rest = run(order, base - lead.movement, first=trace.steps, on_segment=trace.record)
+        result = LocalResult(
+            lead.movement + rest.pseudo_gradient, lead.losses + rest.losses, lead.mark.steps + rest.steps_done,
+            lead.mark.steps * order.spec.inner.batch_size + rest.units, lead.seconds + rest.seconds,
+        )  # fmt: skip
+    trace.error_before = write_error(error)
     if not result.steps_done:
         return Contributed(result, b"", trace)
     encoded = encode_end(trace.end, trace.error_before, order.encoding)
@@ -141,6 +222,15 @@ def movement_leaf(border: int) -> int:
 
 def moments_leaf(border: int) -> int:
     return 2 * border + 1
+
+
+def error_leaf(borders: int) -> int:
+    """Of the error before, in a trace of so many borders; behind it the error after, then the lead."""
+    return 2 * borders
+
+
+def lead_leaf(borders: int) -> int:
+    return 2 * borders + 2
 
 
 # Files of a trace. A stranger may have written what is read here: everything but `HyperGPUError` `artifact.*` is a bug.
@@ -182,6 +272,18 @@ def write_error(error: Tensor | None) -> bytes:
 
 def read_error(data: bytes, *, count: int) -> Tensor | None:
     return decode(data, BF16, count=count).values if data else None
+
+
+def write_lead(mark: LeadMark) -> bytes:
+    return LEAD.pack(mark.steps, mark.planned, bytes.fromhex(mark.version), bytes.fromhex(mark.artifact))
+
+
+def read_lead(data: bytes) -> LeadMark | None:
+    """None where there was no lead."""
+    if not data:
+        return None
+    steps, planned, version, artifact = LEAD.unpack(split(data, LEAD.size)[0])
+    return LeadMark(steps, planned, version.hex(), artifact.hex())
 
 
 def split(data: bytes, *sizes: int) -> list[bytes]:

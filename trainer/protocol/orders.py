@@ -73,6 +73,23 @@ def order_seed(spec: JobSpec, number: int, shard: int) -> int:
     return spec.seed + number * spec.rounds.nodes + shard
 
 
+def foreseen(order: WorkOrder) -> WorkOrder | None:
+    """The order of the round after `order`'s, as far as a node can tell before it is given; None after the last. It stays with
+    its shard, so the batches follow from the specification; the base is not known yet, steps may differ."""
+    number = order.round + 1
+    if number >= order.spec.rounds.rounds:
+        return None
+    return order.model_copy(update={"round": number, "seed": order_seed(order.spec, number, order.shard), "origin": None})
+
+
+def is_foreseen(order: WorkOrder, expected: WorkOrder) -> bool:
+    """Whether `order` asks for the batches of `expected`."""
+    return all(getattr(order, name) == getattr(expected, name) for name in FORESEEN)
+
+
+FORESEEN = ("job_id", "round", "node_id", "shard", "shards", "seed", "origin", "spec")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedOrder:
     """A work order with the coordinator's signature (65 bytes, 0x-hex)."""

@@ -109,9 +109,20 @@ class RoundResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Earlier:
+    """The contribution of a node before an audited one: its order, what was handed in for `steps` local steps, and, where a
+    node may have begun from it (`network.overlap` eager), the checkpoint of its order's base."""
+
+    order: WorkOrder
+    upload: bytes
+    steps: int
+    params: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AuditWork:
     """A segment to be computed again. `params` is the checkpoint of the order's base, `upload` what the node handed in for
-    `steps` local steps, `before` the upload and steps of its contribution before (None: it is its first), `evidence` its answer.
+    `steps` local steps, `before` its contribution before (None: it is its first), `evidence` its answer.
     `honest_errors` are those of earlier honest audits, by the auditor's kind of machine."""
 
     job: JobWork
@@ -120,7 +131,7 @@ class AuditWork:
     segment: int
     upload: bytes
     steps: int
-    before: tuple[bytes, int] | None
+    before: Earlier | None
     evidence: bytes
     operator_class: str
     honest_errors: dict[str, list[float]]

@@ -12,7 +12,7 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import AuditVerdict, AuditWork
 from trainer.scoring.calibration import AuditClass, Calibration, judge_replay, proves
 from trainer.scoring.evidence import read_evidence
-from trainer.scoring.replay import HandedIn, replay_segment
+from trainer.scoring.replay import HandedIn, guess_after, replay_segment
 
 VERDICTS = {"pass": "passed", "suspicious": "suspicious", "failed": "failed"}
 
@@ -26,11 +26,15 @@ def replay_audit(work: AuditWork) -> AuditVerdict:
     calibration = Calibration(
         AuditClass(precision, work.operator_class, machine), tuple(work.honest_errors.get(machine, ()))
     )  # fmt: skip
+    guess = None
+    if work.before is not None and work.before.params is not None:
+        guess = guess_after(work.before.order, load_checkpoint(work.before.params, shapes=at.shapes), work.before.upload)
     try:
         evidence = read_evidence(work.evidence, count=base.numel())
         replay = replay_segment(
             work.order, base, at.dataset, evidence, segment=work.segment, upload=work.upload,
-            handed_in=handed_in(work.upload, work.steps), before=handed_in(*work.before) if work.before else None, device=device,
+            handed_in=handed_in(work.upload, work.steps),
+            before=handed_in(work.before.upload, work.before.steps) if work.before else None, guess=guess, device=device,
         )  # fmt: skip
     except HyperGPUError as error:
         return AuditVerdict(verdict="failed", auditor_class=machine, code=error.code, reason=error.message)

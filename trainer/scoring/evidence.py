@@ -12,18 +12,28 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from trainer.diloco.trace import BF16, Trace, moments_bytes, moments_leaf, movement_bytes, movement_leaf
+from trainer.diloco.trace import (
+    BF16,
+    LEAD,
+    Trace,
+    error_leaf,
+    lead_leaf,
+    moments_bytes,
+    moments_leaf,
+    movement_bytes,
+    movement_leaf,
+)
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.merkle import merkle_path
 from trainer.protocol.wire import encoded_bytes
 
 HEADER = struct.Struct("<4sB3xII")
 LENGTH = struct.Struct("<I")
-MAGIC, VERSION = b"HGAE", 1
+MAGIC, VERSION = b"HGAE", 2
 HASH = 32
 LONGEST_PATH = 32
 """Hashes: more borders than an order can have steps."""
-PROVEN = ("movement", "moments", "next_movement", "next_moments", "last_movement", "error", "first_moments")
+PROVEN = ("movement", "moments", "next_movement", "next_moments", "last_movement", "error", "lead", "first_moments")
 PATHS = ("base", "before_moments", "before_error")
 
 
@@ -47,6 +57,7 @@ class AuditEvidence:
     next_moments: Proven
     last_movement: Proven
     error: Proven
+    lead: Proven
     first_moments: Proven
     base: list[bytes]
     before_moments: list[bytes]
@@ -55,7 +66,7 @@ class AuditEvidence:
 
 def gather_evidence(trace: Trace, segment: int, *, before: Trace | None) -> AuditEvidence:
     """The node's answer to an audit of `segment`; `before` is its trace of the order before, unless it began afresh."""
-    last, leaves = len(trace.movements) - 1, trace.leaves()
+    borders, leaves = len(trace.movements), trace.leaves()
 
     def movement(border: int) -> Proven:
         return Proven(trace.movements[border], merkle_path(leaves, movement_leaf(border)))
@@ -63,16 +74,19 @@ def gather_evidence(trace: Trace, segment: int, *, before: Trace | None) -> Audi
     def moments(border: int) -> Proven:
         return Proven(trace.moments[border], merkle_path(leaves, moments_leaf(border)))
 
-    earlier = before.leaves() if before else []
+    def earlier(leaf: int) -> list[bytes]:
+        return merkle_path(before.leaves(), leaf) if before else []
+
+    ended = len(before.movements) if before else 0
     return AuditEvidence(
         steps=trace.steps, segment=segment,
         movement=movement(segment), moments=moments(segment), next_movement=movement(segment + 1),
-        next_moments=moments(segment + 1), last_movement=movement(last),
-        error=Proven(trace.error_before, merkle_path(leaves, len(leaves) - 2)),
+        next_moments=moments(segment + 1), last_movement=movement(borders - 1),
+        error=Proven(trace.error_before, merkle_path(leaves, error_leaf(borders))),
+        lead=Proven(trace.lead, merkle_path(leaves, lead_leaf(borders))),
         first_moments=Proven(leaves[moments_leaf(0)], merkle_path(leaves, moments_leaf(0))),
         base=merkle_path(leaves, movement_leaf(0)),
-        before_moments=merkle_path(earlier, len(earlier) - 3) if before else [],
-        before_error=merkle_path(earlier, len(earlier) - 1) if before else [],
+        before_moments=earlier(moments_leaf(ended - 1)), before_error=earlier(error_leaf(ended) + 1),
     )  # fmt: skip
 
 
@@ -123,6 +137,8 @@ def sizes(name: str, count: int) -> tuple[int, ...]:
     """Lengths that the content of a field may have."""
     if name == "error":
         return (0, encoded_bytes(count, BF16))
+    if name == "lead":
+        return (0, LEAD.size)
     if name == "first_moments":
         return (HASH,)
     return (movement_bytes(count) if name.endswith("movement") else moments_bytes(count),)

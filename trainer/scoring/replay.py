@@ -2,7 +2,8 @@
 
 The node shows the states at both ends of the segment, which its trace (`trainer.diloco.trace`) bound before anybody knew the
 segment. Some checks are exact: that the states are the committed ones, that the first is at the order's base, that its moments
-go on where the node's last trace ended (or are fresh), and that the upload is the encoding of the last. How the segment leads
+go on where the node's last trace ended (or are fresh), that a lead began at the guess which the last contribution gives, and
+that the upload is the encoding of the last state. How the segment leads
 from one state to the next is floating point and compared within a tolerance: relative L2 distances of the movement, of the
 first moments and of the roots of the second.
 
@@ -24,19 +25,25 @@ from trainer.data import Dataset
 from trainer.diloco.encoding import decode
 from trainer.diloco.exact import dot
 from trainer.diloco.local import NodeState, optimizer_vectors, restore, train
+from trainer.diloco.outer import guessed
 from trainer.diloco.trace import (
+    LeadMark,
     Moments,
     borders,
     bound,
     encode_end,
+    error_leaf,
     fresh_moments,
+    lead_leaf,
     moments_leaf,
     movement_leaf,
+    read_lead,
     read_moments,
     read_movement,
     write_error,
     write_movement,
 )
+from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.merkle import leaf_hash, path_root
 from trainer.protocol.orders import WorkOrder
@@ -51,6 +58,22 @@ class HandedIn(NamedTuple):
 
     root: bytes
     steps: int
+
+
+class Guess(NamedTuple):
+    """What a contribution lets its node guess: `params` (n,) of the next version, made of model version `version` and of
+    `artifact` (64 hex digits each)."""
+
+    version: str
+    artifact: str
+    params: Tensor
+
+
+def guess_after(order: WorkOrder, base: Tensor, upload: bytes) -> Guess:
+    """From a contribution: its order as it was trained, the parameters (n,) of its base, and the upload. Raises HyperGPUError
+    `artifact.*`."""
+    own = decode(upload, order.encoding, count=base.numel()).values
+    return Guess(order.base, sha256_hex(upload), guessed(base, own, order.spec, number=order.round))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +100,15 @@ def replay_segment(
     upload: bytes,
     handed_in: HandedIn,
     before: HandedIn | None = None,
+    guess: Guess | None = None,
     device: torch.device | None = None,
 ) -> Replay:
     """Check what the evidence shows, then compute `segment` of `order` again on `device` from its first state.
 
-    `base` (n,) are the parameters of `order.base`; `before` is the node's contribution that preceded this one, if there is any.
-    Raises HyperGPUError `audit.wrong_segment` or `audit.wrong_steps` when the evidence answers another question, `artifact.*`
-    when a state cannot be read.
+    `base` (n,) are the parameters of `order.base`; `before` is the node's contribution that preceded this one, if there is any,
+    and `guess` what it could guess of the base then.
+    Raises HyperGPUError `audit.wrong_segment` or `audit.wrong_steps` when the evidence answers another question,
+    `audit.wrong_lead` when it shows a lead that may not be, `artifact.*` when a state cannot be read.
     """
     if evidence.segment != segment:
         raise HyperGPUError("audit.wrong_segment", f"Segment {segment} was asked for, {evidence.segment} is shown.")
@@ -97,6 +122,11 @@ def replay_segment(
     end, ended = read_movement(evidence.next_movement.content, count=count)
     moments, after = (read_moments(part.content, count=count) for part in (evidence.moments, evidence.next_moments))
     steps = range(marks[segment], marks[segment + 1])
+    origin, foreseen = base, order
+    if (lead := read_lead(evidence.lead.content)) is not None:
+        known = check_lead(order, lead, guess, steps=evidence.steps)
+        if steps.start < lead.steps:
+            origin, foreseen = known.params, order.model_copy(update={"steps": lead.planned})
     findings = [
         *commitments(evidence, handed_in.root, borders=len(marks), count=count),
         *history(evidence, before, stride=order.spec.audit.stride, count=count),
@@ -106,9 +136,9 @@ def replay_segment(
     if (started, ended) != (steps.start, steps.stop) or after.seen - moments.seen != len(steps):
         findings.append(HyperGPUError("audit.wrong_border", "The states shown are not those at the segment's borders."))
     state = NodeState(order.spec, dataset.info, device=device)
-    restore(state, base - start, {"first": moments.first, "second": moments.second}, moments.seen)
+    restore(state, origin - start, {"first": moments.first, "second": moments.second}, moments.seen)
     try:
-        train(state, order, dataset, steps)
+        train(state, foreseen, dataset, steps)
     except HyperGPUError as error:
         findings.append(
             HyperGPUError("audit.not_finite", f"The segment cannot be computed from the state shown: {error.message}")
@@ -116,7 +146,7 @@ def replay_segment(
         return Replay(math.inf, math.inf, math.inf, findings)
     vectors = optimizer_vectors(state)
     return Replay(
-        distance(end - start, base - state.params() - start),
+        distance(end - start, origin - state.params() - start),
         distance(after.first, vectors["first"]),
         distance(after.second.sqrt(), vectors["second"].sqrt()),
         findings,
@@ -125,15 +155,15 @@ def replay_segment(
 
 def commitments(evidence: AuditEvidence, root: bytes, *, borders: int, count: int) -> list[HyperGPUError]:
     """Is everything shown under the root of the upload, and is the first state at the base?"""
-    leaves = 2 * borders + 2
-    segment = evidence.segment
+    leaves, segment = lead_leaf(borders) + 1, evidence.segment
     shown = {
         "the movement at the segment's start": (evidence.movement, movement_leaf(segment)),
         "the moments at its start": (evidence.moments, moments_leaf(segment)),
         "the movement at its end": (evidence.next_movement, movement_leaf(segment + 1)),
         "the moments at its end": (evidence.next_moments, moments_leaf(segment + 1)),
         "the last movement": (evidence.last_movement, movement_leaf(borders - 1)),
-        "the error feedback before": (evidence.error, leaves - 2),
+        "the error feedback before": (evidence.error, error_leaf(borders)),
+        "the lead": (evidence.lead, lead_leaf(borders)),
     }
     proofs = {what: (leaf_hash(part.content), part.path, index) for what, (part, index) in shown.items()}
     proofs["the first moments"] = (evidence.first_moments.content, evidence.first_moments.path, moments_leaf(0))
@@ -147,6 +177,20 @@ def commitments(evidence: AuditEvidence, root: bytes, *, borders: int, count: in
     return findings
 
 
+def check_lead(order: WorkOrder, lead: LeadMark, guess: Guess | None, *, steps: int) -> Guess:
+    """The guess from which a contribution of `steps` may have been begun like this. Raises HyperGPUError `audit.wrong_lead`."""
+    problem = ""
+    if order.spec.network.overlap != "eager":
+        problem = "This job's orders are not begun before their base is known."
+    elif not 0 < lead.steps <= min(steps, lead.planned) or lead.steps % order.spec.audit.stride:
+        problem = f"A lead of {lead.steps} steps does not end at a segment border of the order."
+    elif guess is None or (lead.version, lead.artifact) != (guess.version, guess.artifact):
+        problem = "The lead was not begun from the contribution before this one."
+    if problem or guess is None:
+        raise HyperGPUError("audit.wrong_lead", problem)
+    return guess
+
+
 def history(evidence: AuditEvidence, before: HandedIn | None, *, stride: int, count: int) -> list[HyperGPUError]:
     """Do moments and error feedback go on where the order before ended, or start from nothing?"""
     known = {
@@ -156,10 +200,10 @@ def history(evidence: AuditEvidence, before: HandedIn | None, *, stride: int, co
         ),
     }  # fmt: skip
     findings = []
-    leaves = 2 * len(borders(before.steps, stride)) + 2 if before else 0
-    at = {"moments": leaves - 3, "error feedback": leaves - 1}
+    ended = len(borders(before.steps, stride)) if before else 0
+    at = {"moments": moments_leaf(ended - 1), "error feedback": error_leaf(ended) + 1}
     for what, (leaf, path, fresh) in known.items():
-        goes_on = before is not None and holds(leaf, path, index=at[what], count=leaves, root=before.root)
+        goes_on = before is not None and holds(leaf, path, index=at[what], count=lead_leaf(ended) + 1, root=before.root)
         if not goes_on and leaf not in [leaf_hash(content) for content in fresh]:
             findings.append(
                 HyperGPUError("audit.unknown_history", f"The {what} are neither fresh nor those that the last order ended with.")

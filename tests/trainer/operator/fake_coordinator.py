@@ -17,7 +17,7 @@ from eth_account import Account
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.eip712 import Domain, recover
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.orders import Origin, WorkOrder, sign_order
+from trainer.protocol.orders import Origin, WorkOrder, order_seed, sign_order
 from trainer.protocol.requests import HEADER_BODY, HEADER_KEY, HEADER_NONCE, verify_request
 from trainer.protocol.spec import JobSpec
 from trainer.protocol.types import Receipt
@@ -67,8 +67,8 @@ class Slot:
         self.fence += 1
         order = WorkOrder(
             job_id=self.job_id, round=self.round, node_id=NODE_ID, fence=self.fence, deadline=int(time.time()) + 60, shard=0,
-            shards=4, seed=self.origin.round if self.origin else self.round, steps=self.spec.inner.steps, origin=self.origin,
-            encoding=self.spec.encoding, spec=self.spec, **asdict(self.version),
+            shards=4, seed=order_seed(self.spec, self.origin.round if self.origin else self.round, 0), steps=self.spec.inner.steps,
+            origin=self.origin, encoding=self.spec.encoding, spec=self.spec, **asdict(self.version),
         )  # fmt: skip
         signed = sign_order(DOMAIN, order, self.key).as_json()
         return {"assignment_id": self.id, "fence": self.fence, "lease_seconds": 10, **signed}

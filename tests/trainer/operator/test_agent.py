@@ -28,6 +28,9 @@ pytestmark = pytest.mark.processes
 
 QUICK = parse_spec({"inner": {"steps": 20, "batch_size": 16}})
 SLOW = parse_spec({"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 600, "batch_size": 64}})
+EAGER = parse_spec(
+    {"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 300, "batch_size": 64}, "network": {"overlap": "eager"}}
+)
 ENDLESS = parse_spec({"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 10_000, "batch_size": 256}})
 
 
@@ -132,6 +135,37 @@ def test_given_audits_then_they_are_answered_with_an_order_or_without_one_and_a_
     until(lambda: agent.events("audit.answered") == 2)
     assert agent.events("audit.failed") == 1
     assert read_evidence(coordinator.evidence[3], count=count_of(QUICK)).segment == 1
+
+
+def test_given_a_job_that_overlaps_then_the_next_order_is_begun_before_it_comes_and_an_audit_is_answered_meanwhile(
+    agent, coordinator, until
+):
+    versions = [step.version for step in lineage(EAGER, coordinator.put, length=2)]
+    first = coordinator.offer(EAGER, versions[0], round=0, job_id=3)
+    coordinator.until(lambda: first.receipt)
+    audit = {"audit_id": 4, "artifact": first.committed["sha256"], "segment": 0, "deadline_seconds": 60}
+    with coordinator.changed:
+        coordinator.audits = [audit]
+        coordinator.changed.notify_all()
+    coordinator.until(lambda: 4 in coordinator.evidence)
+    worker = agent.worker()
+    before = worker.cpu_times().user
+    until(lambda: worker.cpu_times().user > before + 0.2)
+    second = coordinator.offer(EAGER, versions[1], round=1, job_id=3)
+    coordinator.until(lambda: second.receipt)
+
+    assert versions[1].delta in coordinator.served and versions[1].checkpoint not in coordinator.served
+    assert agent.worker() == worker
+    assert second.receipt["receipt"]["base"] == "0x" + versions[1].base and second.receipt["receipt"]["units"] == 300 * 64
+    reported = [step for body in (*second.heartbeats, second.receipt) for step, _ in body["losses"]]
+    assert reported == sorted(set(reported)) and reported[-1] == 300
+
+    def ahead() -> list[int]:
+        said = [json.loads(line) for line in agent.log.read_text().splitlines() if '"order.handed_in"' in line]
+        return [line["ahead"] for line in said if line["job_id"] == 3]
+
+    until(lambda: len(ahead()) == 2)
+    assert ahead()[0] == 0 < ahead()[1] <= 300
 
 
 def test_given_an_order_that_the_coordinator_did_not_sign_then_it_is_refused_and_the_next_one_done(agent, coordinator, offer):

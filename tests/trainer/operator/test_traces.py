@@ -11,17 +11,23 @@ from trainer.data import load_dataset
 from trainer.diloco.encoding import decode
 from trainer.operator import tasks
 from trainer.operator.config import Home
+from trainer.operator.replica import MissingError
 from trainer.operator.results import WorkResult, mark_handed_in
 from trainer.operator.traces import gather
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.orders import WorkOrder
+from trainer.protocol.orders import WorkOrder, order_seed
 from trainer.protocol.spec import parse_spec
 from trainer.scoring.evidence import read_evidence
-from trainer.scoring.replay import HandedIn, Replay, replay_segment
+from trainer.scoring.replay import HandedIn, Replay, guess_after, replay_segment
 
 SPEC = parse_spec(
-    {"inner": {"steps": 12, "batch_size": 8}, "encoding": {"kind": "topk", "chunk": 64, "k": 4}, "audit": {"stride": 5}}
+    {
+        "inner": {"steps": 12, "batch_size": 8},
+        "encoding": {"kind": "topk", "chunk": 64, "k": 4},
+        "audit": {"stride": 5},
+        "network": {"overlap": "eager"},
+    }
 )
 FIRST = lineage(SPEC, sha256_hex, length=1)[0]
 COUNT = FIRST.params.numel()
@@ -46,7 +52,8 @@ class Node:
     def work(self, *, hand_in: bool = True) -> tuple[WorkOrder, WorkResult]:
         self.round += 1
         order = WorkOrder(
-            job_id=1, round=self.round, node_id=7, fence=1, deadline=2_000_000_000, shard=0, shards=2, seed=self.round,
+            job_id=1, round=self.round, node_id=7, fence=1, deadline=2_000_000_000, shard=0, shards=2,
+            seed=order_seed(SPEC, self.round, 0),
             steps=SPEC.inner.steps, encoding=SPEC.encoding, spec=SPEC, **vars(FIRST.version),
         )  # fmt: skip
         result = tasks.train(order, self.home, Silent(), gpus=self.gpus)
@@ -55,6 +62,11 @@ class Node:
             mark_handed_in(self.home, order, result)
         return order, result
 
+    def go_ahead(self, order: WorkOrder, *, segments: int = 2) -> None:
+        """Begin the order after `order`, and do so many segments of it."""
+        answers = iter([False] * segments)
+        tasks.RESIDENTS[1].go_ahead(order, self.home, should_stop=lambda: next(answers, True))
+
     def audit(self, order: WorkOrder, result: WorkResult, segment: int, *, before: WorkResult | None) -> Replay:
         shown = gather(self.home, result.sha256, segment)
         data = (self.home.artifacts / shown.sha256).read_bytes()
@@ -62,6 +74,7 @@ class Node:
             order, FIRST.params, load_dataset(SPEC.data, files={}), read_evidence(data, count=COUNT),
             segment=segment, upload=(self.home.artifacts / result.sha256).read_bytes(), handed_in=self.handed_in(result),
             before=self.handed_in(before) if before else None,
+            guess=guess_after(order, FIRST.params, (self.home.artifacts / before.sha256).read_bytes()) if before else None,
         )  # fmt: skip
 
     def handed_in(self, result: WorkResult) -> HandedIn:
@@ -98,6 +111,64 @@ def test_given_an_order_that_was_never_handed_in_then_the_next_one_goes_on_from_
     node.work(hand_in=False)
     order, result = node.work()
     assert_honest(node.audit(order, result, 0, before=known))
+
+
+@pytest.mark.parametrize("segment", [0, 1, 2])
+def test_given_a_lead_then_its_steps_are_the_next_orders_first_and_audits_pass(node, segment):
+    order, known = node.work()
+    node.go_ahead(order, segments=1)
+    node.go_ahead(order, segments=1)
+    order, result = node.work()
+    assert result.ahead == 10 and result.steps_done == len(result.losses) == 12
+    assert_honest(node.audit(order, result, segment, before=known))
+    assert tasks.RESIDENTS[1].state.steps == 24, "nothing was done twice"
+
+
+def test_given_a_lead_on_two_processes_then_audits_pass_on_one(node):
+    node.gpus = 2
+    order, known = node.work()
+    node.go_ahead(order, segments=1)
+    order, result = node.work()
+    assert result.ahead == 5
+    for segment in (0, 1):
+        assert_honest(node.audit(order, result, segment, before=known))
+
+
+def test_given_a_lead_after_work_that_nobody_received_then_nothing_of_it_counts(node):
+    _, known = node.work()
+    lost, _ = node.work(hand_in=False)
+    node.go_ahead(lost)
+    order, result = node.work()
+    assert result.ahead == 0
+    assert_honest(node.audit(order, result, 0, before=known))
+
+
+def test_given_a_lead_of_another_order_then_it_is_dropped_with_its_moments(node):
+    order, known = node.work()
+    node.go_ahead(order)
+    node.round += 1  # the round after was for others
+    order, result = node.work()
+    assert result.ahead == 0
+    assert_honest(node.audit(order, result, 0, before=known))
+    assert tasks.RESIDENTS[1].state.steps == 12
+
+
+def test_given_a_crash_during_a_lead_then_the_order_is_done_from_its_base(node):
+    order, known = node.work()
+    node.go_ahead(order)
+    tasks.RESIDENTS.clear()
+    order, result = node.work()
+    assert result.ahead == 0
+    assert_honest(node.audit(order, result, 0, before=known))
+
+
+def test_given_a_lead_then_an_order_that_lacks_a_file_finds_it_again(node):
+    order, _ = node.work()
+    node.go_ahead(order)
+    following = order.model_copy(update={"round": 1, "seed": order_seed(SPEC, 1, 0), "base": "ab" * 32, "checkpoint": "cd" * 32})
+    with pytest.raises(MissingError):
+        tasks.train(following, node.home, Silent())
+    assert node.work()[1].ahead == 10
 
 
 def test_given_a_crash_between_rounds_then_the_next_one_begins_afresh_and_passes(node):

@@ -165,7 +165,7 @@ def test_evidence_of_another_model_is_refused(rounds):
     for count in (1, rounds[0][0].numel() + 1):
         with pytest.raises(HyperGPUError):
             read_evidence(file, count=count)
-    assert len(PROVEN) + len(PATHS) == 10
+    assert len(PROVEN) + len(PATHS) == 11
 
 
 def test_nobody_is_slashed_before_a_class_is_calibrated_and_calibration_tightens():

@@ -1,0 +1,178 @@
+"""A lead: steps of an order before its base is known, from a guess that the base corrects."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.data import load_dataset
+from trainer.diloco.encoding import decode
+from trainer.diloco.local import NodeState, run_local_steps, train
+from trainer.diloco.outer import guessed
+from trainer.diloco.reference import run_job
+from trainer.diloco.trace import Contributed, Lead, LeadMark, contribute, read_lead, read_movement, write_lead
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.orders import WorkOrder, foreseen, order_seed
+from trainer.protocol.rounds import JobWork
+from trainer.protocol.spec import InnerSpec, JobSpec, NetworkSpec, OuterSpec, RoundSpec
+from trainer.scoring.evidence import gather_evidence, read_evidence, write_evidence
+from trainer.scoring.replay import HandedIn, Replay, guess_after, replay_segment
+
+CPU = torch.device("cpu")
+SPEC = JobSpec(
+    inner=InnerSpec(steps=12, batch_size=8, schedule="cosine"), outer=OuterSpec(optimizer="sgd", learning_rate=0.5),
+    rounds=RoundSpec(rounds=3, nodes=2), network=NetworkSpec(overlap="eager"),
+)  # fmt: skip
+
+
+def order(number: int, *, base: str = "ab" * 32, steps: int = 12, spec: JobSpec = SPEC) -> WorkOrder:
+    return WorkOrder(
+        job_id=1, round=number, node_id=1, fence=1, deadline=2**31, base=base, checkpoint="0" * 64, shard=1, shards=2,
+        seed=order_seed(spec, number, 1), steps=steps, encoding=spec.encoding, spec=spec,
+    )  # fmt: skip
+
+
+class Worked:
+    """A node after round 0 and, with a lead of `steps`, round 1 from a base that is not what it guessed."""
+
+    def __init__(self, digits, *, steps: int, planned: int = 12, length: int = 12) -> None:
+        self.digits, self.state = digits, NodeState(SPEC, digits.info, device=CPU)
+        self.start = self.state.params()
+        self.first = contribute(self.state, order(0), self.start, digits)
+        self.base = self.start - 0.01 * torch.randn(self.start.shape, generator=torch.Generator().manual_seed(0))
+        self.lead = Lead.behind(order(0), foreseen(order(0, steps=planned)), base=self.start, upload=self.first.upload)
+        self.lead.go_on(self.run, most=steps)
+        self.order = order(1, base="cd" * 32, steps=length)
+        lead = self.lead if self.lead.serves(self.order) else None
+        self.second: Contributed = contribute(self.state, self.order, self.base, digits, lead=lead)
+
+    def run(self, *arguments, **options):
+        return run_local_steps(self.state, *arguments, dataset=self.digits, **options)
+
+    def audit(self, segment: int, *, trace=None, guess=..., spec: JobSpec = SPEC) -> Replay:
+        trace = trace or self.second.trace
+        data = write_evidence(gather_evidence(trace, segment, before=self.first.trace))
+        return replay_segment(
+            self.order.model_copy(update={"spec": spec}), self.base, self.digits, read_evidence(data, count=self.base.numel()),
+            segment=segment, upload=self.second.upload, handed_in=HandedIn(trace.root(), trace.steps),
+            before=HandedIn(self.first.trace.root(), 12),
+            guess=guess_after(order(0), self.start, self.first.upload) if guess is ... else guess, device=CPU,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def worked(digits) -> Worked:
+    return Worked(digits, steps=5)
+
+
+def test_a_lead_is_what_a_hand_computation_gives(worked, digits):
+    """Five steps from base - lr * own update, then seven from the true base less what they moved; the update is their sum."""
+    own = decode(worked.first.upload, SPEC.encoding, count=worked.start.numel()).values
+    guess = worked.start - 0.5 * own
+    torch.testing.assert_close(guess, guessed(worked.start, own, SPEC, number=0))
+
+    state = NodeState(SPEC, digits.info, device=CPU)
+    contribute(state, order(0), worked.start, digits)
+    state.load(guess)
+    train(state, order(1), digits, range(5))
+    moved = guess - state.params()
+    state.load(worked.base - moved)
+    train(state, order(1), digits, range(5, 12))
+    torch.testing.assert_close(worked.second.result.pseudo_gradient, worked.base - state.params())
+    assert worked.second.result.steps_done == 12 and len(worked.second.result.losses) == 12
+    assert worked.second.result.units == worked.order.units and state.steps == worked.state.steps == 24
+
+
+def test_its_trace_says_at_which_step_the_base_came_and_what_the_guess_was_made_of(worked):
+    expected = LeadMark(5, 12, order(0).base, sha256_hex(worked.first.upload))
+    assert read_lead(worked.second.trace.lead) == expected == worked.lead.mark
+    steps = [read_movement(data, count=worked.base.numel())[1] for data in worked.second.trace.movements]
+    assert steps == [0, 5, 10, 12]
+    assert worked.second.trace.moments[0] == worked.first.trace.moments[-1], "the optimizer went on"
+    assert worked.second.trace.error_before == worked.first.trace.error_after
+
+
+@pytest.mark.parametrize("segment", [0, 1, 2])
+def test_an_audit_computes_a_segment_before_and_after_the_correction_again(worked, segment):
+    replay = worked.audit(segment)
+    assert replay.findings == [] and replay.error < 0.01
+
+
+def test_a_lead_that_was_foreseen_longer_is_audited_as_it_was_foreseen(digits):
+    """Its learning rate followed the steps that were expected."""
+    worked = Worked(digits, steps=10, planned=30)
+    assert worked.lead.mark.planned == 30
+    assert [worked.audit(segment).error < 0.01 for segment in range(3)] == [True] * 3
+    forged = replace(worked.second.trace, lead=write_lead(worked.lead.mark._replace(planned=12)))
+    assert worked.audit(0, trace=forged).error > worked.audit(0).error
+
+
+def test_who_says_that_the_base_came_at_another_step_is_found(worked):
+    for steps, segment in ((10, 1), (None, 0)):
+        lead = b"" if steps is None else write_lead(worked.lead.mark._replace(steps=steps))
+        replay = worked.audit(segment, trace=replace(worked.second.trace, lead=lead))
+        assert replay.error > 0.05
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 4}, {"steps": 15}, {"steps": 0}, {"planned": 3}, {"artifact": "0" * 64}, {"version": "0" * 64}]
+)
+def test_a_lead_that_may_not_be_is_refused(worked, change):
+    trace = replace(worked.second.trace, lead=write_lead(worked.lead.mark._replace(**change)))
+    with pytest.raises(HyperGPUError, match=r"audit\.wrong_lead"):
+        worked.audit(2, trace=trace)
+
+
+def test_a_lead_in_a_job_without_them_or_without_a_contribution_before_is_refused(worked):
+    with pytest.raises(HyperGPUError, match=r"audit\.wrong_lead"):
+        worked.audit(2, spec=SPEC.model_copy(update={"network": NetworkSpec()}))
+    with pytest.raises(HyperGPUError, match=r"audit\.wrong_lead"):
+        worked.audit(2, guess=None)
+
+
+def test_an_order_that_asks_for_other_batches_or_fewer_steps_is_not_served(worked):
+    lead = worked.lead
+    assert lead.serves(order(1, steps=5)) and not lead.serves(order(1, steps=4))
+    for change in ({"seed": 1}, {"shard": 0}, {"round": 2}, {"job_id": 2}, {"shards": 3}):
+        assert not lead.serves(order(1).model_copy(update=change))
+
+
+def test_nothing_is_foreseen_after_the_last_round():
+    assert foreseen(order(1)) is not None and foreseen(order(2)) is None
+
+
+@given(stops=st.lists(st.booleans(), max_size=6), most=st.integers(0, 12))
+@settings(max_examples=8, deadline=None)
+def test_a_lead_that_is_interrupted_ends_where_one_in_one_piece_does(stops, most):
+    digits = load_dataset(SPEC.data, files={})
+    state, leads = NodeState(SPEC, digits.info, device=CPU), []
+    start = state.params()
+    for pieces in (stops, []):
+        state.forget()
+        state.error = None
+        made = contribute(state, order(0), start, digits)
+        lead = Lead.behind(order(0), foreseen(order(0)), base=start, upload=made.upload)
+        asked = iter(pieces)
+        for _ in (*pieces, None):
+            lead.go_on(
+                lambda *a, **o: run_local_steps(state, *a, dataset=digits, **o), most=most,
+                should_stop=lambda answers=asked: next(answers, False),
+            )  # fmt: skip
+        leads.append(lead)
+    one, other = leads
+    assert one.trace.steps == other.trace.steps == most // 5 * 5
+    torch.testing.assert_close(one.movement, other.movement)
+    assert one.losses == pytest.approx(other.losses, rel=1e-4) and one.trace.moments[0] == other.trace.moments[0]
+
+
+def test_without_delay_eager_is_what_no_overlap_is(digits):
+    def versions(overlap: str, **options) -> list[str]:
+        spec = SPEC.model_copy(update={"network": NetworkSpec(overlap=overlap)})
+        return [report.result.version for report in run_job(JobWork(spec=spec, files={}), device=CPU, **options)]
+
+    assert versions("eager") == versions("eager", lead=4) == versions("none") == versions("none", lead=10)
+    assert versions("eager", lead=5)[0] == versions("none")[0]
+    assert versions("eager", lead=5)[1:] != versions("none")[1:]
