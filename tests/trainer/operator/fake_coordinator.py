@@ -65,10 +65,11 @@ class Slot:
 
     def lease(self) -> dict[str, Any]:
         self.fence += 1
+        began = self.origin.round if self.origin else self.round
         order = WorkOrder(
             job_id=self.job_id, round=self.round, node_id=NODE_ID, fence=self.fence, deadline=int(time.time()) + 60, shard=0,
-            shards=4, seed=order_seed(self.spec, self.origin.round if self.origin else self.round, 0), steps=self.spec.inner.steps,
-            origin=self.origin, encoding=self.spec.encoding, spec=self.spec, **asdict(self.version),
+            shards=4, seed=order_seed(self.spec, began, 0), steps=self.spec.inner.steps, origin=self.origin,
+            encoding=self.spec.encoding, spec=self.spec, **asdict(self.version),
         )  # fmt: skip
         signed = sign_order(DOMAIN, order, self.key).as_json()
         return {"assignment_id": self.id, "fence": self.fence, "lease_seconds": 10, **signed}
