@@ -10,6 +10,7 @@ from scripts.hypergpu_demo.supervise import StackError
 MODELS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
         "mlp": {"architecture": "mlp", "config": {}},
+        "mlp-wide": {"architecture": "mlp", "config": {"hidden": [512, 256]}},
         "cnn": {"architecture": "cnn", "config": {}},
         "resnet": {"architecture": "resnet", "config": {}},
         "vgg": {"architecture": "vgg", "config": {}},
@@ -18,24 +19,36 @@ MODELS: dict[str, dict[str, dict[str, Any]]] = {
 }
 ROUNDS = {"digits": 12, "text": 10}
 DEFAULT_MODEL = {"digits": "mlp", "text": "gpt"}
+EMULATED_MODEL = {"digits": "mlp-wide", "text": "gpt"}
+"""On emulated links: larger, so that headers and orders, whose bytes are scaled too, weigh little beside its files."""
+EMULATED_ROUNDS = 8
+PLAIN = {
+    "encoding": {"kind": "fp32"}, "downlink": {"kind": "fp32"}, "network": {"policy": "equal"},
+}  # fmt: skip
+"""DiLoCo as published: equal steps and dense fp32 both ways; with a quorum of all, everybody is waited for."""
 
 
 def model_names() -> list[str]:
     return [name for models in MODELS.values() for name in models]
 
 
-def spec(*, job: str, model: str | None, rounds: int | None, operators: int, files: dict[str, str]) -> dict[str, Any]:
+def spec(
+    *, job: str, model: str | None, rounds: int | None, operators: int, files: dict[str, str], policy: str = "adaptive",
+    emulated: bool = False, seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
     """The job's specification as POST /api/v1/jobs takes it; what is left out has the protocol's default."""
     known = MODELS[job]
-    name = model or DEFAULT_MODEL[job]
+    name = model or (EMULATED_MODEL if emulated else DEFAULT_MODEL)[job]
     if name not in known:
         raise StackError(f"There is no recipe for --model {name} with --job {job}: choose one of {', '.join(known)}.")
     common = {
         "model": known[name],
+        "seed": seed,
         "rounds": {
-            "rounds": rounds or ROUNDS[job], "nodes": operators, "quorum": max(1, operators // 2), "deadline_seconds": 120,
+            "rounds": rounds or (EMULATED_ROUNDS if emulated else ROUNDS[job]), "nodes": operators,
+            "quorum": operators if policy == "equal" else max(1, operators // 2), "deadline_seconds": 120,
         },
-    }  # fmt: skip
+    } | (PLAIN if policy == "equal" else {})  # fmt: skip
     if job == "digits":
         return common | {"data": {"kind": "digits"}, "target": {"metric": "accuracy", "value": 0.95}}
     return common | {

