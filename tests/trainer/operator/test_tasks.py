@@ -6,7 +6,9 @@ import pytest
 from lineage import lineage
 
 from trainer.operator import tasks
+from trainer.operator.benchmark import device_facts
 from trainer.operator.config import Home
+from trainer.operator.emulation import VARIABLE
 from trainer.operator.replica import MissingError
 from trainer.operator.results import find_result, mark_handed_in
 from trainer.protocol.canonical import sha256_hex
@@ -111,3 +113,23 @@ def test_given_many_jobs_then_the_one_used_longest_ago_leaves_the_device(home):
     for job in (1, 2, 1, 3):
         tasks.train(order().model_copy(update={"job_id": job}), home, Listener())
     assert list(tasks.RESIDENTS) == [1, 3]
+
+
+def test_an_emulated_machine_is_as_slow_as_it_says_and_called_emulated(home, monkeypatch):
+    """12 steps of 8 samples at 400 samples/s: 0.24 s."""
+    monkeypatch.setenv(VARIABLE, "400")
+    facts = device_facts(home)
+    assert (facts["device"], facts["samples_per_second"]) == ("emulated machine, 400 samples/s", 400)
+    slow = tasks.train(order(), home, Listener())
+    monkeypatch.delenv(VARIABLE)
+    tasks.RESIDENTS.clear()
+    fast = tasks.train(order(fence=2), home, Listener())
+    assert slow.seconds > 0.23
+    assert (slow.sha256, slow.losses) == (fast.sha256, fast.losses)
+
+
+def test_a_machine_that_is_too_slow_to_emulate_another_says_so(home, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "1e9")
+    listener = Listener()
+    tasks.train(order(), home, listener)
+    assert "emulation.behind" in [update["note"]["code"] for update in listener.posted if "note" in update]

@@ -1,0 +1,45 @@
+"""Whose link asks for pieces, connections, redundancy; and that a good link asks for none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.network.transfers import CONNECTIONS, MOST_PIECES, piece_size, piece_span, transfer_of
+
+BIG = 64 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("conditions", "code", "connections"),
+    [
+        ({}, "transfer.whole", 1),
+        ({"rtt_s": 0.06, "loss": 1e-6, "rate": 1.2e7}, "transfer.whole", 1),
+        ({"rtt_s": 0.06, "loss": 0.0, "rate": 1e9}, "transfer.long_path", CONNECTIONS),
+        ({"rtt_s": 0.3, "loss": 0.0, "rate": 1e7}, "transfer.long_path", CONNECTIONS),
+        ({"rtt_s": 0.1, "loss": 0.005}, "transfer.lossy", CONNECTIONS),
+        ({"rtt_s": 0.1, "loss": 0.05}, "transfer.redundant", CONNECTIONS),
+        ({"rtt_s": 0.06, "broken": True}, "transfer.broken", 1),
+    ],
+)
+def test_pieces_are_chosen_by_what_the_link_does(conditions, code, connections):
+    chosen = transfer_of(BIG, **conditions)
+    assert (chosen.reason.code, chosen.connections) == (code, connections)
+    assert (chosen.pieces > 1) == (code != "transfer.whole")
+    assert (chosen.spare > 0) == (code == "transfer.redundant")
+
+
+def test_a_small_file_is_one_request_on_any_link():
+    assert transfer_of(30_000, rtt_s=0.2, loss=0.1, broken=True).pieces == 1
+
+
+@given(st.integers(1, 10**9), st.floats(0, 0.5), st.booleans())
+def test_the_pieces_are_the_file(size, loss, broken):
+    chosen = transfer_of(size, rtt_s=0.1, loss=loss, broken=broken)
+    assert 1 <= chosen.pieces <= MOST_PIECES
+    assert chosen.pieces + chosen.spare <= 256
+    spans = [piece_span(size, chosen.pieces, index) for index in range(chosen.pieces)]
+    assert [offset for offset, _ in spans] == [index * piece_size(size, chosen.pieces) for index in range(chosen.pieces)]
+    assert sum(length for _, length in spans) == size
+    assert all(0 < length <= piece_size(size, chosen.pieces) for _, length in spans)

@@ -1,0 +1,95 @@
+"""How a file goes over a link: in one request, or in pieces over several connections, some of them redundant. Pure arithmetic.
+
+A good link pays nothing: one request, as if there were no pieces. What pieces are good for, one after the other:
+
+- **A broken transfer goes on** where it stopped: the pieces that have come are kept. Whatever the link, a broken upload is
+  repeated in pieces; downloads go on from the last byte without any.
+- **Several connections**: where loss, or a window on a long path, keeps one connection below what the link carries, several
+  together carry more, and one that waits for a retransmission does not stop the others.
+- **Erasure-coded pieces** (`erasure.py`): TCP loses no bytes, so redundancy cannot repair anything; what it saves is waiting for
+  the last pieces. A connection that has nothing else to do sends a redundant piece, and any `pieces` of those sent make the
+  file: the slowest connections are not waited for. That costs a piece a connection at most.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from trainer.network.facts import Reason
+from trainer.network.links import mathis_bps
+
+WINDOW_BYTES = 2**22
+"""Of one connection at most, as common systems tune it (Linux: net.ipv4.tcp_wmem, 4 MiB)."""
+LOSSY = 0.003
+"""Part of the segments from which on several connections are worth their headers,"""
+VERY_LOSSY = 0.01
+"""and redundant pieces theirs: see docs/guides/network.md for what they gain."""
+BOUND = 0.5
+"""A connection that reaches this part of what TCP allows it is bound by TCP, not by the link."""
+CONNECTIONS = 4
+PIECES_PER_CONNECTION = 4
+LEAST_PIECE = 2**14
+"""Bytes: a request's head is a twentieth of it."""
+MOST_PIECES = 128
+"""Together with as many redundant ones they have numbers below 256 (the code's limit)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transfer:
+    """`pieces` that make the file, over so many `connections`; `spare` redundant ones at most. One piece: a single request."""
+
+    connections: int
+    pieces: int
+    spare: int
+    reason: Reason
+
+
+def transfer_of(
+    size: int, *, rtt_s: float | None = None, loss: float = 0.0, rate: float | None = None, broken: bool = False
+) -> Transfer:
+    """How to send `size` bytes over a link of measured round trip, loss (part of the segments) and goodput (`rate`, bytes/s), as
+    far as they are known. `broken`: an attempt in one request has failed."""
+    most = min(MOST_PIECES, size // LEAST_PIECE)
+    if most < 2:
+        return whole("It is small.")
+    if loss >= LOSSY:
+        spare = CONNECTIONS - 1 if loss >= VERY_LOSSY else 0
+        text = f"{loss:.1%} of the segments are lost, so {CONNECTIONS} connections carry more than one"
+        text += f", and {spare} redundant pieces stand in for the slowest." if spare else "."
+        return Transfer(
+            connections=CONNECTIONS, pieces=min(most, CONNECTIONS * PIECES_PER_CONNECTION), spare=spare,
+            reason=Reason(code="transfer.redundant" if spare else "transfer.lossy", text=text),
+        )  # fmt: skip
+    if rtt_s and rate and size > WINDOW_BYTES and rate >= BOUND * connection_rate(rtt_s, loss):
+        text = f"At {1000 * rtt_s:.0f} ms one connection is bound by TCP ({rate / 1e6:.3g} MB/s): {CONNECTIONS} carry more."
+        return Transfer(
+            connections=CONNECTIONS, pieces=min(most, CONNECTIONS * PIECES_PER_CONNECTION), spare=0,
+            reason=Reason(code="transfer.long_path", text=text),
+        )  # fmt: skip
+    if broken:
+        text = "A request was cut off: sent in pieces, so that what has come is kept."
+        return Transfer(
+            connections=1, pieces=min(most, PIECES_PER_CONNECTION**2), spare=0, reason=Reason(code="transfer.broken", text=text)
+        )
+    return whole("The link is good.")
+
+
+def whole(why: str) -> Transfer:
+    return Transfer(connections=1, pieces=1, spare=0, reason=Reason(code="transfer.whole", text=f"{why} One request."))
+
+
+def connection_rate(rtt_s: float, loss: float) -> float:
+    """Bytes/s of one connection at most."""
+    return min(WINDOW_BYTES / rtt_s, mathis_bps(rtt_s, loss) / 8)
+
+
+def piece_size(size: int, pieces: int) -> int:
+    """Bytes of each piece but the last, which has the rest; redundant ones are as long as the first."""
+    return math.ceil(size / pieces)
+
+
+def piece_span(size: int, pieces: int, index: int) -> tuple[int, int]:
+    """Offset and length of plain piece `index`."""
+    each = piece_size(size, pieces)
+    return index * each, min(each, size - index * each)
