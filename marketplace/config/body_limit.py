@@ -1,11 +1,13 @@
 """Bodies are counted as they arrive. Django's ASGI handler spools a whole body to disk before any view or signature is looked
-at, so what is too large must be stopped before Django."""
+at, so what is too large must be stopped before Django, and how long it took is known here alone."""
 
 from __future__ import annotations
 
 import json
 import re
 from typing import Any
+
+from marketplace.common.arrival import KEY, Arrival
 
 UPLOADS = re.compile(r"^/api/v1/datasets$|^/agent/v1/assignments/\d+/artifact$|^/agent/v1/audits/\d+/evidence$")
 SMALL_BODY = 2 * 2**20
@@ -28,18 +30,17 @@ class BodyLimit:
         if not length.isdigit() or int(length) > limit:
             await refuse(send, limit)
             return
-        seen = 0
+        arrival = Arrival()
 
         async def counted() -> dict[str, Any]:
-            nonlocal seen
             message: dict[str, Any] = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
+            arrival.came(len(message.get("body", b"")))
+            if arrival.size > limit:
                 raise BodyTooLargeError
             return message
 
         try:
-            await self.app(scope, counted, send)
+            await self.app(scope | {KEY: arrival}, counted, send)
         except BodyTooLargeError:
             await refuse(send, limit)
 

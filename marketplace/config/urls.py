@@ -47,6 +47,7 @@ urlpatterns = [
     path("api/v1/pairs", operators.PairsView.as_view()),
     path("api/v1/bids", operators.BidsView.as_view()),
     path("agent/v1/hello", operators.HelloView.as_view()),
+    path("agent/v1/ping", training.ping),
     path("agent/v1/leases", training.lease),
     path("agent/v1/assignments/<int:assignment_id>/heartbeat", training.heartbeat),
     path("agent/v1/assignments/<int:assignment_id>/commit", training.commit),

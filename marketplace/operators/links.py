@@ -25,6 +25,10 @@ MOST_PEERS = 16
 """Peers whose round trips are kept of one node."""
 TIMED_BYTES = 2**20
 """What is sent may lie in buffers on its way: shorter files are not timed from here."""
+CLOCK_SECONDS = 1e-6
+"""What came in one piece came at once: the least that is said of it."""
+LATE_SECONDS = 10
+"""A node that takes so long to follow an answer was busy with something else."""
 BELIEVED = 0.5
 """Part of the time that the coordinator saw pass which a node's word on its computing may fall to."""
 
@@ -137,6 +141,15 @@ def record(*, node_id: int, samples: Iterable[Sample], at: datetime | None = Non
 def record_report(*, node_id: int, report: LinkReport) -> None:
     """What an agent says of its link."""
     record(node_id=node_id, samples=claims(report))
+
+
+def record_upload(*, node_id: int, size: int, seconds: float, turnaround: float | None) -> None:
+    """A file came from the node within `seconds`; `turnaround` are those from our answer to the node's next request, which it
+    sends at once: a round trip, and what the node took to sign it."""
+    samples = [transfer(Quantity.UP, size=size, seconds=max(seconds, CLOCK_SECONDS), claimed=False)] if size else []
+    if turnaround is not None and 0 < turnaround < LATE_SECONDS:
+        samples.append(round_trip(turnaround, claimed=False))
+    record(node_id=node_id, samples=samples)
 
 
 def record_download(*, node_id: int, size: int, seconds: float) -> None:

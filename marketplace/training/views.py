@@ -6,6 +6,7 @@ import gzip
 import math
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marketplace.artifacts.models import Artifact
 from marketplace.artifacts.views import body_chunks, serve
+from marketplace.common.arrival import arrival_of
 from marketplace.common.errors import error_response
 from marketplace.operators import links
 from marketplace.operators import services as operators
@@ -177,6 +179,13 @@ def commit(request: HttpRequest, assignment_id: int) -> JsonResponse:
     return JsonResponse({"upload": f"/agent/v1/assignments/{assignment_id}/artifact?fence={body.fence}"})
 
 
+def time_upload(request: HttpRequest, node: Node, *, answered_at: datetime | None = None) -> None:
+    """What an upload says of its node's link; `answered_at`: when it was told that it may upload."""
+    if (arrival := arrival_of(request)) is not None:
+        turnaround = None if answered_at is None else arrival.at - answered_at.timestamp()
+        links.record_upload(node_id=node.pk, size=arrival.size, seconds=arrival.seconds, turnaround=turnaround)
+
+
 @require_http_methods(["PUT"])
 @agent_view
 def artifact(request: HttpRequest, assignment_id: int) -> JsonResponse:
@@ -187,6 +196,7 @@ def artifact(request: HttpRequest, assignment_id: int) -> JsonResponse:
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=int(fence))
     if request.headers[HEADER_BODY] != assignment.committed_sha256:
         raise HyperGPUError("artifact.hash_mismatch", "The upload's signed hash is not the committed one.")
+    time_upload(request, node, answered_at=assignment.committed_at)
     stored = intake.upload(assignment=assignment, chunks=body_chunks(request), size=int(size))
     return JsonResponse({"sha256": stored.sha256, "size": stored.size})
 
@@ -224,6 +234,7 @@ def audit_evidence(request: HttpRequest, audit_id: int) -> JsonResponse:
     size = request.headers.get("Content-Length", "")
     if not size.isdecimal():
         raise HyperGPUError("request.invalid", "An upload names its Content-Length in the headers.")
+    time_upload(request, node)
     audit = audits.accept_evidence(
         audit=audits.answerable(audit_id=audit_id, node_id=node.pk), chunks=body_chunks(request),
         sha256=request.headers[HEADER_BODY], size=int(size),
@@ -232,14 +243,26 @@ def audit_evidence(request: HttpRequest, audit_id: int) -> JsonResponse:
 
 
 @require_GET
+def ping(request: HttpRequest) -> HttpResponse:
+    """Nothing, to be timed."""
+    return HttpResponse(status=204)
+
+
+@require_GET
 @agent_view
 def download(request: HttpRequest, sha256: str) -> HttpResponse | FileResponse:
     """Checkpoints and data sets for nodes. Other nodes' work is shown only once its round is closed."""
-    authenticated_node(request)
+    node = authenticated_node(request)
     found = Artifact.objects.filter(sha256=sha256).first()
     if found is None or (found.kind in WORK and not found.public):
         raise HyperGPUError("artifact.unknown", f"There is no artifact {sha256} for nodes.")
-    return serve(found, request)
+    response, started = serve(found, request), time.monotonic()
+
+    def note() -> None:
+        links.record_download(node_id=node.pk, size=found.size, seconds=time.monotonic() - started)
+
+    response._resource_closers.append(note)  # type: ignore[union-attr]  # what Django calls once all is sent
+    return response
 
 
 def finite(losses: Losses) -> Losses:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import httpx
@@ -30,6 +31,7 @@ def fetch(coordinator: Coordinator, sha256: str, folder: Path, *, check: Check) 
 
 def download(coordinator: Coordinator, sha256: str, part: Path, check: Check) -> None:
     """Go on where `part` ends, if the server can (RFC 9110, section 14), else start over."""
+    started = time.monotonic()
     done = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
     try:
@@ -43,9 +45,12 @@ def download(coordinator: Coordinator, sha256: str, part: Path, check: Check) ->
         raise
     try:
         with part.open("ab" if response.status_code == httpx.codes.PARTIAL_CONTENT else "wb") as file:
+            before = file.tell()
             for chunk in response.iter_raw():
                 check()
                 file.write(chunk)
+            if (size := file.tell() - before) > 0:
+                coordinator.links.received(size, time.monotonic() - started)
     finally:
         response.close()
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from trainer.operator.config import is_loopback
+from trainer.operator.links import Links
 from trainer.operator.version import VERSION
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
@@ -30,8 +31,6 @@ KEEP_OPEN_SECONDS = 60
 """An idle connection: longer than heartbeats are apart, since a TLS handshake costs as much as four requests."""
 BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
-RTT_WEIGHT = 0.2
-"""Of the newest round trip in the moving average (1/8 in RFC 6298, for samples that come much faster)."""
 
 
 class UnavailableError(HyperGPUError):
@@ -39,8 +38,7 @@ class UnavailableError(HyperGPUError):
 
 
 class Coordinator:
-    """`rtt_ms` is the moving average of small requests' round trips by the monotonic clock, None before the first;
-    `skew` is the server's clock minus ours in seconds at the last hello."""
+    """`links` is what the requests tell of the way to it; `skew` the server's clock minus ours in seconds at the last hello."""
 
     def __init__(self, url: str, private_key: str, *, say: Callable[[str, str], None]) -> None:
         self.url, self.private_key, self.say = url, private_key, say
@@ -49,7 +47,7 @@ class Coordinator:
             base_url=url, timeout=TIMEOUT, trust_env=not on_this_machine, limits=httpx.Limits(keepalive_expiry=KEEP_OPEN_SECONDS),
             headers={"User-Agent": f"hypergpu/{VERSION}", "Accept-Encoding": "gzip"},
         )  # fmt: skip
-        self.rtt_ms: float | None = None
+        self.links = Links()
         self.skew = 0.0
         self.is_reachable = True
 
@@ -58,29 +56,43 @@ class Coordinator:
     def hello(self, facts: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self.persist(lambda: self.post("/agent/v1/hello", facts)).json()
         self.skew = answer["server_time"] - time.time()
+        if self.links.rtt is None:
+            self.probe()
         return answer
+
+    def probe(self) -> None:
+        """Time a tiny request on the open connection, while no other traffic has told anything."""
+        try:
+            self.measured(lambda: self.http.get("/agent/v1/ping"))
+        except httpx.TransportError:
+            self.links.broken()
 
     def lease(self) -> dict[str, Any] | None:
         """Wait up to 20 s for an order, audits to answer, or both; None when there is nothing."""
-        response = self.persist(lambda: self.post("/agent/v1/leases", {"rtt_ms": self.rtt_ms}, timeout=LONG_POLL_TIMEOUT))
+        response = self.persist(lambda: self.telling(lambda link: self.post("/agent/v1/leases", link, timeout=LONG_POLL_TIMEOUT)))
         return None if response.status_code == httpx.codes.NO_CONTENT else response.json()
 
     def heartbeat(self, assignment: int, progress: dict[str, Any]) -> dict[str, Any]:
         """One attempt: the next heartbeat is the retry. Raises httpx.TransportError and UnavailableError too."""
-        body = {**progress, "rtt_ms": self.rtt_ms}
-        answer: dict[str, Any] = self.measured(lambda: self.post(f"/agent/v1/assignments/{assignment}/heartbeat", body)).json()
+        path = f"/agent/v1/assignments/{assignment}/heartbeat"
+        answer: dict[str, Any] = self.measured(lambda: self.telling(lambda link: self.post(path, progress | link))).json()
         return answer
+
+    def telling(self, attempt: Callable[[dict[str, Any]], T]) -> T:
+        """`attempt` with what is new of the link, which is kept for the next request when this one fails."""
+        report = self.links.report()
+        try:
+            return attempt({"link": report} if report else {})
+        except BaseException:
+            self.links.untold(report)
+            raise
 
     def measured(self, attempt: Callable[[], T]) -> T:
         """`attempt()`, its round trip counted."""
         started = time.monotonic()
         result = attempt()
-        self.measure((time.monotonic() - started) * 1000)
+        self.links.round_trip(time.monotonic() - started)
         return result
-
-    def measure(self, milliseconds: float) -> None:
-        mean = milliseconds if self.rtt_ms is None else self.rtt_ms + RTT_WEIGHT * (milliseconds - self.rtt_ms)
-        self.rtt_ms = round(mean, 2)
 
     def commit(self, assignment: int, payload: dict[str, Any], *, check: Check) -> None:
         path = f"/agent/v1/assignments/{assignment}/commit"
@@ -113,8 +125,11 @@ class Coordinator:
 
     def put(self, path: str, file: Path, sha256: str, *, check: Check) -> None:
         def attempt() -> httpx.Response:
+            started = time.monotonic()
             with file.open("rb") as content:
-                return self.request("PUT", path, content=content, body_sha256=sha256, kind="application/octet-stream")
+                answer = self.request("PUT", path, content=content, body_sha256=sha256, kind="application/octet-stream")
+            self.links.sent(file.stat().st_size, time.monotonic() - started)
+            return answer
 
         self.persist(attempt, check=check)
 
@@ -131,7 +146,13 @@ class Coordinator:
             private_key=self.private_key,
         )  # fmt: skip
         request.headers.update(signature)
-        response = self.http.send(request, stream=stream)
+        try:
+            response = self.http.send(request, stream=stream)
+        except httpx.TransportError:
+            self.links.broken()
+            raise
+        if (stream_below := response.extensions.get("network_stream")) is not None:
+            self.links.answered(stream_below.get_extra_info("socket"))
         if not response.is_success:
             response.read()
             response.close()

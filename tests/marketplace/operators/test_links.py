@@ -5,14 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
+from marketplace.common.arrival import Arrival
+from marketplace.jobs.models import Job
 from marketplace.operators import links
 from marketplace.operators.facts import ASSUMED, OWN_VIEW, Quantity, facts_of
 from marketplace.operators.links import MOST_PEERS, MOST_POINTS, TIMED_BYTES, LinkReport
 from marketplace.operators.models import Measurement, Node
 from marketplace.training import views
-from tests.marketplace.world import register
+from marketplace.training.models import Assignment, Round
+from tests.marketplace.training.conftest import job, nodes, open_round  # noqa: F401
+from tests.marketplace.training.work import commit, hand_in, lease, train, upload
+from tests.marketplace.world import TestNode, register
 from trainer.network.facts import NodeFacts, architecture_of
 from trainer.protocol.spec import JobSpec
 
@@ -134,3 +140,43 @@ def test_given_a_report_that_cannot_be_then_nothing_is_kept(nonsense: dict) -> N
     register(1)
     links.record_report(node_id=1, report=LinkReport.model_validate(nonsense))
     assert not Measurement.objects.exists()
+
+
+def test_given_an_upload_then_the_coordinator_times_its_bytes_and_the_turnaround(
+    open_round: Round,  # noqa: F811
+    nodes: list[TestNode],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data)
+    arrival = Arrival(size=len(data), seconds=2.0, at=Assignment.objects.get(node_id=1).committed_at.timestamp() + 0.3)
+    monkeypatch.setattr(views, "arrival_of", lambda request: arrival)
+    upload(nodes[0], leased, data)
+    assert hand_in(nodes[0], leased, data).status_code == 200
+
+    (known,) = facts_of([nodes[0].row], open_round.job.parsed_spec)
+    assert (known.up.value, known.up.claimed) == (pytest.approx(len(data) / 2), False)
+    assert (known.rtt_s.value, known.rtt_s.claimed) == (pytest.approx(0.3, abs=1e-3), False)
+    assert (known.samples_per_second.source, known.samples_per_second.claimed) == ("work", False)
+
+
+def test_given_a_download_then_its_end_is_known(job: Job, nodes: list[TestNode]) -> None:  # noqa: F811
+    answer = nodes[0].call("GET", f"/agent/v1/artifacts/{job.checkpoint}")
+    assert b"".join(answer.streaming_content)
+    assert nodes[0].row.fetched_at is not None
+
+
+def test_given_measurements_then_pages_get_them_with_unit_source_and_history() -> None:
+    register(1)
+    links.record(node_id=1, samples=[links.round_trip(0.2, claimed=False), links.round_trip(0.001, claimed=True)])
+    links.record_report(node_id=1, report=LinkReport(peers={2: 7.5}))
+    rows = Client().get("/api/v1/nodes/1/measurements").json()["measurements"]
+    assert [(row["quantity"], row["unit"], row["value"], row["claimed"]) for row in rows] == [
+        ("peer_rtt", "s", 0.0075, True), ("rtt", "s", 0.2, False), ("rtt", "s", 0.001, True),
+    ]  # fmt: skip
+    assert [value for _, value in rows[1]["history"]] == [0.2]
+    (pair,) = Client().get("/api/v1/pairs").json()["measurements"]
+    assert (pair["node_id"], pair["of"], pair["source"]) == (1, "2", "peer")
+    (shown,) = Client().get("/api/v1/nodes").json()["nodes"]
+    assert shown["measured"]["rtt"] == {**shown["measured"]["rtt"], "value": 0.2, "claimed": False, "source": "heartbeat"}

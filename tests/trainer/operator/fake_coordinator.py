@@ -84,6 +84,7 @@ class FakeCoordinator:
         self.evidence: dict[int, bytes] = {}
         self.slots: dict[int, Slot] = {}
         self.registered: dict[str, int] = {}
+        self.told: list[dict[str, Any]] = []
         self.hellos: list[dict[str, Any]] = []
         self.nonces: set[str] = set()
         self.numbers = itertools.count(1)
@@ -235,11 +236,14 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path.startswith("/api/v1/"):
             return self.public(path, query)
+        if path == "/agent/v1/ping":
+            return 204, None
         node = self.authenticated(path, query, body)
         parts = path.strip("/").split("/")[2:]
         if parts == ["hello"]:
             return world.hello(node, json.loads(body))
         if parts == ["leases"]:
+            world.told.append(json.loads(body).get("link", {}))
             return world.next_lease()
         if parts[0] == "artifacts":
             world.served.append(parts[1])

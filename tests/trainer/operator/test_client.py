@@ -112,13 +112,6 @@ def test_given_work_that_is_lost_meanwhile_then_trying_ends(connect, sleeps):
         connect(*[httpx.ReadTimeout("slow")] * 3).commit(1, {}, check=lost)
 
 
-def test_given_heartbeats_then_their_round_trips_are_averaged(connect):
-    coordinator = connect()
-    coordinator.measure(100)
-    coordinator.measure(200)
-    assert coordinator.rtt_ms == 120
-
-
 def test_given_a_broken_download_then_it_goes_on_where_it_broke(connect, sleeps, tmp_path):
     def break_off():
         yield DATA[:1000]

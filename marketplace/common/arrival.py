@@ -1,0 +1,30 @@
+"""How a request's body came in. Django hands over a body only once it is spooled, so the time is taken below it, in ASGI."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from django.http import HttpRequest
+
+KEY = "hypergpu.arrival"
+"""In the ASGI scope."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """`at` unix seconds of the headers; `size` bytes of the body, the last of them `seconds` later."""
+
+    at: float = field(default_factory=time.time)
+    size: int = 0
+    seconds: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    def came(self, size: int) -> None:
+        self.size += size
+        self.seconds = time.monotonic() - self.started
+
+
+def arrival_of(request: HttpRequest) -> Arrival | None:
+    """None where the server is not ours (tests of views)."""
+    return getattr(request, "scope", {}).get(KEY)

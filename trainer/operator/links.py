@@ -1,0 +1,128 @@
+"""What an agent's own traffic tells of its link: collected as it happens, told with the requests that go out anyway."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+from trainer.network.estimators import Estimate, part, rate, smoothed
+from trainer.operator.tcp_info import tcp_info
+
+MOST_SAMPLES = 16
+"""Of a kind that wait to be told: the newest."""
+STALL_SECONDS, STALL_DEVIATIONS = 0.2, 4.0
+"""A small request that took so much longer than usual has waited for a segment to be sent again (the least retransmission
+timeout of common kernels): how loss is found where the kernel does not count it."""
+SEGMENTS = 2
+"""Of a small request, there and back."""
+TOLD_SEGMENTS = 64
+"""Without a loss among them, fewer are not worth the bytes that tell them."""
+LEAST_TRANSFER_SECONDS = 0.001
+
+
+class Links:
+    """Samples since they were last told, and this node's own smoothed view: `rtt` (s), `up`, `down` (bytes/s), `loss`.
+
+    Two threads use it, the agent's and its heartbeat's.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.rtt: Estimate | None = None
+        self.up: Estimate | None = None
+        self.down: Estimate | None = None
+        self.loss: Estimate | None = None
+        self.reconnects = 0
+        self.told_reconnects: int | None = None
+        self.probed = False
+        self.waiting: dict[str, Any] = {}
+        self.seen: dict[tuple[Any, ...], tuple[int, int]] = {}
+
+    # What happens.
+
+    def round_trip(self, seconds: float) -> None:
+        """Of a small request on an open connection."""
+        with self.lock:
+            usual = self.rtt
+            self.rtt = smoothed(self.rtt, seconds)
+            self.wait("rtt", round(seconds * 1000, 1))
+            if self.probed and usual is not None:
+                stalled = seconds > usual.value + max(STALL_SECONDS, STALL_DEVIATIONS * usual.deviation)
+                self.count(int(stalled), SEGMENTS)
+
+    def sent(self, size: int, seconds: float) -> None:
+        """A file went up; `seconds` with the round trip of its answer."""
+        with self.lock:
+            net = self.net(seconds)
+            self.up = rate(self.up, amount=size, seconds=net)
+            self.wait("up", [size, round(net, 4)])
+
+    def received(self, size: int, seconds: float) -> None:
+        """A file came down; `seconds` from its request on."""
+        with self.lock:
+            net = self.net(seconds)
+            self.down = rate(self.down, amount=size, seconds=net)
+            self.wait("down", [size, round(net, 4)])
+
+    def answered(self, connection: socket.socket | None) -> None:
+        """After an answer: what the kernel has counted on the connection that brought it."""
+        info = tcp_info(connection) if connection is not None else None
+        with self.lock:
+            self.probed = info is None
+            if connection is None or info is None:
+                return
+            ends = (connection.getsockname(), connection.getpeername())
+            segments, retransmits = self.seen.get(ends, (0, 0))
+            if info.segments < segments:  # another connection from the same port
+                segments, retransmits = 0, 0
+            self.seen = {ends: (info.segments, info.retransmits)} | {key: old for key, old in self.seen.items() if key != ends}
+            while len(self.seen) > MOST_SAMPLES:
+                self.seen.popitem()
+            if info.segments > segments:
+                self.count(info.retransmits - retransmits, info.segments - segments)
+
+    def broken(self) -> None:
+        """A connection broke or was refused: the next attempt opens another."""
+        with self.lock:
+            self.reconnects += 1
+
+    # What is told.
+
+    def report(self) -> dict[str, Any]:
+        """What is new, for the next request's body: see LinkReport in the coordinator. Give it back with `untold` when the
+        request did not arrive."""
+        with self.lock:
+            report, self.waiting = self.waiting, {}
+            lost, segments = report.get("loss", (0, 0))
+            if not lost and 0 < segments < TOLD_SEGMENTS:
+                self.waiting["loss"] = report.pop("loss")
+            if self.probed and "loss" in report:
+                report["probed"] = True
+            if self.reconnects != self.told_reconnects:
+                report["reconnects"] = self.told_reconnects = self.reconnects
+            return report
+
+    def untold(self, report: dict[str, Any]) -> None:
+        with self.lock:
+            self.told_reconnects = None if "reconnects" in report else self.told_reconnects
+            for kind in ("rtt", "up", "down"):
+                if samples := report.get(kind, []) + self.waiting.get(kind, []):
+                    self.waiting[kind] = samples[-MOST_SAMPLES:]
+            if "loss" in report:
+                hits, trials = self.waiting.get("loss", (0, 0))
+                self.waiting["loss"] = [report["loss"][0] + hits, report["loss"][1] + trials]
+
+    # Under the lock.
+
+    def net(self, seconds: float) -> float:
+        """A transfer's own time, without a round trip."""
+        return max(seconds - (self.rtt.value if self.rtt else 0.0), LEAST_TRANSFER_SECONDS)
+
+    def wait(self, kind: str, sample: Any) -> None:
+        self.waiting[kind] = [*self.waiting.get(kind, []), sample][-MOST_SAMPLES:]
+
+    def count(self, lost: int, segments: int) -> None:
+        self.loss = part(self.loss, hits=lost, trials=segments)
+        hits, trials = self.waiting.get("loss", (0, 0))
+        self.waiting["loss"] = [hits + lost, trials + segments]
