@@ -19,6 +19,8 @@ from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 
 MICRO = 1_000_000
+UNTRIED = ("assumed", "benchmark")
+"""Sources of a speed that no order has confirmed: until one has, a node is given the job's own steps at most."""
 OLD_S = 1800.0
 """Age from which a measure excludes nobody any more."""
 LATE_SHARE = 0.5
@@ -196,6 +198,8 @@ def steps_of(
     for fact in facts:
         level = levels[fact.node_id].level
         limit = {"low": max(least, math.ceil(settings.health.low_steps * steps))}.get(level, most)
+        if fact.samples_per_second.source in UNTRIED:
+            limit = min(limit, max(steps, least))
         sold = limits.get(fact.node_id, most)
         transfers = predict(fact, samples=0, fetch_bytes=fetches[fact.node_id], upload_bytes=uploads[fact.node_id]).total_s
         step_s = spec.inner.batch_size / fact.samples_per_second.value

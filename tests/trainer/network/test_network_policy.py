@@ -208,3 +208,9 @@ def test_whose_work_could_never_count_has_no_part_until_its_measures_are_old():
     old = dataclasses.replace(fact(4), samples_per_second=Measure(value=0.1, source="work", age_s=4000))
     assert plan_round([*facts, old], SPEC, count=COUNT).parts[4].steps == 10
     assert set(plan_round([fact(0), fact(1, 0.01)], SPEC, count=COUNT).parts) == {0, 1}  # the quorum is two
+
+
+def test_a_speed_that_no_order_has_confirmed_gives_no_more_than_the_jobs_own_steps():
+    facts = [*(fact(node) for node in range(3)), fact(3, 100.0, source="assumed")]
+    plan = plan_round(facts, SPEC, count=COUNT)
+    assert plan.parts[3].steps == 40 and plan_round([*facts[:3], fact(3, 100.0)], SPEC, count=COUNT).parts[3].steps > 80
