@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from trainer.data import Dataset, load_dataset
@@ -28,9 +29,10 @@ from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, S
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit
-from trainer.scoring.ownership import assigned_samples, ownership, refuse_other_data, renewed
-from trainer.scoring.quality import Score, carried, expectations, falls_short, passes_gate, qualities
-from trainer.scoring.scores import SCORE_SAMPLES, draw_batch, each_loss, evaluate, loss_improvement
+from trainer.scoring.effort import MOST_SAMPLES, is_looked_at, score_samples
+from trainer.scoring.ownership import assigned_samples, ownership, passes_of, refuse_other_data, renewed
+from trainer.scoring.quality import STEP_SCALE, Score, carried, expectations, falls_short, in_doubt, passes_gate, qualities
+from trainer.scoring.scores import draw_batch, each_loss, evaluate, improvement
 
 
 class Bench(NamedTuple):
@@ -105,6 +107,11 @@ def score_seed(work: RoundWork) -> str:
     return sha256_hex(f"{work.chain_job_id}:{work.number}:{work.base}:{commitments}".encode())
 
 
+def trained(work: RoundWork) -> int:
+    """Samples that the round's orders were to train."""
+    return sum(submission.steps for submission in work.submissions) * work.job.spec.inner.batch_size
+
+
 # Judging.
 
 
@@ -145,23 +152,14 @@ def assess(work: RoundWork, base: Tensor) -> Findings:
 
 
 def score(work: RoundWork, base: Tensor, found: Findings) -> None:
-    """Loss improvement of each update on the round's held-out batch."""
-    at, seed = bench(work.job), score_seed(work)
-    inputs, targets = draw_batch(at.dataset.score, seed=seed, size=SCORE_SAMPLES[at.dataset.info.kind])
-    before = each_loss(at.model, at.shapes, base, inputs, targets)
-    for submission in work.submissions:
-        node_id = submission.node_id
-        if node_id in found.refused:
-            continue
-        update = found.updates[node_id].values
-        try:
-            found.scores[node_id] = result = loss_improvement(at.model, at.shapes, base, update, inputs, targets, before=before)
-            if work.job.spec.aggregation.gate and not passes_gate(result, work.job.spec.aggregation.gate_tolerance):
+    """Loss improvement of each update on the round's held-out batch; one that harms, or helps too little, is refused."""
+    spec = work.job.spec.aggregation
+    improve(work, base, found)
+    if spec.gate:
+        for node_id, result in found.scores.items():
+            if not passes_gate(result, spec.gate_tolerance):
                 text = f"It raises the held-out loss from {result.loss_before:.4f} to {result.loss_after:.4f}."
-                raise HyperGPUError("contribution.harmful", text)
-        except HyperGPUError as error:
-            found.refused[node_id] = error
-    if work.job.spec.aggregation.gate:
+                found.refused[node_id] = HyperGPUError("contribution.harmful", text)
         for node_id, wanted in falls_short(found.scores, expected(work, found.scores)).items():
             gain = found.scores[node_id].improvement
             text = (
@@ -175,13 +173,37 @@ def expected(work: RoundWork, nodes: Collection[int]) -> dict[int, float]:
     return expectations({s.node_id: s.units * carried(s.encoding) for s in work.submissions if s.node_id in nodes})
 
 
+def improve(work: RoundWork, base: Tensor, found: Findings) -> None:
+    """Fill in the scores: on as much of the round's batch as its orders afford, and on the rest too where that leaves in doubt
+    whether an update falls short. What diverges is refused."""
+    at, gate = bench(work.job), work.job.spec.aggregation.gate
+    kind = at.dataset.info.kind
+    batch = draw_batch(at.dataset.score, seed=score_seed(work), size=MOST_SAMPLES[kind])
+    size = score_samples(kind, trained=trained(work), updates=len(found.updates))
+    before, after = torch.empty(0), {node_id: torch.empty(0) for node_id in found.updates}
+    for inputs, targets in zip(*(samples.tensor_split([size]) for samples in batch), strict=True):
+        if not len(targets) or (found.scores and not (gate and in_doubt(found.scores, expected(work, found.scores)))):
+            return
+        before = torch.cat([before, each_loss(at.model, at.shapes, base, inputs, targets)])
+        for node_id in [node_id for node_id in after if node_id not in found.refused]:
+            moved = base - STEP_SCALE * found.updates[node_id].values
+            after[node_id] = torch.cat([after[node_id], each_loss(at.model, at.shapes, moved, inputs, targets)])
+            try:
+                found.scores[node_id] = improvement(before, after[node_id])
+            except HyperGPUError as error:
+                found.scores.pop(node_id, None)
+                found.refused[node_id] = error
+
+
 def compare_with_orders(work: RoundWork, base: Tensor, found: Findings) -> None:
-    """Whether each update knows the data that its order named: that moves the node's standing, and one too low refuses."""
-    at, updates = bench(work.job), {node_id: found.updates[node_id].values for node_id in found.accepted}
-    assigned = {s.node_id: assigned_samples(at.dataset.train, work.job.spec, s) for s in work.submissions}
-    gains = ownership(
-        at.model, at.shapes, base, updates, train=at.dataset.train, assigned=assigned, seed=score_seed(work)
-    )  # fmt: skip
+    """Whether each update knows the data that its order named: that moves the node's standing, and one too low refuses. Where
+    orders are small it is looked at in some rounds only; standings stay in the others."""
+    at, seed = bench(work.job), score_seed(work)
+    updates = {node_id: found.updates[node_id].values for node_id in found.accepted}
+    gains = {}
+    if is_looked_at(seed, passes=passes_of(len(updates), at.dataset.info.kind), trained=trained(work)):
+        assigned = {s.node_id: assigned_samples(at.dataset.train, work.job.spec, s) for s in work.submissions}
+        gains = ownership(at.model, at.shapes, base, updates, train=at.dataset.train, assigned=assigned, seed=seed)
     for node_id in updates:
         found.standings[node_id] = renewed(found.standings[node_id], gains.get(node_id))
         try:

@@ -33,7 +33,8 @@ from trainer.scoring.quality import STEP_SCALE
 from trainer.scoring.scores import measure
 
 OWN_SAMPLES = {"image": 128, "bytes": 128}
-"""Of each of the two batches, by kind of data. A node then costs 3 such batches, about what its score costs."""
+"""Of each of the two batches, by kind of data. Fewer would not do: the honest gain a little more on their own. Where orders are
+small this is done in some rounds only (`trainer.scoring.effort`)."""
 FADING = 0.1
 """Weight of the newest round in a standing."""
 LEAST_OWNED = 0.55
@@ -52,6 +53,12 @@ class Gains:
     def owned(self) -> bool:
         """False also where a loss is not a number."""
         return self.own > self.other
+
+
+def passes_of(updates: int, kind: str) -> int:
+    """Forward passes of one sample that `ownership` takes where both batches are full: for the reference on each node's own and
+    on the others, and for each update on both."""
+    return (3 * updates + 1) * OWN_SAMPLES[kind]
 
 
 def assigned_samples(train: Split, spec: JobSpec, submission: Submission) -> Tensor:

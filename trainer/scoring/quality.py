@@ -92,6 +92,15 @@ def falls_short(scores: Mapping[int, Score], expected: Mapping[int, float]) -> d
     }  # fmt: skip
 
 
+def in_doubt(scores: Mapping[int, Score], expected: Mapping[int, float]) -> bool:
+    """Whether more samples could make one fall short: none does that surely improves by the share already."""
+    if len(scores) < 3:
+        return False
+    median = statistics.median(score.improvement for score in scores.values())
+    wanted = {node: LEAST_SHARE * median * expected.get(node, 1.0) for node in scores}
+    return any(score.improvement - SURE * score.error < wanted[node] for node, score in scores.items())
+
+
 def qualities(scores: Mapping[int, float], expected: Mapping[int, float]) -> dict[int, int]:
     """Quality in basis points by node id, from the improvements of a round's accepted contributions and what is expected of
     each (`expectations`; 1 where it has none).

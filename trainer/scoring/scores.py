@@ -15,12 +15,10 @@ from trainer.data.permutation import permutation
 from trainer.diloco.flat import Shapes, unflatten
 from trainer.models import loss_and_correct, sample_losses
 from trainer.protocol.errors import HyperGPUError
-from trainer.scoring.quality import STEP_SCALE, Score
+from trainer.scoring.quality import Score
 
 BATCH = 64
 """Samples in one forward pass."""
-SCORE_SAMPLES = {"image": 512, "bytes": 128}
-"""Held-out samples to score a round on, by kind of data: scoring four nodes then costs about a tenth of their training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +35,22 @@ def draw_batch(split: Split, *, seed: str, size: int) -> tuple[Tensor, Tensor]:
     return split.take(permutation(len(split), "score", seed)[:size])
 
 
-def loss_improvement(
-    model: nn.Module,
-    shapes: Shapes,
-    base: Tensor,
-    update: Tensor,
-    inputs: Tensor,
-    targets: Tensor,
-    *,
-    step_scale: float = STEP_SCALE,
-    before: Tensor | None = None,
-) -> Score:
-    """Loss on one batch at `base` (n,) and after `step_scale` times the update (n,). `model` lends its architecture (of `shapes`)
-    and device; its own parameters are neither used nor changed. `before`, the samples' losses at the base, saves measuring them
-    again.
+def improvement(before: Tensor, after: Tensor) -> Score:
+    """From the losses of the same samples at the base and after the update (at `STEP_SCALE`), (samples,) float64 each.
 
     Raises HyperGPUError `contribution.diverges` if the loss after the update is not a number.
     """
-    if before is None:
-        before = each_loss(model, shapes, base, inputs, targets)
-    after = each_loss(model, shapes, base - step_scale * update, inputs, targets)
-    gains, count = before - after, len(targets)
+    gains, count = before - after, len(before)
     if not math.isfinite(loss_after := after.mean().item()):
         raise HyperGPUError("contribution.diverges", "The held-out loss after this update is not a number.")
     error = gains.std().item() / math.sqrt(count) if count > 1 else 0.0
     return Score(before.mean().item(), loss_after, gains.mean().item(), error)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def each_loss(model: nn.Module, shapes: Shapes, params: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Loss of each sample in nats at `params` (n,): (samples,) float64 on the CPU; `model` as in `loss_improvement`."""
+    """Loss of each sample in nats at `params` (n,): (samples,) float64 on the CPU. `model` lends its architecture (of `shapes`)
+    and device; its own parameters are neither used nor changed."""
     device = next(model.parameters()).device
     placed = {name: value.to(device) for name, value in unflatten(params, shapes).items()}
     was_training = model.training
@@ -80,7 +64,7 @@ def each_loss(model: nn.Module, shapes: Shapes, params: Tensor, inputs: Tensor, 
 
 
 def evaluate(model: nn.Module, shapes: Shapes, params: Tensor, split: Split) -> Metrics:
-    """Metrics of `params` (n,) over a whole split; `model` as in `loss_improvement`."""
+    """Metrics of `params` (n,) over a whole split; `model` as in `each_loss`."""
     return measure_batches(model, unflatten(params, shapes), (split.take(part) for part in torch.arange(len(split)).split(BATCH)))
 
 
@@ -88,7 +72,7 @@ def measure(model: nn.Module, shapes: Shapes, params: Tensor, inputs: Tensor, ta
     return measure_batches(model, unflatten(params, shapes), zip(inputs.split(BATCH), targets.split(BATCH), strict=True))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def measure_batches(model: nn.Module, params: Mapping[str, Tensor], batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
     device = next(model.parameters()).device
     placed = {name: value.to(device) for name, value in params.items()}

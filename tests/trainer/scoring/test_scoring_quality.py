@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.protocol.spec import EncodingSpec
-from trainer.scoring.quality import SLACK, Score, carried, expectations, falls_short, passes_gate, qualities
+from trainer.scoring.quality import SLACK, Score, carried, expectations, falls_short, in_doubt, passes_gate, qualities
 
 improvements = st.dictionaries(st.integers(1, 2**32 - 1), st.floats(-10, 10), min_size=1, max_size=20)
 
@@ -102,3 +102,15 @@ def test_what_an_encoding_carries_at_once():
     for k in (64, 512):
         part = float(values[: round(k / 4096 * 100_000)].sum() / values.sum())
         assert carried(EncodingSpec(kind="topk", k=k)) == pytest.approx(part, rel=0.02)
+
+
+@given(scores=st.dictionaries(st.integers(1, 20), st.tuples(st.floats(-1, 1), st.floats(0, 0.5)), min_size=1, max_size=9))
+def test_who_falls_short_was_in_doubt(scores):
+    scored = {node: Score(2.0, 2.0 - gain, gain, error) for node, (gain, error) in scores.items()}
+    assert in_doubt(scored, {}) or not falls_short(scored, {})
+
+
+def test_only_what_surely_improves_by_the_share_is_beyond_doubt():
+    assert not in_doubt({node: Score(2.0, 1.9, 0.1, 0.02) for node in (1, 2, 3)}, {})
+    assert in_doubt({1: Score(2.0, 1.9, 0.1, 0.02), 2: Score(2.0, 1.9, 0.1, 0.02), 3: Score(2.0, 1.9, 0.1, 0.03)}, {})
+    assert not in_doubt({1: Score(2.0, 2.0, 0.0, 0.1), 2: Score(2.0, 1.9, 0.1, 0.1)}, {})  # of two none is judged by the other

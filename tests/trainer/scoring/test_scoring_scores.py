@@ -5,8 +5,13 @@ import torch
 
 from trainer.diloco.flat import unflatten
 from trainer.protocol.errors import HyperGPUError
-from trainer.scoring.quality import passes_gate
-from trainer.scoring.scores import draw_batch, each_loss, evaluate, loss_improvement, measure
+from trainer.scoring.quality import STEP_SCALE, Score, passes_gate
+from trainer.scoring.scores import draw_batch, each_loss, evaluate, improvement, measure
+
+
+def scored(state, base, update, batch) -> Score:
+    moved = base - STEP_SCALE * update
+    return improvement(*(each_loss(state.model, state.shapes, params, *batch) for params in (base, moved)))
 
 
 def test_the_batch_follows_from_the_seed_and_holds_no_sample_twice(digits):
@@ -20,46 +25,30 @@ def test_the_batch_follows_from_the_seed_and_holds_no_sample_twice(digits):
 def test_honest_work_lowers_the_held_out_loss_and_its_reverse_is_refused(digits, state, base, honest):
     batch = draw_batch(digits.score, seed="round", size=180)
     for update in honest.values():
-        good = loss_improvement(state.model, state.shapes, base, update, *batch)
-        bad = loss_improvement(state.model, state.shapes, base, -10 * update, *batch)
+        good, bad = scored(state, base, update, batch), scored(state, base, -10 * update, batch)
         assert good.improvement > 0.05 and good.improvement == pytest.approx(good.loss_before - good.loss_after)
         assert 0 < good.error < good.improvement / 3
         assert passes_gate(good, 0.0) and not passes_gate(bad, 0.05)
 
 
-def test_a_known_loss_before_gives_the_same_score(digits, state, base, honest):
-    batch = draw_batch(digits.score, seed="round", size=64)
-    score = loss_improvement(state.model, state.shapes, base, honest[1], *batch)
-    before = each_loss(state.model, state.shapes, base, *batch)
-    assert loss_improvement(state.model, state.shapes, base, honest[1], *batch, before=before) == score
-    assert before.mean().item() == score.loss_before == pytest.approx(measure(state.model, state.shapes, base, *batch).loss)
-
-
-def test_updates_are_scored_at_their_share_of_a_round(digits, state, base, honest):
-    batch = draw_batch(digits.score, seed="round", size=64)
-    assert loss_improvement(state.model, state.shapes, base, honest[1], *batch) == loss_improvement(
-        state.model, state.shapes, base, honest[1], *batch, step_scale=0.25
-    )
-
-
-def test_half_a_step_is_the_whole_of_half_an_update(digits, state, base, honest):
-    batch = draw_batch(digits.score, seed="round", size=64)
-    whole = loss_improvement(state.model, state.shapes, base, 0.5 * honest[1], *batch, step_scale=1.0)
-    assert loss_improvement(state.model, state.shapes, base, honest[1], *batch, step_scale=0.5).loss_after == pytest.approx(
-        whole.loss_after
-    )
+def test_the_losses_of_parts_are_those_of_the_whole(digits, state, base):
+    inputs, targets = draw_batch(digits.score, seed="round", size=64)
+    whole = each_loss(state.model, state.shapes, base, inputs, targets)
+    parts = [each_loss(state.model, state.shapes, base, inputs[at], targets[at]) for at in (slice(20), slice(20, None))]
+    assert whole == pytest.approx(torch.cat(parts)) and len(whole) == 64
+    assert whole.mean().item() == pytest.approx(measure(state.model, state.shapes, base, inputs, targets).loss)
 
 
 def test_an_update_to_nowhere_is_refused(digits, state, base, honest):
     with pytest.raises(HyperGPUError) as refusal:
-        loss_improvement(state.model, state.shapes, base, 1e38 * honest[1], *draw_batch(digits.score, seed="round", size=64))
+        scored(state, base, 1e38 * honest[1], draw_batch(digits.score, seed="round", size=64))
     assert refusal.value.code == "contribution.diverges"
 
 
 def test_scoring_leaves_the_model_as_it_was(digits, state, base, honest):
     before = {name: value.clone() for name, value in state.model.state_dict().items()}
     state.model.train()
-    loss_improvement(state.model, state.shapes, base + 1, honest[1], *draw_batch(digits.score, seed="x", size=8))
+    scored(state, base + 1, honest[1], draw_batch(digits.score, seed="x", size=8))
     assert state.model.training and all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
 
 
