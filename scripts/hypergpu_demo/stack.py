@@ -175,11 +175,11 @@ class Stack:
 
     def celery(self, name: str, queues: str, *options: str, env: Mapping[str, str] | None = None, nice: int = 0) -> Program:
         command = [
-            *("nice", "-n", str(nice), sys.executable, "-m", "celery", "-A", "marketplace.config", "worker"),
+            *(sys.executable, "-m", "celery", "-A", "marketplace.config", "worker"),
             *("-Q", queues, "-n", f"{name}@%h"),
             *("--loglevel", "INFO", "--without-gossip", "--without-mingle", *options),
         ]
-        return Program(name=name, command=command, ready=lambda: self.processes.said(name, " ready."), env=env or {})
+        return Program(name=name, command=command, ready=lambda: self.processes.said(name, " ready."), env=env or {}, nice=nice)
 
     def control(self) -> Program:
         schedule = str(self.state / "celerybeat-schedule")
@@ -189,9 +189,9 @@ class Stack:
         return self.celery("compute", "compute,evaluation,audit", "--pool", "solo")
 
     def attestor(self, name: str) -> Program:
-        """A worker with the attestor's own key, on the attestor's own queue."""
+        """A worker with the attestor's own key, on the attestor's own queue. Training goes before it."""
         key = {"HYPERGPU_ATTESTOR_KEY": self.keys.key(name)}
-        return self.celery(name, f"attest.{self.keys.address(name).lower()}", "--pool", "solo", env=key, nice=5)
+        return self.celery(name, f"attest.{self.keys.address(name).lower()}", "--pool", "solo", env=key, nice=10)
 
     def chain_follower(self) -> Program:
         return Program(name="chain follower", command=[sys.executable, "manage.py", "follow_chain"])
@@ -203,10 +203,10 @@ class Stack:
             name += f", emulated link {self.emulation.profile.name}"
         # A node's GPU is elsewhere; here all share the cores, and a round's end must not wait for the next round's training.
         command = [
-            *("nice", "-n", "5", sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number))),
+            *(sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number))),
             *("--coordinator", url, "--threads", "1", "--name", name),
         ]
-        return Program(name=f"agent {number}", command=command, env=env)
+        return Program(name=f"agent {number}", command=command, env=env, nice=5)
 
     def agent_home(self, number: int) -> Path:
         return self.state / "agents" / str(number)

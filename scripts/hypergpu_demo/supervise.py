@@ -16,6 +16,8 @@ from types import TracebackType
 
 import psutil
 
+from trainer.operator.processes import set_nice
+
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 CALM_SECONDS = 10
 """Who ran this long before dying is restarted at once again."""
@@ -32,7 +34,7 @@ class StackError(Exception):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
     """`ready` is a fact that can be asked again and again. A `vital` one is never restarted: without it all must end.
-    `early` ones are stopped last."""
+    `early` ones are stopped last. A `nice` one gets the cores that others leave."""
 
     name: str
     command: Sequence[str]
@@ -40,6 +42,7 @@ class Program:
     vital: bool = False
     early: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
+    nice: int = 0
 
 
 @dataclass(slots=True)
@@ -89,6 +92,8 @@ class Supervisor:
                 list(program.command), cwd=self.cwd, env={**self.env, **program.env}, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent if LIBC else None,
             )  # fmt: skip
+            if program.nice:
+                set_nice(process.pid, program.nice)
             return Running(program, process, time.monotonic(), output.tell())
 
     def log(self, name: str) -> Path:

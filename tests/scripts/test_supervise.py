@@ -80,6 +80,15 @@ def test_waiting_ends_with_the_last_words_of_who_stays_away(supervisor: Supervis
         supervisor.wait("late", seconds=0.2)
 
 
+def test_a_nice_program_is_nice_where_sessions_are_weighed_too(supervisor: Supervisor):
+    supervisor.start(Program(name="patient", command=SLEEP, nice=7))
+    pid = supervisor.pid("patient")
+    assert psutil.Process(pid).nice() == 7
+    group = Path(f"/proc/{pid}/autogroup")
+    if group.exists():
+        assert group.read_text().split()[-2:] == ["nice", "7"]
+
+
 def test_stopping_ends_orphans_too(supervisor: Supervisor):
     supervisor.start(Program(name="parent", command=ORPHANS))
     eventually(lambda: children_of(supervisor.pid("parent")))

@@ -18,6 +18,8 @@ from trainer.operator.config import write_json
 
 MAX_LOG_BYTES = 5_000_000
 WATCH_SECONDS = 0.5
+GROUP_TRIES, GROUP_SECONDS = 20, 0.05
+"""The kernel takes one change of a session's nice value in 0.1 s from all users but root."""
 
 
 def start_child(command: Sequence[str], *, log: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -30,10 +32,30 @@ def start_child(command: Sequence[str], *, log: Path, environment: dict[str, str
     if setpriv := shutil.which("setpriv"):
         command = [setpriv, "--pdeathsig", "KILL", *command]
     with log.open("ab") as output:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             env={**os.environ, **(environment or {})},
         )  # fmt: skip
+    if (nice := os.nice(0)) > 0:  # the agent's own, as its operator wanted
+        set_nice(child.pid, nice)
+    return child
+
+
+def set_nice(pid: int, nice: int) -> None:
+    """Give a process its nice value and, if it leads a session, that session too: where the kernel weighs sessions against each
+    other (sched(7), autogroup), a process's own value counts only within its own.
+
+    A process that is gone is left alone. Raises PermissionError for less than it has without the right to it.
+    """
+    group = Path(f"/proc/{pid}/autogroup")
+    with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        psutil.Process(pid).nice(nice)
+        for _ in range(GROUP_TRIES if group.exists() and os.getsid(pid) == pid else 0):
+            try:
+                group.write_text(str(nice))
+                return
+            except BlockingIOError:
+                time.sleep(GROUP_SECONDS)
 
 
 def kill_child(child: subprocess.Popen[bytes] | None) -> None:

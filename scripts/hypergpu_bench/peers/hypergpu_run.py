@@ -27,6 +27,7 @@ from scripts.hypergpu_demo.market import Market, wait_for
 from scripts.hypergpu_demo.ports import Ports
 from scripts.hypergpu_demo.stack import ATTESTORS, Stack
 from scripts.hypergpu_demo.supervise import Program, StackError
+from trainer.operator.processes import set_nice
 from trainer.protocol.canonical import sha256_hex
 
 PORTS = Ports(8000)
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--download-data", action="store_true", help="the agents fetch the data from the coordinator")
     parser.add_argument("--kill-in-round", type=int, help="kill the last node in the middle of this round, counted from 0")
     options = parser.parse_args()
-    priority.give(psutil.Process(), priority.COORDINATOR)
+    set_nice(os.getpid(), priority.COORDINATOR)
     try:
         stack = PeersStack(options.state, leaves=options.leaves)
         with stack:
@@ -143,10 +144,10 @@ def set_priorities(stack: PeersStack, *, background: int = priority.BACKGROUND) 
         programs = {name: running.process.pid for name, running in stack.processes.running.items()}
     for name, pid in programs.items():
         if not name.startswith("agent"):
-            priority.give(psutil.Process(pid), background if name in BACKGROUND else priority.COORDINATOR)
+            set_nice(pid, background if name in BACKGROUND else priority.COORDINATOR)
     for leaf in stack.leaves:
         for process in priority.processes_in(leaf):
-            priority.give(process, priority.WORKERS)
+            set_nice(process.pid, priority.WORKERS)
 
 
 def follow(stack: PeersStack, market: Market, job_id: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -1,12 +1,9 @@
-"""Who gets the cores: nice, told to the scheduler's session groups too (sched(7), autogroup), without which it means nothing
-between programs that have sessions of their own."""
+"""Who gets the cores."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
@@ -15,14 +12,6 @@ WORKERS = -10
 COORDINATOR = -15
 BACKGROUND = 19
 """Attestors and evaluations: no round waits for them."""
-
-
-def give(process: psutil.Process, nice: int) -> None:
-    with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-        process.nice(nice)
-        group = Path(f"/proc/{process.pid}/autogroup")
-        if group.exists() and os.getsid(process.pid) == process.pid:
-            group.write_text(str(nice))
 
 
 def processes_in(namespace: str) -> list[psutil.Process]:
