@@ -10,6 +10,7 @@ marketplace/training/services/{leases,intake}.py. Each event goes to the browser
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ from marketplace.settlement.services import attestations, cases, closures, epoch
 from marketplace.training import selectors as training_rows
 from marketplace.training import tasks as training
 from marketplace.training.services import recording, rounds
+
+log = logging.getLogger(__name__)
 
 
 def args(record: Callable[..., None], *names: str, **renamed: str) -> Callable[[LogEntry], None]:
@@ -49,6 +52,21 @@ class Ask:
             self.task.apply_async(kwargs=refs, queue=f"attest.{attestor.lower()}", expires=ASK_SECONDS)
 
 
+class AtOnce:
+    """A task done where its event was committed, since a round waits for it: a broker and another worker in between take longer
+    than the task. What fails here goes to the broker after all."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+
+    def delay(self, **refs: Any) -> None:
+        try:
+            self.task(**refs)
+        except Exception:
+            log.exception("%s is handed to a worker", self.task.name)
+            self.task.delay(**refs)
+
+
 ask_to_attest = Ask(settlement.attest, missing=attestations.press)
 ask_to_close = Ask(settlement.attest_closure, missing=closures.unsigned)
 ask_to_vote = Ask(settlement.serve, missing=cases.press)
@@ -58,14 +76,14 @@ def connect() -> None:
     # An event -> the tasks that follow once it is committed.
     follow_up("job.funded", training.start_job)
     follow_up("job.started", training.open_round)
-    follow_up("round.opened", training.nudge_nodes)
+    follow_up("round.opened", AtOnce(training.nudge_nodes))
     follow_up("contribution.received", training.check_contribution)
     follow_up("contribution.recorded", settlement.queue_batches)
-    follow_up("contribution.checked", training.close_round_if_complete)
+    follow_up("contribution.checked", AtOnce(training.close_round_if_complete))
     follow_up("contribution.rejected", training.close_round_if_complete)
     follow_up("assignment.failed", training.close_round_if_complete)
     follow_up("round.closed", training.aggregate_round)
-    follow_up("round.aggregated", settlement.build_batches, training.open_next_round, training.evaluate_round)
+    follow_up("round.aggregated", AtOnce(training.open_next_round), settlement.build_batches, training.evaluate_round)
     follow_up("payment.attesting", ask_to_attest)
     follow_up("batch.committed", ask_to_attest)
     follow_up("round.settled", settlement.close_job, training.record_waiting_contributions)

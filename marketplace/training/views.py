@@ -125,8 +125,8 @@ async def lease(request: HttpRequest) -> HttpResponse:
                 break
             if (left := until - time.monotonic()) <= 0:
                 return HttpResponse(status=204)
-            await wait_for_work(node.pk, seconds=min(left, RECHECK_SECONDS))
-            await sync_to_async(operators.hear)(node=node)
+            if not await wait_for_work(node.pk, seconds=min(left, RECHECK_SECONDS)):
+                await sync_to_async(operators.hear)(node=node)
     except HyperGPUError as error:
         return error_response(error)
     said = ({"audits": audited} if audited else {}) | (leases.lease_json(*leased) if leased else {})

@@ -12,8 +12,8 @@ from django.db.models import QuerySet
 from redis.exceptions import RedisError
 
 
-async def wait_for_work(node_id: int, *, seconds: float) -> None:
-    """Return when the node is nudged, at the latest after `seconds`."""
+async def wait_for_work(node_id: int, *, seconds: float) -> bool:
+    """Whether the node was nudged; waits for it for up to `seconds`."""
     layer = get_channel_layer()
     try:
         channel = await layer.new_channel()
@@ -21,12 +21,14 @@ async def wait_for_work(node_id: int, *, seconds: float) -> None:
         try:
             await asyncio.wait_for(layer.receive(channel), timeout=seconds)
             await forget(layer, channel)
+            return True
         except TimeoutError:
-            return
+            return False
         finally:
             await layer.group_discard(f"work.{node_id}", channel)
     except (RedisError, OSError):
         await asyncio.sleep(min(seconds, 0.5))
+        return False
 
 
 async def forget(layer: Any, channel: str) -> None:

@@ -77,6 +77,8 @@ class Agent:
         self.failures = 0
         self.tidy_at = float("-inf")
         self.unanswered: set[int] = set()
+        self.bases: dict[int, str] = {}
+        """By job, the version that its last order was trained from: the worker holds it."""
         self.is_handing_in = False
         self.stop_at: float | None = None
 
@@ -200,13 +202,15 @@ class Agent:
             self.is_handing_in = False
 
     def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
-        """The worker says what it lacks: data at first, then the outer step alone, or a checkpoint when it cannot follow. One
-        that has begun already works on while the outer step comes."""
-        if self.engine.ahead is not None and order.delta is not None:
+        """The worker says what it lacks: data at first, then the outer step alone, or a checkpoint when it cannot follow. A step
+        that it will ask for comes before it does; one that has begun already works on meanwhile."""
+        follows = self.engine.ahead is not None or order.parent == self.bases.get(order.job_id)
+        if order.delta is not None and follows:
             self.fetch(order, "outer step", order.delta, pulse)
         for _ in range(FETCHES):
             made = self.engine.run(order, on_progress=pulse.progress, check=pulse.check)
             if isinstance(made, WorkResult):
+                self.bases[order.job_id] = made.base
                 return made
             for what, sha256 in made.items():
                 self.fetch(order, what, sha256, pulse)

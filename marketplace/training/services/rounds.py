@@ -121,8 +121,6 @@ def open_round(*, job_id: int) -> Round | None:
             if seat.node_id not in busy
             for terms in [terms_for(seat.node_id, spec)]
         ]  # fmt: skip
-        nodes = [assignment.node_id for assignment in assignments]
-        operators.assign_work(node_ids=nodes, working_on={"job_id": job.pk, "round": round_.number})
         Job.objects.filter(pk=job.pk).update(reason="")
         job.refresh_from_db()
         emit(
@@ -135,6 +133,8 @@ def open_round(*, job_id: int) -> Round | None:
             },
             refs={"round_id": round_.pk},
         )
+        # Told last: the nodes need not wait for the pages.
+        operators.assign_work(node_ids=[a.node_id for a in assignments], working_on={"job_id": job.pk, "round": round_.number})
     return round_
 
 

@@ -83,7 +83,6 @@ def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]
             outer_state=stored["outer_state"], delta=stored["delta"], delta_size=len(result.delta),
             aggregate=stored["aggregate"],
         )  # fmt: skip
-        rate_nodes(result)
         jobs.advance(job=Job.objects.get(pk=round_.job_id), checkpoint=stored["params"], version=result.version)
         round_.refresh_from_db()
         emit(
@@ -96,6 +95,7 @@ def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]
             },
             refs={"round_id": round_id},
         )
+        rate_nodes(result)  # told last: the next round need not wait for the pages
 
 
 def rate_nodes(result: RoundResult) -> None:
