@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.trainer.network.test_network_policy import fact
 from trainer.network.facts import Measure
-from trainer.network.predict import LEAST_DOUBT, Prediction, Track, best_close, predict, tracked
+from trainer.network.predict import LEAST_DOUBT, Prediction, Track, best_close, predict, relative_errors, tracked
 
 
 def test_a_part_is_two_round_trips_the_bytes_and_the_samples():
@@ -67,6 +67,10 @@ def test_the_expected_length_is_that_of_many_drawn_rounds():
         comes = [chance.gauss(one.total_s, one.doubt_s) if chance.random() < 0.9 else math.inf for one in predicted.values()]
         draws.append(min(max(comes), close.deadline_s))
     assert close.expected_s == pytest.approx(sum(draws) / len(draws), rel=0.02)
+
+
+def test_relative_errors_are_of_what_it_took():
+    assert relative_errors([(10, 8), (10, 20)]) == [0.25, 0.5]
 
 
 def test_the_track_of_a_node_learns_its_bias_and_its_spread():
