@@ -11,6 +11,7 @@ import type {
   JobList,
   JobRequest,
   JobSnapshot,
+  Measurement,
   Network,
   OperatorList,
   OperatorSnapshot,
@@ -41,6 +42,9 @@ export const fetchDeterrence = (job: number) => get<Deterrence>(`/api/v1/jobs/${
 
 export const fetchOperators = () => get<OperatorList>('/api/v1/operators');
 export const fetchOperator = (address: string) => get<OperatorSnapshot>(`/api/v1/operators/${address}`);
+export const fetchMeasurements = (node: number) =>
+  get<{ measurements: Measurement[] }>(`/api/v1/nodes/${node}/measurements`);
+export const fetchPairs = () => get<{ measurements: Measurement[] }>('/api/v1/pairs');
 export const postBid = (bid: BidRequest) => post<{ bid: Bid }>('/api/v1/bids', { body: bid });
 
 export const fetchEvents = (topic: string, since: number) =>

@@ -4,7 +4,7 @@ import { Age, Num } from './basics';
 
 type Props = { of: Quantity; fact?: Omit<Fact, 'samples'> };
 
-/** A measured value, its deviation and age below; who measured it is its title. Many of them fit beside each other. */
+/** A measured value; below it its deviation, whether only the node says so, and its age. Its title says how it was measured. */
 export function Measured({ of, fact }: Props) {
   if (!fact) return <Num value={null} />;
   const { text } = QUANTITIES[of];
@@ -12,7 +12,8 @@ export function Measured({ of, fact }: Props) {
     <>
       <Num value={text(fact.value)} title={sourceOf(fact)} />
       <div className="num-source">
-        {fact.deviation > 0 ? `± ${text(fact.deviation)}, ` : null}
+        {fact.deviation > 0 ? `± ${text(fact.deviation)} ` : null}
+        {fact.claimed ? '(node) ' : null}
         <Age at={fact.at} />
       </div>
     </>

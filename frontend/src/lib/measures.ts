@@ -1,4 +1,4 @@
-import type { Fact, Quantity } from '@/api/types';
+import type { Fact, Node, Quantity } from '@/api/types';
 import { bytes, count, milliseconds } from './format';
 
 /** Each quantity's name and how a value of it reads, with its unit. */
@@ -17,6 +17,17 @@ export const QUANTITIES: Record<Quantity, { label: string; text: (value: number)
 
 function perSecond(value: number): string {
   return `${bytes(Math.round(value))}/s`;
+}
+
+/** Of the architecture that the node trained last; before its first order, of its benchmark. */
+export function newestSpeed({
+  measured,
+  samples_per_second: benchmark,
+}: Node): Omit<Fact, 'samples'> | undefined {
+  const [newest] = [...(measured.speeds ?? [])].sort((a, b) => b.at.localeCompare(a.at));
+  return (
+    newest ?? (benchmark ? { ...benchmark, deviation: 0, source: 'benchmark', claimed: true } : undefined)
+  );
 }
 
 const HOW: Record<string, string> = {

@@ -7,6 +7,7 @@ import type {
   Contribution,
   Deterrence,
   Job,
+  Measurement,
   Network,
   Node,
   Payment,
@@ -206,6 +207,34 @@ export function node(id: number, change: Partial<Node> = {}): Node {
     ...change,
   };
 }
+
+const seen = { deviation: 0.01, at: at(0), samples: 9, claimed: false, history: [[1e9, 0.2]] };
+export const measurements: Measurement[] = [
+  { ...seen, node_id: 1, quantity: 'rtt', unit: 's', of: '', value: 0.105, source: 'heartbeat' },
+  {
+    ...seen,
+    node_id: 1,
+    quantity: 'rtt',
+    unit: 's',
+    of: '',
+    value: 0.05,
+    source: 'heartbeat',
+    claimed: true,
+  },
+  { ...seen, node_id: 1, quantity: 'speed', unit: 'samples/s', of: 'mlp-1a', value: 412, source: 'work' },
+];
+export const pairs: Measurement[] = [
+  {
+    ...seen,
+    node_id: 1,
+    quantity: 'peer_rtt',
+    unit: 's',
+    of: '2',
+    value: 0.0042,
+    source: 'peer',
+    claimed: true,
+  },
+];
 
 export function audit(roundNumber: number, node: number, change: Partial<Audit> = {}): Audit {
   return {

@@ -4,7 +4,7 @@ import { HttpResponse, http, ws } from 'msw';
 import { setupServer } from 'msw/node';
 import type { Changes, EventRecord, Job } from '@/api/types';
 import { applyEvent, type Entities, entitiesOf, NOTHING } from '@/realtime/entities';
-import { deterrence, network } from './fixtures';
+import { deterrence, measurements, network, pairs } from './fixtures';
 
 type Client = { send: (data: string) => void };
 
@@ -88,6 +88,8 @@ export class FakeServer {
         }),
       ),
       http.get('*/api/v1/jobs/:id/deterrence', () => HttpResponse.json(deterrence())),
+      http.get('*/api/v1/nodes/:id/measurements', () => HttpResponse.json({ measurements })),
+      http.get('*/api/v1/pairs', () => HttpResponse.json({ measurements: pairs })),
       http.get('*/api/v1/events', ({ request }) => {
         const query = new URL(request.url).searchParams;
         const topic = query.get('topic') ?? '';

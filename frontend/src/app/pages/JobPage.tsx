@@ -3,6 +3,7 @@ import { Link, useParams, useSearchParams } from 'react-router';
 import { ApiError } from '@/api/client';
 import { Audits } from '@/components/Audits';
 import { Skeleton } from '@/components/basics';
+import { Links } from '@/components/Links';
 import { ErrorNotice } from '@/components/Notice';
 import { JobConfig } from '@/features/jobs/JobConfig';
 import { JobHead } from '@/features/jobs/JobHead';
@@ -72,6 +73,7 @@ function LiveJob({ id }: { id: number }) {
             <Pipeline job={job} entities={entities} />
             <Curves job={job} entities={entities} round={round} pickRound={pickRound} />
             <JobNodes job={job} entities={entities} />
+            <Links nodes={[...entities.nodes.values()]} />
             <Ledger job={job} entities={entities} round={round} pickRound={pickRound} />
             <Versions job={job} entities={entities} />
             <AcceptRounds job={job} rounds={rounds} />

@@ -4,8 +4,10 @@ import { useNetwork } from '@/api/network';
 import { useSession } from '@/api/session';
 import { useWallet } from '@/chain/hooks';
 import { Amount, CopyButton } from '@/components/basics';
+import { Links } from '@/components/Links';
 import { Gate } from '@/features/accounts/Account';
 import { StakeBack } from '@/features/operators/Leave';
+import { LinkHistory } from '@/features/operators/LinkHistory';
 import { OperatorMoney } from '@/features/operators/OperatorMoney';
 import { OwnNode } from '@/features/operators/OwnNode';
 import { RegisterNode } from '@/features/operators/RegisterNode';
@@ -50,6 +52,10 @@ function Standing({ address }: { address: Address }) {
       {nodes.length ? <OperatorMoney operator={address} /> : null}
       {nodes.map((node) => (
         <OwnNode key={node.id} node={node} bids={bids} payments={payments} />
+      ))}
+      <Links nodes={nodes} />
+      {nodes.map((node) => (
+        <LinkHistory key={node.id} node={node} />
       ))}
       <StakeBack operator={address} />
       {nodes.length ? <h2>Add another node</h2> : null}

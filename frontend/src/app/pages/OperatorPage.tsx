@@ -2,7 +2,9 @@ import { Link, useParams } from 'react-router';
 import { type Hex, isAddress } from 'viem';
 import { Audits } from '@/components/Audits';
 import { Address, Empty, Panel, Skeleton } from '@/components/basics';
+import { Links } from '@/components/Links';
 import { ErrorNotice } from '@/components/Notice';
+import { LinkHistory } from '@/features/operators/LinkHistory';
 import { NodeTable } from '@/features/operators/NodeTable';
 import { OperatorMoney } from '@/features/operators/OperatorMoney';
 import { PaymentTable } from '@/features/settlement/PaymentTable';
@@ -49,6 +51,10 @@ function LiveOperator({ address }: { address: Hex }) {
               </Empty>
             )}
           </Panel>
+          <Links nodes={nodes} />
+          {nodes.map((node) => (
+            <LinkHistory key={node.id} node={node} />
+          ))}
           <Audits audits={[...data.audits.values()]} nodes={data.nodes} ofManyJobs />
           <PaymentTable payments={[...data.payments.values()]} nodes={data.nodes} />
         </>

@@ -3,6 +3,7 @@ import { Empty, Panel, Skeleton } from '@/components/basics';
 import { ErrorNotice } from '@/components/Notice';
 import { NetworkStrip } from '@/features/operators/NetworkStrip';
 import { NodeTable } from '@/features/operators/NodeTable';
+import { Pairs } from '@/features/operators/Pairs';
 import { useTopic } from '@/realtime/RealtimeProvider';
 import { listOf, marketTopic } from '@/realtime/topics';
 import { useTitle } from '../useTitle';
@@ -17,8 +18,8 @@ export function OperatorsPage() {
         <div className="stack tight">
           <h1>Operators</h1>
           <p className="lede">
-            Wallets that have staked and the nodes they run, one for each GPU. Speed and round trip are what
-            the node measured; what it earned is on chain.
+            Wallets that have staked and the nodes they run, one for each GPU. Speed and round trip are
+            measured, and say by whom; what it earned is on chain.
           </p>
         </div>
         <Link className="button primary" to="/operate">
@@ -41,6 +42,7 @@ export function OperatorsPage() {
           <Skeleton height={220} />
         )}
       </Panel>
+      <Pairs nodes={nodes} />
     </>
   );
 }

@@ -5,6 +5,7 @@ import { DataTable } from '@/components/DataTable';
 import { Measured } from '@/components/Measured';
 import { NodeStateChip, nodeName, Rating, SuspensionChip } from '@/components/states';
 import { count, short } from '@/lib/format';
+import { newestSpeed } from '@/lib/measures';
 import { useNow } from '@/lib/useNow';
 
 type Props = { nodes: readonly Node[]; withOperator?: boolean };
@@ -37,24 +38,17 @@ export function NodeTable({ nodes, withOperator }: Props) {
           label: 'Device',
           cell: (node) => node.device || <span className="muted">not reported</span>,
         },
-        { key: 'speed', label: 'Speed', number: true, cell: (node) => <Speed node={node} /> },
+        {
+          key: 'speed',
+          label: 'Speed',
+          number: true,
+          cell: (node) => <Measured of="speed" fact={newestSpeed(node)} />,
+        },
         {
           key: 'rtt',
           label: 'Round trip',
           number: true,
           cell: (node) => <Measured of="rtt" fact={node.measured.rtt} />,
-        },
-        {
-          key: 'up',
-          label: 'Up',
-          number: true,
-          cell: (node) => <Measured of="up" fact={node.measured.up} />,
-        },
-        {
-          key: 'down',
-          label: 'Down',
-          number: true,
-          cell: (node) => <Measured of="down" fact={node.measured.down} />,
         },
         { key: 'work', label: 'Working on', cell: (node) => <WorkingOn node={node} /> },
         { key: 'rating', label: 'Rating', number: true, cell: (node) => <Rating node={node} /> },
@@ -90,14 +84,6 @@ function NodeName({ node }: { node: Node }) {
       {nodeName(node)} <span className="muted small num">#{node.id}</span>
     </span>
   );
-}
-
-/** Of the order that was done last; before the first, the node's benchmark. */
-function Speed({ node }: { node: Node }) {
-  const newest = [...(node.measured.speeds ?? [])].sort((a, b) => b.at.localeCompare(a.at))[0];
-  const benchmark = node.samples_per_second;
-  const fact = newest ?? (benchmark && { ...benchmark, deviation: 0, source: 'benchmark', claimed: true });
-  return <Measured of="speed" fact={fact ?? undefined} />;
 }
 
 function WorkingOn({ node }: { node: Node }) {
