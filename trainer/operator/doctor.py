@@ -10,14 +10,20 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx
 
 from trainer.operator.config import AgentConfig, is_loopback
 from trainer.operator.identity import address_of, load_or_create_key
+from trainer.operator.links import Links
 from trainer.protocol.requests import MAX_SKEW_SECONDS
 
+PROBES = 10
+UNITS = {"s": ("ms", 1000.0), "bytes/s": ("kB/s", 1e-3), "part of the segments": ("%", 100.0)}
+"""As people read them."""
 MIN_FREE_BYTES = 5 * 2**30
 
 
@@ -75,14 +81,56 @@ def examine_coordinator(config: AgentConfig) -> Iterator[Finding]:
         except httpx.HTTPError as error:
             yield Finding("coordinator", False, f"{url} does not answer: {error}")
             return
-    milliseconds = (time.monotonic() - started) * 1000
-    yield Finding("coordinator", True, f"{url} answers in {milliseconds:.0f} ms")
+        milliseconds = (time.monotonic() - started) * 1000
+        yield Finding("coordinator", True, f"{url} answers in {milliseconds:.0f} ms")
+        yield probe(http)
+        nodes = answer.json()["nodes"]
+        known = kept(http, nodes[0]["id"]) if nodes else []
     if date := answer.headers.get("Date"):
         skew = parsedate_to_datetime(date).timestamp() - time.time()
         text = f"clock {-skew:+.0f} s against the coordinator's (within {MAX_SKEW_SECONDS} s)"
         yield Finding("clock", abs(skew) < MAX_SKEW_SECONDS, text)
-    nodes = answer.json()["nodes"]
     if nodes:
         yield Finding("registered", True, f"key {address} is node {nodes[0]['id']} of operator {nodes[0]['operator']}")
     else:
         yield Finding("registered", False, f"key {address} is not registered: open {url}/operate?hot_key={address}")
+    yield from examine_measurements(known)
+
+
+def kept(http: httpx.Client, node_id: int) -> list[dict[str, Any]]:
+    """What the coordinator has measured of the node, or was told by it."""
+    try:
+        rows: list[dict[str, Any]] = http.get(f"/api/v1/nodes/{node_id}/measurements").raise_for_status().json()["measurements"]
+    except httpx.HTTPError:
+        return []
+    return rows
+
+
+def probe(http: httpx.Client) -> Finding:
+    """Round trips of tiny requests, one after another on one connection."""
+    links = Links()
+    try:
+        for _ in range(PROBES):
+            started = time.monotonic()
+            answer = http.get("/agent/v1/ping")
+            links.round_trip(time.monotonic() - started)
+            links.answered(answer.extensions["network_stream"].get_extra_info("socket"))
+    except httpx.HTTPError as error:
+        return Finding("link", None, f"round trips could not be timed: {error}")
+    assert links.rtt is not None
+    text = f"round trip {links.rtt.value * 1000:.1f} ms, jitter {links.rtt.deviation * 1000:.1f} ms, in {PROBES} probes just now"
+    if links.loss is not None:
+        text += f"; {links.loss.value:.1%} of {links.loss.samples} segments sent again"
+    return Finding("link", True, text)
+
+
+def examine_measurements(rows: list[dict[str, Any]]) -> Iterator[Finding]:
+    """What the coordinator keeps of this node: by whom, from what, and how old it is."""
+    for row in rows:
+        unit, scale = UNITS.get(row["unit"], (row["unit"], 1.0))
+        age = (datetime.now(UTC) - datetime.fromisoformat(row["at"])).total_seconds()
+        whose = "this node's word" if row["claimed"] else "seen by the coordinator"
+        of = f" ({row['of']})" if row["of"] else ""
+        deviation = f" +- {row['deviation'] * scale:,.4g}" if row["deviation"] else ""
+        text = f"{row['quantity']}{of}: {row['value'] * scale:,.4g}{deviation} {unit}"
+        yield Finding("measured", None, f"{text}, {whose}, {row['source']}, {age:,.0f} s ago, {row['samples']} samples")

@@ -84,6 +84,7 @@ class FakeCoordinator:
         self.evidence: dict[int, bytes] = {}
         self.slots: dict[int, Slot] = {}
         self.registered: dict[str, int] = {}
+        self.measurements: list[dict[str, Any]] = []
         self.told: list[dict[str, Any]] = []
         self.hellos: list[dict[str, Any]] = []
         self.nonces: set[str] = set()
@@ -288,5 +289,7 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/api/v1/network":
             coordinator = Account.from_key(COORDINATOR_KEY).address
             return 200, {"coordinator": coordinator, "chain": {"id": DOMAIN.chain_id}, "contracts": {"market": DOMAIN.contract}}
+        if path.endswith("/measurements"):
+            return 200, {"measurements": world.measurements}
         node = world.registered.get(parse_qs(query)["hot_key"][0])
         return 200, {"nodes": [] if node is None else [{"id": node, "operator": OPERATOR}]}

@@ -67,6 +67,18 @@ def test_given_a_registered_key_then_doctor_passes(hypergpu, coordinator):
     assert findings["registered"] and findings["coordinator"] and findings["disk"]
 
 
+def test_given_measurements_then_doctor_says_them_with_source_and_age_and_times_the_way_itself(hypergpu, coordinator):
+    coordinator.registered[hypergpu("agent", "key").stdout.strip()] = NODE_ID
+    coordinator.measurements = [{
+        "quantity": "up", "unit": "bytes/s", "of": "", "value": 125_000.0, "deviation": 3000.0, "at": "2026-01-01T00:00:00.000Z",
+        "source": "transfer", "claimed": False, "samples": 4,
+    }]  # fmt: skip
+    said = hypergpu("agent", "doctor").stdout
+
+    assert "up: 125 +- 3 kB/s, seen by the coordinator, transfer" in said
+    assert "ms, in 10 probes just now" in said
+
+
 def test_given_no_coordinator_then_run_is_the_default_command_and_says_what_is_missing(tmp_path):
     result = CliRunner().invoke(app, ["agent", "--home", str(tmp_path)], env={"HYPERGPU_COORDINATOR": None})
     assert result.exit_code == 1

@@ -107,6 +107,8 @@ function Work({ work }: { work: Assignment | undefined }) {
     handed_in: 'handed in',
     expired: 'lease expired',
     failed: 'failed',
+    late: 'late, still working',
+    carried: 'carried into the next round',
   }[work.state];
   return (
     <span className="stack tight" style={{ minWidth: 150 }} title={work.reason ?? undefined}>
