@@ -28,7 +28,7 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Standing, Submission, Verdict
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
-from trainer.scoring.checks import check_contribution, find_copies, norm_limit
+from trainer.scoring.checks import check_contribution, find_copies, norm_limit, orders_apart
 from trainer.scoring.effort import MOST_SAMPLES, is_looked_at, score_samples
 from trainer.scoring.ownership import assigned_samples, ownership, passes_of, refuse_other_data, renewed
 from trainer.scoring.quality import STEP_SCALE, Score, carried, expectations, falls_short, in_doubt, passes_gate, qualities
@@ -145,7 +145,9 @@ def assess(work: RoundWork, base: Tensor) -> Findings:
             found.updates[submission.node_id] = checked(work.job, submission)
         except HyperGPUError as error:
             found.refused[submission.node_id] = error
-    found.refused |= find_copies({node: update.values for node, update in found.updates.items()}, previous)
+    found.refused |= find_copies(
+        {node: update.values for node, update in found.updates.items()}, previous, apart=orders_apart(work.submissions)
+    )  # fmt: skip
     score(work, base, found)
     compare_with_orders(work, base, found)
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from trainer.diloco.encoding import Update, decode
 from trainer.diloco.exact import dot, gram
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import Submission
 from trainer.protocol.spec import EncodingSpec, JobSpec
 
 SAME = 0.9995
@@ -26,6 +27,9 @@ STANDS_OUT = 8
 Finds copies under noise of a quarter of their norm where honest updates have cosines up to 0.7. Honest ones are about equally
 near to each other (at most 1.35 times nearer to one than to the next in 12 rounds of 8 nodes, byte GPT and CNN, int8 and topk),
 but once they fell into two groups, 0.99 within and 0.95 between."""
+ABOUT = 1.25
+"""Orders of no more than this multiple of samples are about the same: rounds of unequal machines fall into groups of them (0.990
+between two nodes of 1,280 samples, 0.97 to 0.87 with those of 2,048 and more, first round of a byte GPT)."""
 
 
 def check_contribution(data: bytes, spec: EncodingSpec, count: int, *, max_norm: float) -> Update:
@@ -54,25 +58,44 @@ def norm_limit(spec: JobSpec, count: int, steps: int) -> float:
     return 2 * moves * spec.inner.learning_rate * math.sqrt(count)
 
 
-def find_copies(updates: Mapping[int, Tensor], previous: Tensor | None) -> dict[int, HyperGPUError]:
+def find_copies(
+    updates: Mapping[int, Tensor], previous: Tensor | None, *, apart: Mapping[int, Mapping[int, float]] | None = None
+) -> dict[int, HyperGPUError]:
     """Refusals `contribution.copy` by node id. `updates` (n,) fp32 by node id in the order of their commitments: the first of
     two alike is the original. `previous` is the aggregate of the round before (`node` of its refusal is None).
 
     An update may be a copy of an earlier one that is none itself, or of `previous`. Whether it stands out is judged by the whole
-    round: of the earlier ones alone, who commits noise first makes the first two honest updates look like copies.
+    round: of the earlier ones alone, who commits noise first makes the first two honest updates look like copies. In a round of
+    unequal orders, whose distances are `apart` (None: all are equal), two of like orders are nearer to each other than to the
+    rest: likeness to one is judged beside those whose orders are no farther away, likeness to `previous` beside those of about
+    the same order.
     """
+    distances = {node: dict.fromkeys(updates, 1.0) for node in updates} if apart is None else apart
     alike, echo = cosines(list(updates.values())), echoes(updates, previous)
-    originals: list[tuple[int, int]] = []
+    originals: set[int] = set()
     refused: dict[int, HyperGPUError] = {}
-    for row, node in enumerate(updates):
+    for node, row in zip(updates, alike, strict=True):
         try:
-            everyone = alike[row][:row] + alike[row][row + 1 :]
-            refuse_copy({other: alike[row][column] for other, column in originals}, everyone)
-            refuse_echo(node, echo)
-            originals.append((node, row))
+            others = {other: value for other, value in zip(updates, row, strict=True) if other != node}
+            refuse_copy(others, originals, distances[node])
+            refuse_echo(node, {other: value for other, value in echo.items() if other == node or distances[node][other] <= ABOUT})
+            originals.add(node)
         except HyperGPUError as error:
             refused[node] = error
     return refused
+
+
+def orders_apart(submissions: Sequence[Submission]) -> dict[int, dict[int, float]]:
+    """By node, how far its order is from each other one's: the larger number of samples as a multiple of the smaller; infinitely
+    far when they send different encodings."""
+    return {
+        one.node_id: {
+            other.node_id: max(one.units, other.units) / max(1, min(one.units, other.units))
+            if one.encoding == other.encoding else math.inf
+            for other in submissions
+        }
+        for one in submissions
+    }  # fmt: skip
 
 
 def echoes(updates: Mapping[int, Tensor], previous: Tensor | None) -> dict[int, float]:
@@ -94,15 +117,19 @@ def refuse_echo(node: int, echo: Mapping[int, float]) -> None:
         assert_own(echo[node], following, source="the previous aggregate", node=None)
 
 
-def refuse_copy(others: Mapping[int, float], everyone: list[float]) -> None:
-    """Cosines of one update with the round's earlier ones by node id, and with all others.
+def refuse_copy(everyone: Mapping[int, float], originals: Collection[int], apart: Mapping[int, float]) -> None:
+    """Cosines of one update with all others of the round by node id, of which `originals` came earlier and are no copies, and
+    how far their orders are `apart` from its own.
 
     Raises HyperGPUError `contribution.copy`.
     """
-    near = sorted(((alike, node) for node, alike in others.items()), reverse=True)
+    near = sorted(((alike, node) for node, alike in everyone.items() if node in originals), reverse=True)
     if near:
-        following = max(near[1][0], nearest(everyone, beyond=1)) if len(near) > 1 else None
-        assert_own(near[0][0], following, source=f"the contribution of node {near[0][1]}", node=near[0][1])
+        [(alike, source), *earlier] = near
+        beside = {node for node in everyone if apart[node] <= max(apart[source], ABOUT)}
+        next_to_it = [value for value, node in earlier if node in beside]
+        following = max(next_to_it[0], nearest([everyone[node] for node in beside], beyond=1)) if next_to_it else None
+        assert_own(alike, following, source=f"the contribution of node {source}", node=source)
 
 
 def nearest(everyone: list[float], *, beyond: int) -> float:

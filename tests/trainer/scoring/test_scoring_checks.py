@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from trainer.diloco.encoding import encode
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.rounds import Submission
 from trainer.protocol.spec import EncodingSpec, JobSpec
-from trainer.scoring.checks import check_contribution, find_copies, norm_limit, refuse_copy, refuse_echo
+from trainer.scoring.checks import check_contribution, find_copies, norm_limit, orders_apart, refuse_copy, refuse_echo
 
 SPEC = JobSpec()
 ENCODINGS = [EncodingSpec(kind=kind) for kind in ("fp32", "bf16", "int8", "int4", "topk")]
@@ -66,6 +67,28 @@ def test_honest_updates_that_move_as_one_are_not_taken_for_copies(honest):
     assert find_copies(alike, noisy(honest[1], 0.2, seed=9)) == {}
 
 
+def submission(node: int, units: int, encoding: EncodingSpec) -> Submission:
+    return Submission(node_id=node, units=units, artifact="", data=b"", shard=0, seed=0, steps=units, encoding=encoding)
+
+
+def test_two_of_like_orders_are_not_copies_because_the_others_were_ordered_something_else(honest):
+    far = {node: noisy(honest[1], 0.8, seed=node) for node in range(4)}
+    near = {node: noisy(honest[1], 0.1, seed=node) for node in (4, 5)}
+    updates = {**far, **near}
+    apart = orders_apart([submission(node, 100 if node in far else 300, SPEC.encoding) for node in updates])
+    assert list(find_copies(updates, None)) == [5] and find_copies(updates, None, apart=apart) == {}
+    assert find_copies({**updates, 5: updates[4]}, None, apart=apart)[5].data["node"] == 4  # the same is the same
+    assert find_copies({**updates, 5: noisy(updates[0], 0.1)}, None, apart=apart)[5].data["node"] == 0  # a copy from elsewhere
+    aggregate = noisy(honest[1], 0.1, seed=9)
+    assert {4, 5} <= set(find_copies(updates, aggregate)) and find_copies(updates, aggregate, apart=apart) == {}
+
+
+def test_orders_are_apart_by_their_samples_and_their_encoding():
+    dense, sparse = EncodingSpec(kind="int4"), EncodingSpec(kind="topk")
+    apart = orders_apart([submission(1, 100, dense), submission(2, 250, dense), submission(3, 100, sparse)])
+    assert apart[1] == {1: 1.0, 2: 2.5, 3: float("inf")} and apart[2][1] == 2.5 and apart[3][1] == float("inf")
+
+
 def test_noise_that_is_committed_first_does_not_frame_the_honest(honest):
     alike = {node: noisy(honest[1], 0.1, seed=node) for node in range(2, 8)}
     framed = {node: noisy(honest[1], 100, seed=20 + node) for node in range(2)}
@@ -108,7 +131,7 @@ def test_who_is_refused_does_not_depend_on_the_order_of_summation(honest, order)
 
 def test_nothing_to_compare_with_refuses_nobody(honest):
     assert find_copies({}, honest[1]) == {} and find_copies({1: honest[1]}, None) == {}
-    refuse_copy({}, [])
+    refuse_copy({}, (), {})
     refuse_echo(1, {})
 
 
