@@ -6,19 +6,18 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 
 import torch
 
 from scripts.hypergpu_bench.tasks import NODES, TASKS
-from trainer.network.policy import plain
 from trainer.network.profiles import load_profile
 from trainer.protocol.rounds import JobWork
 from trainer.simulation.attackers import ATTACKS
 from trainer.simulation.network import network_of
 from trainer.simulation.pay import Kept, earned, kept
 from trainer.simulation.rounds import Rounds
+from trainer.simulation.run import as_published
 
 HOSTILE = 2
 STEPS = 20
@@ -79,7 +78,7 @@ def run_cell(cell: Cell) -> Outcome:
     network = network_of(
         load_profile("lan"), seed=cell.seed, nodes=NODES, attack=cell.attack, hostile=HOSTILE, failure=cell.failure
     )
-    run = Rounds(job, network, partial(plain, spec=job.spec), seed=cell.seed)
+    run = Rounds(job, network, as_published(job.spec), seed=cell.seed)
     rows = list(run)
     cheats = [node for node in range(NODES) if run.gang.cheats(node)]
     paid = {node: earned(rows, node) for node in range(NODES)}

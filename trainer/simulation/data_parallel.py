@@ -2,9 +2,11 @@
 
 `ddp`: equal batches, gradients summed by a ring all-reduce in fp32 over the nodes' own links. Each node sends 4 n / P bytes in
 each of 2 (P - 1) phases (Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations"), on
-connections that stay open. It waits for nodes that join later, and loses the step in flight when one leaves for good
-(it is elastic, and restores from memory: better than most set-ups). `centralized`: the same on a LAN, with the batch split by
-speed. Either way all nodes together take one step on one big batch, and that is how it is computed.
+connections that stay open. A node sends what its backward pass has done already, and here all of that costs no time: a step
+lasts as long as its computing or its all-reduce, whichever is longer. It waits for nodes that join later, and loses the step in
+flight when one leaves for good (it is elastic, and restores from memory). All of that is better than most set-ups are.
+`centralized`: the same on a LAN, with the batch split by speed. Either way all nodes together take one step on one big batch,
+and that is how it is computed: what is learnt does not depend on the network, only the time does.
 """
 
 from __future__ import annotations
@@ -24,29 +26,43 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, order_seed
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import JobSpec
-from trainer.scoring.scores import evaluate
+from trainer.scoring.scores import Metrics, evaluate
 from trainer.simulation.network import Network, on_a_lan
 from trainer.simulation.rounds import Row
 
 
 def run_data_parallel(job: JobWork, network: Network, *, centralized: bool) -> Iterator[Row]:
     """A row for each `inner.steps` steps. Raises HyperGPUError `simulation.deserted` when all nodes have left."""
-    at, size = bench(job), len(network.machines)
-    spec = as_one(job.spec, size)
+    size, every = len(network.machines), job.spec.inner.steps
+    steps, began = timed_steps(network, job.spec.inner.batch_size * size, centralized=centralized), 0.0
+    for number, metrics in enumerate(learn(job, size)):
+        taken = [next(steps) for _ in range(every)]
+        now, sent = taken[-1].end, sum(step.sent for step in taken)
+        yield Row(
+            round=number, seconds=now, **asdict(metrics), samples=size * job.spec.units_per_round, sent=sent, received=sent,
+            busy=sum(step.computing for step in taken) / (size * (now - began)),
+        )  # fmt: skip
+        began = now
+
+
+def learn(job: JobWork, size: int) -> Iterator[Metrics]:
+    """Metrics on the evaluation split after each `inner.steps` steps of `size` joined batches, real gradients."""
+    at, spec = bench(job), as_one(job.spec, size)
     state, params = NodeState(spec, at.dataset.info, device=torch.device("cpu")), initial_params(spec, at.dataset.info)
+    for number in range(spec.rounds.rounds):
+        params = params - run_local_steps(state, order_of(spec, number), params, at.dataset).pseudo_gradient
+        yield evaluate(at.model, at.shapes, params, at.dataset.eval)
+
+
+def timed_steps(network: Network, batch: int, *, centralized: bool) -> Iterator[Step]:
+    """One step of `batch` samples after another, without end, on the virtual clock. Raises HyperGPUError
+    `simulation.deserted` when all nodes have left."""
     machines = on_a_lan(network) if centralized else network.machines
     now = 0.0
-    for number in range(spec.rounds.rounds):
-        began, computing, sent = now, 0.0, 0.0
-        for _ in range(spec.inner.steps):
-            step = one_step(machines, now, spec.inner.batch_size, 4 * network.parameters, by_speed=centralized)
-            now, computing, sent = step.end, computing + step.computing, sent + step.sent
-        params = params - run_local_steps(state, order_of(spec, number), params, at.dataset).pseudo_gradient
-        yield Row(
-            round=number, seconds=now, **asdict(evaluate(at.model, at.shapes, params, at.dataset.eval)),
-            samples=spec.units_per_round, sent=sent, received=sent,
-            busy=computing / (size * (now - began)),
-        )  # fmt: skip
+    while True:
+        step = one_step(machines, now, batch, 4 * network.parameters, by_speed=centralized)
+        now = step.end
+        yield step
 
 
 def as_one(spec: JobSpec, size: int) -> JobSpec:
@@ -75,7 +91,7 @@ def one_step(machines: Sequence[Machine], start: float, batch: int, size: float,
     """One step of all that have not left for good, again without those that leave in it. Raises `simulation.deserted`."""
     while members := [machine for machine in machines if not machine.gone(start)]:
         computed = computed_at(members, start, batch, by_speed=by_speed)
-        end = ring(members, computed, size)
+        end = max(*computed, ring(members, [start] * len(members), size))
         if not math.isinf(end):
             return Step(end, sum(computed) - len(members) * start, len(members) * ring_bytes(size, len(members)))
         start = min(machine.times[-1] for machine in members if machine.times[-1] > start)

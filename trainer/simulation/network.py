@@ -16,15 +16,27 @@ LAN = LinkSpec(up_bps=10e9, down_bps=10e9, latency_s=1e-4)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Closing:
+    """Seconds that the coordinator itself takes to close a round: `fixed_s`, and `node_s` for each contribution."""
+
+    fixed_s: float = 0.0
+    node_s: float = 0.0
+
+    def seconds(self, contributions: int) -> float:
+        return self.fixed_s + self.node_s * contributions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Network:
     """Machines by node number, the coordinator as each of them sees it, chances to crash in a round, attacks by hostile node;
-    `parameters` of the model whose times are emulated."""
+    `parameters` of the model whose times are emulated; the time that the coordinator takes itself."""
 
     machines: Sequence[Machine]
     coordinator: Machine
     failures: Sequence[float]
     attacks: Mapping[int, str]
     parameters: int
+    closing: Closing = Closing()
 
 
 def network_of(
@@ -36,6 +48,7 @@ def network_of(
     attack: str | None = None,
     hostile: int = 2,
     failure: float | None = None,
+    closing: Closing = Closing(),
 ) -> Network:
     """The machines of `profile`, or those recorded in `trace` around its coordinator. `attack` is what the profile's hostile
     nodes do; if it has none, the last `hostile` nodes are. `failure` replaces the profile's chance to crash.
@@ -64,7 +77,7 @@ def network_of(
     crashes = [spec.failure if failure is None else failure for spec in members] or [failure or 0.0] * len(machines)
     return Network(
         machines=machines, coordinator=server_of(profile.coordinator, sharing=len(machines)), failures=crashes, attacks=attacks,
-        parameters=profile.parameters,
+        parameters=profile.parameters, closing=closing,
     )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -18,24 +19,34 @@ from trainer.diloco.version import model_root
 from trainer.network.facts import NodeFacts
 from trainer.network.links import transferred
 from trainer.network.policy import Part, Plan
+from trainer.network.predict import Prediction
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, order_seed
 from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Submission
+from trainer.protocol.spec import EncodingSpec
 from trainer.protocol.wire import encoded_bytes
 from trainer.simulation.attackers import attack_named
 from trainer.simulation.clock import Clock
-from trainer.simulation.network import Network, measured, present
+from trainer.simulation.measuring import Observer, Timed
+from trainer.simulation.network import Network, present
 from trainer.simulation.nodes import Gang, Operator
 
-Policy = Callable[[Sequence[NodeFacts]], Plan]
+
+class Policy(Protocol):
+    """`fetch_bytes` and `before` as `trainer.network.policy.plan_round` has them."""
+
+    def __call__(
+        self, facts: Sequence[NodeFacts], *, fetch_bytes: Mapping[int, float], before: Mapping[int, EncodingSpec]
+    ) -> Plan: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One round, or as many steps of data parallelism. Emulated: `seconds` since the start at its end, `sent` and `received`
     bytes of all nodes, and `busy`, the part of the nodes' time in which they computed. Real: the rest. `units` and `qualities`
-    (basis points) by accepted node; `refused` code by node; `missing` why by node."""
+    (basis points) by accepted node; `refused` code by node; `missing` why by node; `late` by accepted node the rounds by which
+    its work is late."""
 
     round: int
     seconds: float
@@ -49,6 +60,7 @@ class Row:
     qualities: dict[int, int] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
+    late: dict[int, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,9 +68,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """On the clock: a contribution has come, a node has gone or crashed, a deadline has passed."""
+    """On the clock: a contribution has come, a node has gone or crashed, a deadline has passed, a round is closed."""
 
-    kind: Literal["came", "gone", "crashed", "deadline"]
+    kind: Literal["came", "gone", "crashed", "deadline", "closed"]
     round: int
     node_id: int = -1
 
@@ -71,6 +83,7 @@ class Rounds:
         self.dataset, self.count = bench(job).dataset, bench(job).size
         self.scale = network.parameters / self.count
         self.clock: Clock[Event] = Clock()
+        self.observer = Observer(network, seed=seed)
         self.operators = [Operator(node, job.spec, self.dataset, seed=seed) for node in range(len(network.machines))]
         self.gang = Gang({node: attack_named(name) for node, name in network.attacks.items()}, self.dataset, seed=seed)
         first = prepare(job)
@@ -84,6 +97,13 @@ class Rounds:
         self.parent: str | None = None
         self.delta = b""
         self.published: dict[int, Tensor] = {}
+        self.encodings: dict[int, EncodingSpec] = {}
+        self.travelling: dict[int, Submission | None] = {}
+        """By node: what it hands in when its work comes, None for nothing; `origin` is the round that it was ordered in."""
+        self.carried: list[Submission] = []
+        """Came too late for the round before."""
+        self.seen: dict[int, Callable[[], None]] = {}
+        """What is learnt of a node when its work comes."""
         self.sent = self.received = self.computing = 0.0
 
     def __iter__(self) -> Iterator[Row]:
@@ -94,12 +114,19 @@ class Rounds:
         began = self.clock.now
         self.sent = self.received = self.computing = 0.0
         ready = self.wait_for_nodes()
-        plan = self.policy([measured(self.network, node, self.clock.now) for node in ready])
+        plan = self.policy(
+            [self.observer.facts(node, self.clock.now) for node in ready], before=self.encodings,
+            fetch_bytes={node: self.scale * self.download(self.operators[node]) for node in ready},
+        )  # fmt: skip
         orders = {node: self.order(node, part) for node, part in plan.parts.items()}
-        expected = {node: self.start(node, order) for node, order in orders.items()}
-        submissions = self.contributions({node: order for node, order in orders.items() if expected[node] == "came"})
-        arrived, missing = self.gather(plan, set(orders), submissions)
-        result = close_round(replace(self.work, submissions=arrived))
+        expected = {node: self.start(node, order, plan.parts[node].predicted) for node, order in orders.items()}
+        self.encodings |= {node: order.encoding for node, order in orders.items()}
+        made = self.contributions({node: order for node, order in orders.items() if expected[node] == "came"})
+        self.travelling |= {node: one and replace(one, origin=self.work.number) for node, one in made.items()}
+        arrived, missing = self.gather(plan, orders)
+        submissions = [one if self.lateness(one) else replace(one, origin=None) for one in arrived]
+        result = close_round(replace(self.work, submissions=submissions))
+        self.close(len(arrived))
         row = self.row(result, arrived, missing, began)
         self.advance(result, arrived)
         return row
@@ -107,14 +134,17 @@ class Rounds:
     # Who takes part, and when it is done.
 
     def wait_for_nodes(self) -> list[int]:
-        """Nodes that are there and free, as soon as there is one. Raises HyperGPUError `simulation.deserted`."""
+        """Nodes that are there and free, as soon as there is one; late work that came between two rounds has its node's place in
+        this one. Raises HyperGPUError `simulation.deserted`."""
         while True:
-            ready = [node for node in present(self.network, self.clock.now) if not self.operators[node].busy]
+            taken = {submission.node_id for submission in self.carried}
+            there = present(self.network, self.clock.now)
+            ready = [node for node in there if not self.operators[node].busy and node not in taken]
             if ready:
                 return ready
             soon = min(machine.change_after(self.clock.now) for machine in self.network.machines)
             if len(self.clock) and self.clock.next <= soon:
-                self.free(self.clock.take())
+                self.carry(self.clock.take())
             elif math.isfinite(soon):
                 self.clock.now = soon
             else:
@@ -130,7 +160,7 @@ class Rounds:
             encoding=part.encoding, spec=spec,
         )  # fmt: skip
 
-    def start(self, node: int, order: WorkOrder) -> str:
+    def start(self, node: int, order: WorkOrder, predicted: Prediction | None) -> str:
         """Schedule when the node's contribution will come, or that it will not."""
         operator, machine, server = self.operators[node], self.network.machines[node], self.network.coordinator
         operator.busy = True
@@ -140,6 +170,14 @@ class Rounds:
         came = transferred(machine, server, computed, up)
         crash = operator.random.random() < self.network.failures[node]
         lasting = operator.random.random()
+        if math.isinf(came) or crash:
+            self.observer.failed(node)
+        else:
+            timed = Timed(
+                fetched=down, fetch_s=fetched - self.clock.now, samples=order.units, compute_s=computed - fetched, sent=up,
+                upload_s=came - computed,
+            )  # fmt: skip
+            self.seen[node] = partial(self.observer.kept, node, came, timed, predicted)
         if math.isinf(came):
             return self.schedule("gone", node, max(self.clock.now, machine.times[-1]))
         if crash:
@@ -173,40 +211,61 @@ class Rounds:
                 found[node] = self.operators[node].submit(order, self.operators[node].work(order, self.params))
         return found
 
-    def gather(
-        self, plan: Plan, outstanding: set[int], submissions: Mapping[int, Submission | None]
-    ) -> tuple[list[Submission], dict[int, str]]:
-        """Contributions in the order in which they came, until the plan says that the round closes; and who is missing."""
+    def gather(self, plan: Plan, orders: Mapping[int, WorkOrder]) -> tuple[list[Submission], dict[int, str]]:
+        """Contributions in the order in which they came, until the plan says that the round closes; and who of the ordered ones
+        is missing. Late work of earlier rounds counts as long as it is no older than the job allows."""
         if plan.deadline_s is not None:
             self.clock.schedule(self.clock.now + plan.deadline_s, Event("deadline", self.work.number))
-        arrived: list[Submission] = []
+        arrived, self.carried = [one for one in self.carried if self.counts(one)], []
+        outstanding = {*orders, *(node for node, one in self.travelling.items() if one is not None and self.counts(one))}
         missing: dict[int, str] = {}
         overdue = False
         while outstanding and not (overdue and len(arrived) >= plan.quorum):
             event = self.clock.take()
-            self.free(event)
-            if event.round != self.work.number:
-                continue
-            if event.kind == "deadline":
-                overdue = True
-                continue
+            overdue = overdue or (event.kind == "deadline" and event.round == self.work.number)
+            submission = self.free(event)
             outstanding.discard(event.node_id)
-            submission = submissions.get(event.node_id)
-            if event.kind == "came" and submission is not None:
+            if submission is not None and self.counts(submission):
                 arrived.append(submission)
-            else:
+            elif event.node_id in orders:
                 missing[event.node_id] = "silent" if event.kind == "came" else event.kind
-        return arrived, missing | dict.fromkeys(sorted(outstanding), "late")
+        return arrived, missing | dict.fromkeys(sorted(outstanding & set(orders)), "late")
 
-    def free(self, event: Event) -> None:
-        if event.node_id >= 0:
-            self.operators[event.node_id].busy = False
+    def counts(self, submission: Submission) -> bool:
+        """Whether work of the round in which it was ordered still counts in this one."""
+        return self.lateness(submission) <= self.job.spec.network.most_stale
+
+    def lateness(self, submission: Submission) -> int:
+        """Rounds by which it is late."""
+        return 0 if submission.origin is None else self.work.number - submission.origin
+
+    def free(self, event: Event) -> Submission | None:
+        """The node of an event is free again; what it hands in, if it does."""
+        if event.node_id < 0:
+            return None
+        self.operators[event.node_id].busy = False
+        if event.kind == "came":
+            self.seen.pop(event.node_id)()
+        submission = self.travelling.pop(event.node_id, None)
+        return submission if event.kind == "came" else None
+
+    def carry(self, event: Event) -> None:
+        """What comes between two rounds is late work for the next."""
+        if (submission := self.free(event)) is not None:
+            self.carried.append(submission)
+
+    def close(self, count: int) -> None:
+        """The coordinator's own time for a round of `count` contributions passes."""
+        self.clock.schedule(self.clock.now + self.network.closing.seconds(count), Event("closed", self.work.number))
+        while (event := self.clock.take()).kind != "closed":
+            self.carry(event)
 
     # What follows.
 
     def row(self, result: RoundResult, arrived: Sequence[Submission], missing: dict[int, str], began: float) -> Row:
         units = {submission.node_id: submission.units for submission in arrived}
         accepted = [verdict for verdict in result.verdicts if verdict.quality is not None]
+        taken = {verdict.node_id for verdict in accepted}
         elapsed = len(self.operators) * (self.clock.now - began)
         return Row(
             round=self.work.number, seconds=self.clock.now, **result.metric, samples=sum(units[v.node_id] for v in accepted),
@@ -214,6 +273,7 @@ class Rounds:
             units={verdict.node_id: units[verdict.node_id] for verdict in accepted},
             qualities={verdict.node_id: verdict.quality for verdict in accepted if verdict.quality is not None},
             refused={verdict.node_id: verdict.code for verdict in result.verdicts if verdict.quality is None}, missing=missing,
+            late={one.node_id: self.lateness(one) for one in arrived if one.node_id in taken and self.lateness(one)},
         )  # fmt: skip
 
     def advance(self, result: RoundResult, arrived: Sequence[Submission]) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal, get_args
 
 from trainer.diloco.round import bench
-from trainer.network.policy import plain, plan_round
+from trainer.network.facts import NodeFacts
+from trainer.network.policy import Plan, plain, plan_round
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import EncodingSpec, JobSpec, RoundSpec
 from trainer.simulation.data_parallel import run_data_parallel
 from trainer.simulation.network import Network
-from trainer.simulation.rounds import Rounds, Row
+from trainer.simulation.rounds import Policy, Rounds, Row
 
 PolicyName = Literal["centralized", "ddp", "diloco", "network-aware"]
 POLICIES: tuple[str, ...] = get_args(PolicyName)
@@ -36,10 +37,19 @@ def simulate(job: JobWork, network: Network, policy: PolicyName, *, seed: int = 
         return run_data_parallel(job, network, centralized=policy == "centralized")
     if policy == "diloco":
         job = JobWork(spec=job.spec.model_copy(update={"encoding": DENSE, "downlink": DENSE}), files=job.files)
-        return iter(Rounds(job, network, partial(plain, spec=job.spec), seed=seed))
+        return iter(Rounds(job, network, as_published(job.spec), seed=seed))
     count = bench(job).size
     plan = partial(plan_round, spec=job.spec, count=count, scale=network.parameters / count)
     return iter(Rounds(job, network, plan, seed=seed))
+
+
+def as_published(spec: JobSpec) -> Policy:
+    """Plain DiLoCo, which minds nothing that is known of links."""
+
+    def policy(facts: Sequence[NodeFacts], **_: object) -> Plan:
+        return plain(facts, spec)
+
+    return policy
 
 
 def sized(spec: JobSpec, nodes: int) -> JobSpec:

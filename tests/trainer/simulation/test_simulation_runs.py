@@ -16,8 +16,9 @@ from trainer.network.policy import Plan, plain
 from trainer.network.profiles import load_profile
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork
-from trainer.protocol.spec import AggregationSpec, InnerSpec, JobSpec, ModelSpec, RoundSpec
-from trainer.simulation.network import Network, network_of
+from trainer.protocol.spec import AggregationSpec, InnerSpec, JobSpec, ModelSpec, NetworkSpec, RoundSpec
+from trainer.simulation.measuring import Observer, Timed
+from trainer.simulation.network import Closing, Network, measured, network_of
 from trainer.simulation.rounds import Rounds, Row
 from trainer.simulation.run import PolicyName, simulate, sized, stands_for
 
@@ -69,18 +70,42 @@ def test_crashed_late_and_leaving_nodes_cost_their_work_alone():
     assert deserted.value.code == "simulation.deserted"
 
 
-def test_a_round_closes_at_its_deadline_with_a_quorum_and_who_is_late_misses_the_next_too():
+def test_a_round_closes_at_its_deadline_with_a_quorum_and_late_work_counts_in_the_next():
     profile = load_profile("lan")
-    slow = profile.nodes[0].model_copy(update={"count": 1, "samples_per_second": 1.0})  # 32 s for its 32 samples; the others 4 s
+    slow = profile.nodes[0].model_copy(update={"count": 1, "samples_per_second": 2.0})  # 16 s for its 32 samples; the others 4 s
     unequal = profile.model_copy(update={"nodes": (profile.nodes[0].model_copy(update={"count": 3}), slow)})
 
-    def deadline(facts: Sequence[NodeFacts]) -> Plan:
+    def deadline(facts: Sequence[NodeFacts], **_: object) -> Plan:
         return replace(plain(facts, SPEC), quorum=2, deadline_s=10.0)
 
     job = JobWork(spec=sized(SPEC, 4), files={})
     first, second = Rounds(job, network_of(unequal, seed=0), deadline, seed=0)
     assert (first.seconds, first.missing, set(first.units)) == (10.0, {3: "late"}, {0, 1, 2})
-    assert second.missing == {} and set(second.units) == {0, 1, 2} and 14 < second.seconds < 15
+    assert second.missing == {} and second.late == {3: 1} and set(second.units) == {0, 1, 2, 3} and 16 < second.seconds < 17
+    strict = SPEC.model_copy(update={"network": NetworkSpec(most_stale=0)})
+    first, second = Rounds(JobWork(spec=sized(strict, 4), files={}), network_of(unequal, seed=0), deadline, seed=0)
+    assert first.missing == {3: "late"} and set(second.units) == {0, 1, 2} and second.seconds < 15
+
+
+def test_the_coordinators_own_time_passes_on_the_clock():
+    quick, slow = (rows("diloco", "lan", closing=closing) for closing in (Closing(), Closing(fixed_s=1.0, node_s=0.5)))
+    assert [row.seconds for row in slow] == pytest.approx([quick[0].seconds + 5.0, quick[1].seconds + 10.0], rel=1e-6)
+
+
+def test_what_is_known_of_a_node_comes_from_its_own_traffic():
+    net = network()
+    observer = Observer(net, seed=1)
+    first, truth = observer.facts(0, 0.0), measured(net, 0, 0.0)
+    assert first.samples_per_second.source == "benchmark" and first.up.source == "probe"
+    assert first.samples_per_second.value != truth.samples_per_second.value
+    timed = Timed(fetched=1e8, fetch_s=10.0, samples=100, compute_s=20.0, sent=1e7, upload_s=5.0)
+    observer.kept(0, 50.0, timed, None)
+    later = observer.facts(0, 60.0)
+    assert later.samples_per_second.value == pytest.approx(5.0) and later.samples_per_second.source == "work"
+    assert later.up.value == pytest.approx(2e6, rel=0.1) and later.down.value == pytest.approx(1e7, rel=0.1)
+    assert later.up.source == "transfer" and later.up.age_s == 10.0 and later.reliability == 1.0
+    observer.failed(0)
+    assert observer.facts(0, 60.0).reliability == pytest.approx(0.9)
 
 
 def test_hostile_nodes_are_seen_by_the_products_own_rules():

@@ -1,0 +1,104 @@
+"""What a coordinator of a simulated job knows of its nodes: not the profile, but what its own traffic has shown.
+
+Before a node's first order it has the node's own benchmark and one probe of its link each way; both may be wrong. Then each
+kept order shows how long the fetch, the computing and the upload took, as the virtual clock had them: with jitter, outages and
+whatever the link did on the way. The estimators are those of the live system (`trainer.network.estimators`).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from trainer.network.estimators import Estimate, rate, smoothed
+from trainer.network.facts import Measure, NodeFacts, Source
+from trainer.network.predict import Prediction, Track, tracked
+from trainer.simulation.network import Network, measured
+
+WRONG = 0.15
+"""Standard deviation of the first benchmark and of the first probes, relative."""
+RELIABILITY_GAIN = 0.1
+"""Of the newest order in the part of a node's orders that it kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timed:
+    """Seconds and amounts of a kept order: bytes fetched and sent, samples trained on."""
+
+    fetched: float
+    fetch_s: float
+    samples: float
+    compute_s: float
+    sent: float
+    upload_s: float
+
+
+@dataclass(slots=True)
+class Known:
+    """Of one node; speeds in samples/s and bytes/s, `rtt` in seconds."""
+
+    speed: Estimate
+    up: Estimate
+    down: Estimate
+    rtt: Estimate
+    since: float = 0.0
+    source: Source = "benchmark"
+    reliability: float = 1.0
+    track: Track = field(default_factory=Track)
+
+
+class Observer:
+    """Knows of nodes what was seen of them."""
+
+    def __init__(self, network: Network, *, seed: int) -> None:
+        self.network = network
+        self.random = random.Random(f"{seed}:observer")
+        self.nodes: dict[int, Known] = {}
+
+    def facts(self, node: int, now: float) -> NodeFacts:
+        """What is known at `now` (seconds). Whoever is asked about for the first time is probed."""
+        known = self.nodes.get(node) or self.probe(node, now)
+        link: Source = "transfer" if known.source == "work" else "probe"
+
+        def measure(estimate: Estimate, source: Source) -> Measure:
+            age = now - known.since
+            return Measure(value=estimate.value, deviation=estimate.deviation, age_s=age, source=source, samples=estimate.samples)
+
+        return NodeFacts(
+            node_id=node, samples_per_second=measure(known.speed, known.source), up=measure(known.up, link),
+            down=measure(known.down, link), rtt_s=measure(known.rtt, "heartbeat"), reliability=known.reliability,
+            spread=known.track.spread,
+        )  # fmt: skip
+
+    def probe(self, node: int, now: float) -> Known:
+        there = measured(self.network, node, now)
+        first = (self.wrong(value.value) for value in (there.samples_per_second, there.up, there.down, there.rtt_s))
+        speed, up, down, rtt = (Estimate(value=value, deviation=WRONG * value, samples=1) for value in first)
+        self.nodes[node] = known = Known(speed, up, down, rtt, since=now)
+        return known
+
+    def wrong(self, value: float) -> float:
+        return value * max(0.5, self.random.gauss(1.0, WRONG))
+
+    def kept(self, node: int, now: float, timed: Timed, predicted: Prediction | None) -> None:
+        """An order's work has come at `now`."""
+        known = self.nodes[node]
+        trip = 2 * (self.network.machines[node].delay(now) + self.network.coordinator.delay(now))
+        known.rtt = smoothed(known.rtt, max(1e-4, trip))
+        known.speed = self.first_or(known, known.speed, timed.samples, timed.compute_s)
+        known.up = self.first_or(known, known.up, timed.sent, timed.upload_s - known.rtt.value)
+        if timed.fetched:
+            known.down = self.first_or(known, known.down, timed.fetched, timed.fetch_s - known.rtt.value)
+        if predicted is not None:
+            actual = timed.fetch_s + timed.compute_s + timed.upload_s
+            known.track = tracked(known.track, predicted_s=predicted.total_s, actual_s=actual)
+        known.since, known.source = now, "work"
+        known.reliability += RELIABILITY_GAIN * (1 - known.reliability)
+
+    def first_or(self, known: Known, estimate: Estimate, amount: float, seconds: float) -> Estimate:
+        """With real work a benchmark or probe is forgotten."""
+        return rate(estimate if known.source == "work" else None, amount=amount, seconds=max(seconds, 1e-3))
+
+    def failed(self, node: int) -> None:
+        """An order's work will not come."""
+        self.nodes[node].reliability -= RELIABILITY_GAIN * self.nodes[node].reliability
