@@ -14,11 +14,15 @@ from trainer.network.facts import Reason as Reason
 from trainer.network.health import HealthSettings, Standing, assess
 from trainer.network.predict import Prediction as Prediction
 from trainer.network.predict import best_close, predict
-from trainer.network.steps import Pace, finish_together
+from trainer.network.steps import Pace, Share, shares
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 
 MICRO = 1_000_000
+UNTRIED = ("assumed", "benchmark")
+"""Sources of a speed that no order has confirmed: while it is in doubt by half, a node is given the job's own steps at most."""
+OLD_S = 1800.0
+"""Age from which a measure excludes nobody any more."""
 LATE_SHARE = 0.5
 """Late work takes its node's slot in the next round too: it is one round's work in two."""
 
@@ -38,18 +42,19 @@ DEFAULTS = Settings()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One node's part of a round."""
+    """One node's part of a round. `rounds` more than 1: it is for so many rounds, and the first ones are not to wait for it."""
 
     steps: int
     encoding: EncodingSpec
+    rounds: int = 1
     predicted: Prediction | None = None
     reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A round: each node's part; closed when all have come, or after `deadline_s` (None: never) with `quorum` of them; it is
-    expected to last `expected_s`. `excluded` says why a node has no part."""
+    """A round: each node's part; closed when all `awaited` have come, or after `deadline_s` (None: never) with `quorum`
+    contributions; it is expected to last `expected_s`. `excluded` says why a node has no part."""
 
     parts: dict[int, Part]
     quorum: int
@@ -57,6 +62,11 @@ class Plan:
     excluded: dict[int, Reason] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
     expected_s: float | None = None
+
+    @property
+    def awaited(self) -> frozenset[int]:
+        """Nodes with which all have come."""
+        return frozenset(node for node, part in self.parts.items() if part.rounds == 1)
 
 
 def plain(facts: Sequence[NodeFacts], spec: JobSpec) -> Plan:
@@ -107,6 +117,9 @@ def plan_round(
         )
         for fact in taking
     }  # fmt: skip
+    for fact in taking:
+        if steps[fact.node_id].hopeless and is_known(fact):
+            excluded[fact.node_id] = too_slow(parts.pop(fact.node_id), spec)
     return closing(parts, taking, spec, excluded)
 
 
@@ -130,6 +143,21 @@ def equal(
 
 def has_link(fact: NodeFacts) -> bool:
     return min(fact.samples_per_second.value, fact.up.value, fact.down.value) > 0
+
+
+def is_known(fact: NodeFacts) -> bool:
+    """Whether its link and speed were measured, and lately: what is old is tried again."""
+    measures = (fact.samples_per_second, fact.up, fact.down)
+    return all(one.source != "assumed" and one.age_s < OLD_S for one in measures)
+
+
+def too_slow(part: Part, spec: JobSpec) -> Reason:
+    predicted = f"{part.predicted.total_s:.1f} s" if part.predicted else "too long"
+    text = (
+        f"Its least part of {part.steps} local steps would take {predicted}: more than the {spec.network.most_stale} rounds by "
+        "which late work still counts. It is tried again when its measures are old."
+    )
+    return Reason(code="node.too_slow", text=text)
 
 
 def participants(
@@ -162,7 +190,7 @@ def computing_seconds(facts: Sequence[NodeFacts], spec: JobSpec) -> float:
 def steps_of(
     facts: Sequence[NodeFacts], spec: JobSpec, levels: Mapping[int, Standing], *, fetches: Mapping[int, float],
     uploads: Mapping[int, float], limits: Mapping[int, int], budget: int, settings: Settings,
-) -> dict[int, int]:  # fmt: skip
+) -> dict[int, Share]:  # fmt: skip
     """Local steps by node: all finish together, within the bounds of the job and of each node's standing."""
     steps = spec.inner.steps
     least, most = math.ceil(spec.network.least_steps * steps), math.floor(spec.network.most_steps * steps)
@@ -170,6 +198,8 @@ def steps_of(
     for fact in facts:
         level = levels[fact.node_id].level
         limit = {"low": max(least, math.ceil(settings.health.low_steps * steps))}.get(level, most)
+        if fact.samples_per_second.source in UNTRIED and fact.samples_per_second.doubt >= 0.5:
+            limit = min(limit, max(steps, least))
         sold = limits.get(fact.node_id, most)
         transfers = predict(fact, samples=0, fetch_bytes=fetches[fact.node_id], upload_bytes=uploads[fact.node_id]).total_s
         step_s = spec.inner.batch_size / fact.samples_per_second.value
@@ -180,27 +210,32 @@ def steps_of(
             )
         )  # fmt: skip
     limit_us = round(MICRO * settings.deadline_share * spec.rounds.deadline_seconds)
-    shares = finish_together(paces, budget=budget, limit_us=limit_us)
-    return {fact.node_id: share for fact, share in zip(facts, shares, strict=True)}
+    found = shares(
+        paces, budget=budget, limit_us=limit_us, most_rounds=spec.network.most_stale + 1, discount=spec.network.stale_discount,
+        fewest=min(max(spec.rounds.quorum, math.ceil(len(facts) / 2)), len(facts)),
+    )  # fmt: skip
+    return {fact.node_id: share for fact, share in zip(facts, found, strict=True)}
 
 
 def part_of(
-    fact: NodeFacts, spec: JobSpec, steps: int, choice: Choice, standing: Standing, *, fetch: float, upload: float
+    fact: NodeFacts, spec: JobSpec, share: Share, choice: Choice, standing: Standing, *, fetch: float, upload: float
 ) -> Part:
-    samples = steps * spec.inner.batch_size
+    samples = share.steps * spec.inner.batch_size
     predicted = predict(fact, samples=samples, fetch_bytes=fetch, upload_bytes=upload)
-    reasons = [share_reason(fact, spec, steps, predicted), choice.reason]
+    reasons = [share_reason(fact, spec, share, predicted), choice.reason]
     if standing.level not in ("high", "normal"):
         reasons.append(standing.reason)
     guessed = [name for name in ("samples_per_second", "up", "down", "rtt_s") if getattr(fact, name).source == "assumed"]
     if guessed:
         text = f"Nobody has measured its {', '.join(guessed)} yet: assumed, and predicted with a wide margin."
         reasons.append(Reason(code="facts.assumed", text=text))
-    return Part(steps=steps, encoding=choice.encoding, predicted=predicted, reasons=tuple(reasons))
+    return Part(
+        steps=share.steps, encoding=choice.encoding, rounds=share.rounds, predicted=predicted, reasons=tuple(reasons)
+    )  # fmt: skip
 
 
-def share_reason(fact: NodeFacts, spec: JobSpec, steps: int, predicted: Prediction) -> Reason:
-    own = spec.inner.steps
+def share_reason(fact: NodeFacts, spec: JobSpec, share: Share, predicted: Prediction) -> Reason:
+    own, steps = spec.inner.steps, share.steps
     least, most = math.ceil(spec.network.least_steps * own), math.floor(spec.network.most_steps * own)
     bounds = {
         least: ("steps.least", " That is the least it may be given."),
@@ -213,13 +248,17 @@ def share_reason(fact: NodeFacts, spec: JobSpec, steps: int, predicted: Predicti
         f"{predicted.compute_s:.1f} s and transfers {predicted.fetch_s + predicted.upload_s:.1f} s, so it ends after "
         f"{predicted.total_s:.1f} s.{bound}"
     )
+    if share.rounds > 1:
+        worth = 1 / (1 + spec.network.stale_discount * (share.rounds - 1))
+        text += f" It synchronises every {share.rounds} rounds, since the others are done sooner; each sample counts {worth:.0%}."
+        code = "steps.several_rounds"
     return Reason(code=code, text=text)
 
 
 def closing(parts: dict[int, Part], facts: Sequence[NodeFacts], spec: JobSpec, excluded: dict[int, Reason]) -> Plan:
     """The plan with its quorum (two thirds, and the job's at least) and its deadline."""
-    predicted = {node: part.predicted for node, part in parts.items() if part.predicted is not None}
-    quorum = min(max(spec.rounds.quorum, math.ceil(2 * len(parts) / 3)), len(parts))
+    predicted = {node: part.predicted for node, part in parts.items() if part.predicted is not None and part.rounds == 1}
+    quorum = min(max(spec.rounds.quorum, math.ceil(2 * len(predicted) / 3)), len(predicted))
     close = best_close(
         predicted, {node: float(part.steps) for node, part in parts.items()}, {fact.node_id: fact.reliability for fact in facts},
         late_worth=LATE_SHARE / (1 + spec.network.stale_discount) if spec.network.most_stale else 0.0,

@@ -45,3 +45,71 @@ def finish_together(paces: Sequence[Pace], *, budget: int, limit_us: int | None 
     for place in sorted(could, key=lambda place: (paces[place].until_next(below), place))[: max(rest, 0)]:
         steps[place] += 1
     return steps
+
+
+LANDS = 0.9
+"""Part of its rounds after which work over several rounds is planned to come, so that it misses none of them."""
+TOLERANCE = 1.05
+"""A node whose least part lasts no more than this multiple of the others' round is waited for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """Steps of a node, and the rounds that they take: with 2 its work counts in the next round, one round late. `hopeless`: even
+    its least steps would come too late for that."""
+
+    steps: int
+    rounds: int = 1
+    hopeless: bool = False
+
+
+def shares(
+    paces: Sequence[Pace], *, budget: int, limit_us: int, most_rounds: int, discount: float, fewest: int
+) -> list[Share]:  # fmt: skip
+    """Steps so that all finish together; a node whose transfers, or whose least steps, do not go with the others' round takes
+    several rounds for one part: more local work between two synchronisations.
+
+    Over m rounds of length T a node works 0.9 m T - transfers, for no more than its part of the budget, and that counts
+    1 / (1 + discount (m - 1)): the m up to `most_rounds` with the most work a round is taken. At least `fewest` nodes take one.
+    """
+    steps = finish_together(paces, budget=budget, limit_us=limit_us)
+    if most_rounds == 1:
+        return [Share(steps=one) for one in steps]
+    together = common_end(paces, steps)
+    part = budget // len(paces)
+    rounds = [best_rounds(pace, together, part, most_rounds=most_rounds, discount=discount) for pace in paces]
+    by_need = sorted(range(len(paces)), key=lambda place: (rounds[place], place))
+    for place in by_need[:fewest]:
+        rounds[place] = 1
+    longer = {
+        place: over_rounds(paces[place], together, part, many, most_rounds=most_rounds)
+        for place, many in enumerate(rounds) if many > 1
+    }  # fmt: skip
+    rest = [pace for place, pace in enumerate(paces) if place not in longer]
+    left = iter(finish_together(rest, budget=budget - sum(share.steps for share in longer.values()), limit_us=limit_us))
+    return [longer.get(place) or Share(steps=next(left)) for place in range(len(paces))]
+
+
+def common_end(paces: Sequence[Pace], steps: Sequence[int]) -> int:
+    """Microseconds after which those are done that are not held at their least, all if there are none."""
+    ends = [(pace.transfer_us + one * pace.step_us, one > pace.least) for pace, one in zip(paces, steps, strict=True)]
+    return max((end for end, free in ends if free), default=max(end for end, _ in ends))
+
+
+def over_rounds(pace: Pace, together: int, part: int, rounds: int, *, most_rounds: int) -> Share:
+    if rounds > most_rounds:
+        return Share(steps=pace.least, rounds=most_rounds, hopeless=True)
+    steps = pace.steps_within(int(LANDS * rounds * together))
+    return Share(steps=min(steps, max(part, pace.least)), rounds=rounds)
+
+
+def best_rounds(pace: Pace, together: int, part: int, *, most_rounds: int, discount: float) -> int:
+    """Rounds of `together` microseconds that the work of this node, at most `part` steps, had best take; more than `most_rounds`
+    when its least steps do not fit into them."""
+    least = pace.transfer_us + pace.least * pace.step_us
+    worth = {1: float(together - pace.transfer_us)} if least <= TOLERANCE * together else {}
+    for many in range(2, most_rounds + 1):
+        if least <= LANDS * many * together:
+            work = min(LANDS * many * together - pace.transfer_us, part * pace.step_us)
+            worth[many] = work / (many * (1 + discount * (many - 1)))
+    return max(worth, key=lambda many: (worth[many], -many), default=most_rounds + 1)
