@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from django.conf import settings
 
@@ -27,30 +28,36 @@ def write_stream(
     """
     incoming = settings.HYPERGPU.state_dir / "artifacts" / "incoming"
     incoming.mkdir(parents=True, exist_ok=True)
-    digest, size = hashlib.sha256(), 0
     handle, temporary = tempfile.mkstemp(dir=incoming)
     try:
         with os.fdopen(handle, "wb") as file:
-            for chunk in chunks:
-                size += len(chunk)
-                if size > limit:
-                    raise HyperGPUError(
-                        "artifact.too_large", f"The upload is larger than the {limit} bytes allowed.", limit=limit
-                    )
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        sha256 = digest.hexdigest()
-        if expected_size is not None and size < expected_size:
-            raise HyperGPUError("artifact.truncated", f"Only {size} of {expected_size} bytes arrived; upload again.")
-        if expected_sha256 is not None and sha256 != expected_sha256:
-            raise HyperGPUError("artifact.hash_mismatch", f"The bytes hash to {sha256}, not to the committed {expected_sha256}.")
+            sha256, size = copy_checked(chunks, file, limit=limit, expected_sha256=expected_sha256, expected_size=expected_size)
         final = path_of(sha256)
         final.parent.mkdir(parents=True, exist_ok=True)
         os.replace(temporary, final)
     finally:
         Path(temporary).unlink(missing_ok=True)
+    return sha256, size
+
+
+def copy_checked(
+    chunks: Iterable[bytes], file: BinaryIO, *, limit: int, expected_sha256: str | None, expected_size: int | None
+) -> tuple[str, int]:
+    """Write a stream to a file on disk, hashing it; returns (sha256, size in bytes). Raises as `write_stream`."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise HyperGPUError("artifact.too_large", f"The upload is larger than the {limit} bytes allowed.", limit=limit)
+        digest.update(chunk)
+        file.write(chunk)
+    file.flush()
+    os.fsync(file.fileno())
+    sha256 = digest.hexdigest()
+    if expected_size is not None and size < expected_size:
+        raise HyperGPUError("artifact.truncated", f"Only {size} of {expected_size} bytes arrived; upload again.")
+    if expected_sha256 is not None and sha256 != expected_sha256:
+        raise HyperGPUError("artifact.hash_mismatch", f"The bytes hash to {sha256}, not to the committed {expected_sha256}.")
     return sha256, size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 
@@ -21,6 +22,7 @@ from marketplace.artifacts.models import Artifact
 from trainer.protocol.errors import HyperGPUError
 
 CHUNK = 256 * 1024
+RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 class RawParser(BaseParser):
@@ -38,17 +40,40 @@ def body_chunks(request: HttpRequest) -> Iterator[bytes]:
         yield chunk
 
 
+class Slice(io.BufferedReader):
+    """A file that ends `left` bytes further on."""
+
+    left = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(self.left if size is None or size < 0 else min(size, self.left))
+        self.left -= len(data)
+        return data
+
+
 def serve(artifact: Artifact, request: HttpRequest) -> HttpResponse | FileResponse:
-    """The blob itself; it never changes, so browsers may keep it for ever."""
+    """The blob itself, or the one range of it that is asked for (RFC 9110, section 14); it never changes, so browsers may keep it
+    for ever."""
     etag = f'"{artifact.sha256}"'
     if request.headers.get("If-None-Match") == etag:
         return HttpResponseNotModified()
     path = store.path_of(artifact.sha256)
     if not path.exists():
         raise HyperGPUError("artifact.unknown", f"The bytes of {artifact.sha256} are no longer stored here.")
+    asked = RANGE.fullmatch(request.headers.get("Range", ""))
+    first, last = (int(asked[1]), min(int(asked[2] or artifact.size - 1), artifact.size - 1)) if asked else (0, artifact.size - 1)
+    if asked and not first <= last:
+        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{artifact.size}"})
     suffix = "json" if artifact.kind == Artifact.Kind.EVIDENCE else "safetensors"
     filename = artifact.name or f"{artifact.kind}-{artifact.sha256[:12]}.{suffix}"
-    response = FileResponse(path.open("rb"), content_type="application/octet-stream", filename=filename, as_attachment=True)
+    file = Slice(path.open("rb", buffering=0))
+    file.seek(first)
+    file.left = last - first + 1
+    response = FileResponse(file, content_type="application/octet-stream", filename=filename, as_attachment=True)
+    if asked:
+        response.status_code = 206
+        response["Content-Length"] = file.left
+        response["Content-Range"] = f"bytes {first}-{last}/{artifact.size}"
     response["ETag"] = etag
     response["Cache-Control"] = "public, max-age=31536000, immutable"
     return response

@@ -9,7 +9,9 @@ from typing import Any
 
 from marketplace.common.arrival import KEY, Arrival
 
-UPLOADS = re.compile(r"^/api/v1/datasets$|^/agent/v1/assignments/\d+/artifact$|^/agent/v1/audits/\d+/evidence$")
+UPLOADS = re.compile(
+    r"^/api/v1/datasets$|^/agent/v1/assignments/\d+/(?:artifact|pieces/\d+/\d+)$|^/agent/v1/audits/\d+/evidence$"
+)
 SMALL_BODY = 2 * 2**20
 
 

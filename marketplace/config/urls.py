@@ -52,6 +52,8 @@ urlpatterns = [
     path("agent/v1/assignments/<int:assignment_id>/heartbeat", training.heartbeat),
     path("agent/v1/assignments/<int:assignment_id>/commit", training.commit),
     path("agent/v1/assignments/<int:assignment_id>/artifact", training.artifact),
+    path("agent/v1/assignments/<int:assignment_id>/pieces/<int:pieces>", training.pieces_held),
+    path("agent/v1/assignments/<int:assignment_id>/pieces/<int:pieces>/<int:index>", training.piece),
     path("agent/v1/assignments/<int:assignment_id>/receipt", training.receipt),
     path("agent/v1/assignments/<int:assignment_id>/fail", training.fail),
     path("agent/v1/audits/<int:audit_id>/evidence", training.audit_evidence),

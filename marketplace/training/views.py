@@ -190,15 +190,42 @@ def time_upload(request: HttpRequest, node: Node, *, answered_at: datetime | Non
 @agent_view
 def artifact(request: HttpRequest, assignment_id: int) -> JsonResponse:
     node = authenticated_node(request, streamed_body=True)
-    fence, size = request.GET.get("fence", ""), request.headers.get("Content-Length", "")
-    if not fence.isdecimal() or not size.isdecimal():
-        raise HyperGPUError("request.invalid", "An upload names its fence in the query and its Content-Length in the headers.")
-    assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=int(fence))
+    fence, size = fence_of(request), request.headers.get("Content-Length", "")
+    if not size.isdecimal():
+        raise HyperGPUError("request.invalid", "An upload names its Content-Length in the headers.")
+    assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=fence)
     if request.headers[HEADER_BODY] != assignment.committed_sha256:
         raise HyperGPUError("artifact.hash_mismatch", "The upload's signed hash is not the committed one.")
     time_upload(request, node, answered_at=assignment.committed_at)
     stored = intake.upload(assignment=assignment, chunks=body_chunks(request), size=int(size))
     return JsonResponse({"sha256": stored.sha256, "size": stored.size})
+
+
+@require_http_methods(["PUT"])
+@agent_view
+def piece(request: HttpRequest, assignment_id: int, pieces: int, index: int) -> JsonResponse:
+    """One of the pieces of an upload; the request's signature covers the piece's own hash."""
+    node = authenticated_node(request, streamed_body=True)
+    assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=fence_of(request))
+    whole = intake.upload_piece(
+        assignment=assignment, pieces=pieces, index=index, chunks=body_chunks(request), sha256=request.headers[HEADER_BODY]
+    )
+    return JsonResponse({"whole": whole})
+
+
+@require_GET
+@agent_view
+def pieces_held(request: HttpRequest, assignment_id: int, pieces: int) -> JsonResponse:
+    node = authenticated_node(request)
+    assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=fence_of(request))
+    return JsonResponse({"held": intake.pieces_held(assignment=assignment, pieces=pieces), "whole": assignment.uploaded})
+
+
+def fence_of(request: HttpRequest) -> int:
+    fence = request.GET.get("fence", "")
+    if not fence.isdecimal():
+        raise HyperGPUError("request.invalid", "An upload names its fence in the query.")
+    return int(fence)
 
 
 @require_POST
@@ -258,8 +285,10 @@ def download(request: HttpRequest, sha256: str) -> HttpResponse | FileResponse:
         raise HyperGPUError("artifact.unknown", f"There is no artifact {sha256} for nodes.")
     response, started = serve(found, request), time.monotonic()
 
+    size = found.size if response.status_code == 200 else 0  # a range may be one of several at once: no word on the link
+
     def note() -> None:
-        links.record_download(node_id=node.pk, size=found.size, seconds=time.monotonic() - started)
+        links.record_download(node_id=node.pk, size=size, seconds=time.monotonic() - started)
 
     response._resource_closers.append(note)  # type: ignore[union-attr]  # what Django calls once all is sent
     return response

@@ -14,7 +14,7 @@ from scripts.hypergpu_demo.report import seconds_between
 from scripts.hypergpu_demo.supervise import StackError
 from trainer.network.profiles import Profile, load_profile
 from trainer.network.shaper import Link, Scale, Shaper
-from trainer.operator.emulation import VARIABLE
+from trainer.operator.emulation import LOSS, VARIABLE
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import parse_spec
 
@@ -45,8 +45,9 @@ class Emulation:
         return self.shaper.links[number - 1]
 
     def environment(self, number: int) -> dict[str, str]:
-        """What makes the agent's worker as fast as the profile's machine."""
-        return {VARIABLE: f"{TIME * self.shaper.members[number - 1].samples_per_second:g}"}
+        """What makes the agent's worker as fast as the profile's machine, and tells it what its link loses."""
+        machine = self.shaper.members[number - 1]
+        return {VARIABLE: f"{TIME * machine.samples_per_second:g}", LOSS: f"{machine.loss:g}"}
 
     @property
     def sentence(self) -> str:

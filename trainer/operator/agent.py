@@ -19,6 +19,7 @@ from trainer.operator.identity import address_of, load_or_create_key
 from trainer.operator.pinning import Pin, hold_to_pin, pin_from_hello
 from trainer.operator.pulse import LOST, Pulse
 from trainer.operator.results import WorkResult, find_result, mark_handed_in, order_key
+from trainer.operator.transfers import upload
 from trainer.operator.version import VERSION
 from trainer.protocol.eip712 import sign
 from trainer.protocol.errors import HyperGPUError
@@ -232,7 +233,7 @@ class Agent:
 
         pulse.progress(result.steps_done, [])
         self.coordinator.commit(assignment, {"fence": fence, "sha256": result.sha256, "size": result.size}, check=check)
-        self.coordinator.upload(assignment, fence, self.home.artifacts / result.sha256, result.sha256, check=check)
+        upload(self.coordinator, assignment, fence, self.home.artifacts / result.sha256, result.sha256, check=check)
 
     def hand_in(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
         """Sign for what was uploaded; if its round has closed meanwhile, for the round into which it is carried."""

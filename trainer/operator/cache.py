@@ -11,8 +11,11 @@ import httpx
 
 from trainer.operator.client import Check, Coordinator, UnavailableError
 from trainer.operator.config import sha256_of
-from trainer.protocol.canonical import sha256_hex
+from trainer.operator.transfers import choose, download_in_ranges
 from trainer.protocol.errors import HyperGPUError
+
+UNKNOWN_SIZE = 2**30
+"""What a download is taken to be before it has begun."""
 
 
 def fetch(coordinator: Coordinator, sha256: str, folder: Path, *, check: Check) -> Path:
@@ -21,7 +24,12 @@ def fetch(coordinator: Coordinator, sha256: str, folder: Path, *, check: Check) 
     if final.exists():
         os.utime(final)
         return final
-    coordinator.persist(lambda: download(coordinator, sha256, part, check), check=check)
+    transfer = choose(coordinator, UNKNOWN_SIZE, rate=coordinator.links.down)
+    if transfer.connections > 1:
+        coordinator.say("transfer.ranges", f"downloads by {transfer.connections} connections: {transfer.reason.text}")
+        coordinator.persist(lambda: download_in_ranges(coordinator, sha256, part, transfer, check=check), check=check)
+    else:
+        coordinator.persist(lambda: download(coordinator, sha256, part, check), check=check)
     if (actual := sha256_of(part)) != sha256:
         part.unlink()
         raise HyperGPUError("artifact.hash_mismatch", f"What arrived as {sha256} hashes to {actual}; it was thrown away.")
@@ -35,9 +43,7 @@ def download(coordinator: Coordinator, sha256: str, part: Path, check: Check) ->
     done = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
     try:
-        response = coordinator.request(
-            "GET", f"/agent/v1/artifacts/{sha256}", content=b"", body_sha256=sha256_hex(b""), headers=headers, stream=True
-        )
+        response = coordinator.get(f"/agent/v1/artifacts/{sha256}", headers=headers, stream=True)
     except HyperGPUError as error:
         if error.data.get("status") == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink()

@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -98,11 +98,8 @@ class Coordinator:
         path = f"/agent/v1/assignments/{assignment}/commit"
         self.persist(lambda: self.measured(lambda: self.post(path, payload)), check=check)
 
-    def upload(self, assignment: int, fence: int, artifact: Path, sha256: str, *, check: Check) -> None:
-        self.put(f"/agent/v1/assignments/{assignment}/artifact?fence={fence}", artifact, sha256, check=check)
-
     def show(self, audit: int, evidence: Path, sha256: str, *, check: Check) -> None:
-        self.put(f"/agent/v1/audits/{audit}/evidence", evidence, sha256, check=check)
+        self.persist(lambda: self.put(f"/agent/v1/audits/{audit}/evidence", evidence, sha256), check=check)
 
     def hand_in(self, assignment: int, payload: dict[str, Any], *, check: Check) -> dict[str, Any]:
         path = f"/agent/v1/assignments/{assignment}/receipt"
@@ -123,19 +120,19 @@ class Coordinator:
         body = json.dumps(payload, allow_nan=False, separators=(",", ":")).encode()
         return self.request("POST", path, content=body, body_sha256=sha256_hex(body), timeout=timeout)
 
-    def put(self, path: str, file: Path, sha256: str, *, check: Check) -> None:
-        def attempt() -> httpx.Response:
-            started = time.monotonic()
-            with file.open("rb") as content:
-                answer = self.request("PUT", path, content=content, body_sha256=sha256, kind="application/octet-stream")
-            self.links.sent(file.stat().st_size, time.monotonic() - started)
-            return answer
+    def get(self, path: str, *, headers: dict[str, str] | None = None, stream: bool = False) -> httpx.Response:
+        return self.request("GET", path, content=b"", body_sha256=sha256_hex(b""), headers=headers, stream=stream)
 
-        self.persist(attempt, check=check)
+    def put(self, path: str, file: Path, sha256: str) -> None:
+        started = time.monotonic()
+        with file.open("rb") as content:
+            self.request("PUT", path, content=content, body_sha256=sha256, kind="application/octet-stream")
+        self.links.sent(file.stat().st_size, time.monotonic() - started)
 
     def request(
-        self, method: str, path: str, *, content: bytes | BinaryIO, body_sha256: str, kind: str = "application/json",
-        headers: dict[str, str] | None = None, timeout: httpx.Timeout = TIMEOUT, stream: bool = False,
+        self, method: str, path: str, *, content: bytes | BinaryIO | Iterator[bytes], body_sha256: str,
+        kind: str = "application/json", headers: dict[str, str] | None = None, timeout: httpx.Timeout = TIMEOUT,
+        stream: bool = False,
     ) -> httpx.Response:  # fmt: skip
         """Send once. Raises HyperGPUError (a refusal), UnavailableError or httpx.TransportError."""
         headers = {"Content-Type": kind, **(headers or {})}

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 VARIABLE = "HYPERGPU_EMULATE_SAMPLES_PER_SECOND"
 """Samples a second that the worker trains at most, whatever its device could."""
+LOSS = "HYPERGPU_EMULATE_LOSS"
+"""Part of the segments that an emulated link loses: behind a shaper the kernel sees a loopback, which loses none."""
 OnStep = Callable[[int, float], None]
 
 
@@ -30,3 +32,8 @@ def paced(on_step: OnStep | None, *, samples: int) -> OnStep | None:
             on_step(step, loss)
 
     return pace
+
+
+def emulated_loss() -> float | None:
+    """None: as measured."""
+    return float(os.environ[LOSS]) if os.environ.get(LOSS) else None

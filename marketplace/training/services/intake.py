@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from marketplace.artifacts import pieces as kept
 from marketplace.artifacts import services as artifacts
 from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import domain
@@ -63,10 +64,48 @@ def upload(*, assignment: Assignment, chunks: Iterable[bytes], size: int) -> Art
         chunks=chunks, kind=Artifact.Kind.PSEUDO_GRADIENT, limit=assignment.committed_size,
         sha256=assignment.committed_sha256, size=assignment.committed_size,
     )  # fmt: skip
+    note_uploaded(assignment)
+    return artifact
+
+
+def note_uploaded(assignment: Assignment) -> None:
     Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence).update(uploaded=True)
     if (now_at := carried_to(assignment)) is not None:
         Assignment.objects.filter(pk=now_at.pk, fence=assignment.fence).update(uploaded=True)
-    return artifact
+
+
+def upload_piece(*, assignment: Assignment, pieces: int, index: int, chunks: Iterable[bytes], sha256: str) -> bool:
+    """Store one of the `pieces` that make the committed bytes, or a redundant one (trainer.network.transfers). Returns whether
+    the file is whole.
+
+    Raises HyperGPUError `artifact.not_committed`, `upload.no_such_piece`, `artifact.too_large`, `artifact.truncated`,
+    `artifact.hash_mismatch`: of the piece, or of the whole file, whose pieces are then forgotten.
+    """
+    if not assignment.committed_sha256 or assignment.committed_size is None:
+        raise HyperGPUError("artifact.not_committed", "Commit to the artifact's hash before uploading it.")
+    if assignment.uploaded:
+        return True
+    name, whole, size = f"assignment-{assignment.pk}", assignment.committed_sha256, assignment.committed_size
+    there = kept.keep(name, sha256=whole, size=size, pieces=pieces, index=index, chunks=chunks, piece_sha256=sha256)
+    if len(there) < pieces:
+        return False
+    try:
+        artifacts.store_upload(
+            chunks=kept.joined(name, sha256=whole, size=size, pieces=pieces), kind=Artifact.Kind.PSEUDO_GRADIENT, limit=size,
+            sha256=whole, size=size,
+        )  # fmt: skip
+        note_uploaded(assignment)
+    except FileNotFoundError:  # another piece came at the same moment and has made the file
+        assignment.refresh_from_db()
+        return assignment.uploaded
+    finally:
+        kept.forget(name)
+    return True
+
+
+def pieces_held(*, assignment: Assignment, pieces: int) -> list[int]:
+    """Numbers of the pieces of the committed bytes that have come: what need not be sent again."""
+    return kept.held(f"assignment-{assignment.pk}", sha256=assignment.committed_sha256, pieces=pieces)
 
 
 def carried_to(assignment: Assignment) -> Assignment | None:

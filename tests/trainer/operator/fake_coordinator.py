@@ -14,6 +14,8 @@ from urllib.parse import parse_qs
 
 from eth_account import Account
 
+from trainer.network.erasure import rebuild
+from trainer.network.transfers import piece_size
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.eip712 import Domain, recover
 from trainer.protocol.errors import HyperGPUError
@@ -54,6 +56,8 @@ class Slot:
         self.calls: list[str] = []
         self.committed: dict[str, Any] | None = None
         self.artifact: bytes | None = None
+        self.pieces: dict[int, bytes] = {}
+        self.numbers: list[int] = []
         self.receipt: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
         self.origin: Origin | None = None
@@ -165,6 +169,21 @@ class FakeCoordinator:
         slot.committed = body
         return 200, {"upload": f"/agent/v1/assignments/{slot.id}/artifact?fence={slot.fence}"}
 
+    def piece(self, slot: Slot, count: int, number: int | None, body: bytes) -> tuple[int, Any]:
+        """Any `count` of the pieces make the artifact."""
+        assert slot.committed is not None
+        if number is None:
+            return 200, {"held": sorted(slot.pieces), "whole": slot.artifact is not None}
+        size = slot.committed["size"]
+        slot.pieces[number] = body
+        slot.numbers.append(number)
+        if len(slot.pieces) >= count and slot.artifact is None:
+            each = piece_size(size, count)
+            joined = b"".join(rebuild({key: data.ljust(each, b"\0") for key, data in slot.pieces.items()}, count))[:size]
+            assert sha256_hex(joined) == slot.committed["sha256"]
+            slot.artifact = joined
+        return 200, {"whole": slot.artifact is not None}
+
     def take_receipt(self, slot: Slot, body: dict[str, Any]) -> tuple[int, Any]:
         receipt = Receipt(**body["receipt"])
         if self.registered.get(recover(DOMAIN, receipt, body["signature"])) != receipt.node_id:
@@ -225,6 +244,8 @@ class Handler(BaseHTTPRequestHandler):
         content = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode()
         try:
             self.send_response(status)
+            if status == 206:
+                self.send_header("Content-Range", f"bytes 0-0/{self.total}")  # only the total is looked at
             if status != 204:
                 self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -253,7 +274,7 @@ class Handler(BaseHTTPRequestHandler):
             world.evidence[int(parts[1])] = body
             return 200, {}
         slot, verb = world.slots[int(parts[1])], parts[2]
-        fence = int(parse_qs(query)["fence"][0]) if verb == "artifact" else json.loads(body)["fence"]
+        fence = int(parse_qs(query)["fence"][0]) if verb in ("artifact", "pieces") else json.loads(body)["fence"]
         slot.calls.append(verb)
         slot.stale = slot.stale or verb == slot.stale_at
         if slot.stale or fence != slot.fence:
@@ -264,6 +285,8 @@ class Handler(BaseHTTPRequestHandler):
                 raise HyperGPUError("artifact.hash_mismatch", "Not what was committed.")
             slot.artifact = body
             return 200, {"sha256": sha256_hex(body), "size": len(body)}
+        if verb == "pieces":
+            return world.piece(slot, int(parts[3]), int(parts[4]) if parts[4:] else None, body)
         verbs = {"heartbeat": world.heartbeat, "commit": world.commit, "receipt": world.take_receipt, "fail": world.fail}
         return verbs[verb](slot, json.loads(body))
 
@@ -281,7 +304,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def blob(self, data: bytes) -> tuple[int, Any]:
         if asked := self.headers.get("Range"):
-            return 206, data[int(asked.removeprefix("bytes=").removesuffix("-")) :]
+            first, last = asked.removeprefix("bytes=").split("-")
+            self.total = len(data)
+            return 206, data[int(first) : int(last) + 1 if last else None]
         return 200, data
 
     def public(self, path: str, query: str) -> tuple[int, Any]:

@@ -14,6 +14,7 @@ from trainer.operator import client as client_module
 from trainer.operator.cache import fetch, prune
 from trainer.operator.client import BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, Coordinator
 from trainer.operator.results import MAX_POINTS, loss_points
+from trainer.operator.transfers import upload
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.requests import HEADER_BODY, HEADER_NONCE, verify_request
@@ -65,7 +66,7 @@ def test_given_a_request_then_its_signature_covers_method_path_query_body_and_ho
     artifact = tmp_path / "artifact"
     artifact.write_bytes(DATA)
     coordinator = connect(httpx.Response(200, json={}))
-    coordinator.upload(3, 9, artifact, sha256_hex(DATA), check=check)
+    upload(coordinator, 3, 9, artifact, sha256_hex(DATA), check=check)
 
     (request,) = coordinator.requests
     verify_request(

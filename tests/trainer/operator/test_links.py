@@ -13,6 +13,7 @@ import pytest
 from trainer.operator.client import Coordinator
 from trainer.operator.links import MOST_SAMPLES, STALL_SECONDS, TOLD_SEGMENTS, Links
 from trainer.operator.tcp_info import tcp_info
+from trainer.operator.transfers import upload
 
 KEY = "0x" + "44" * 32
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
@@ -94,7 +95,7 @@ def test_given_real_requests_then_round_trips_and_segments_are_told_once(coordin
 def test_given_a_real_upload_then_bytes_and_seconds_are_told(coordinator, tmp_path):
     file = tmp_path / "artifact"
     file.write_bytes(b"z" * 200_000)
-    coordinator.upload(1, 1, file, "00" * 32, check=lambda: None)
+    upload(coordinator, 1, 1, file, "00" * 32, check=lambda: None)
 
     ((size, seconds),) = coordinator.links.report()["up"]
     assert size == 200_000

@@ -1,0 +1,118 @@
+"""Handing in over a bad link: pieces are kept, any of them make the file, and only the committed bytes count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from marketplace.artifacts import store
+from marketplace.training.models import Assignment, Round
+from tests.marketplace.training.work import commit, hand_in, lease, path, train
+from tests.marketplace.world import TestNode
+from trainer.network.erasure import redundant
+from trainer.network.transfers import piece_size, piece_span
+from trainer.protocol.canonical import sha256_hex
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def work(open_round: Round, nodes: list[TestNode]) -> tuple[TestNode, dict[str, Any], bytes]:
+    leased = lease(nodes[0])
+    data = train(leased)
+    assert commit(nodes[0], leased, data).status_code == 200
+    return nodes[0], leased, data
+
+
+def piece_of(data: bytes, pieces: int, index: int) -> bytes:
+    each = piece_size(len(data), pieces)
+    plain = [data[offset : offset + length] for offset, length in (piece_span(len(data), pieces, at) for at in range(pieces))]
+    return plain[index] if index < pieces else redundant([one.ljust(each, b"\0") for one in plain], index)
+
+
+def send(node: TestNode, leased: dict[str, Any], piece: bytes, pieces: int, index: int):  # type: ignore[no-untyped-def]
+    return node.call("PUT", path(leased, f"pieces/{pieces}/{index}?fence={leased['fence']}"), raw=piece)
+
+
+def held(node: TestNode, leased: dict[str, Any], pieces: int) -> dict[str, Any]:
+    return node.call("GET", path(leased, f"pieces/{pieces}?fence={leased['fence']}")).json()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("indices", [[0, 1, 2, 3], [3, 1, 0, 2], [2, 5, 0, 7]])
+def test_any_pieces_make_the_file(work, indices: list[int]):
+    node, leased, data = work
+    for place, index in enumerate(indices, 1):
+        answer = send(node, leased, piece_of(data, 4, index), 4, index)
+        assert (answer.status_code, answer.json()) == (200, {"whole": place == 4})
+    assert held(node, leased, 4) == {"held": [], "whole": True}
+    assert store.read(sha256_hex(data)) == data
+    assert hand_in(node, leased, data).status_code == 200
+    assert not list((settings.HYPERGPU.state_dir / "artifacts" / "pieces").iterdir())
+
+
+def test_what_has_come_is_known(work):
+    """A piece that comes twice is one; another division of the file starts anew."""
+    node, leased, data = work
+    for index in (1, 1, 3):
+        send(node, leased, piece_of(data, 4, index), 4, index)
+    assert held(node, leased, 4) == {"held": [1, 3], "whole": False}
+    send(node, leased, piece_of(data, 3, 0), 3, 0)
+    assert (held(node, leased, 4)["held"], held(node, leased, 3)["held"]) == ([], [0])
+
+
+def test_only_the_committed_bytes_count(work):
+    """Each piece may be sound, and the whole not what was committed."""
+    node, leased, data = work
+    wrong = bytes([data[0] ^ 1]) + data[1:]
+    send(node, leased, piece_of(data, 2, 1), 2, 1)
+    answer = send(node, leased, piece_of(wrong, 2, 0), 2, 0)
+    assert (answer.status_code, answer.json()["code"]) == (422, "artifact.hash_mismatch")
+    assert not Assignment.objects.get(pk=leased["assignment_id"]).uploaded
+    assert held(node, leased, 2) == {"held": [], "whole": False}, "nobody can say which piece is wrong"
+
+
+@pytest.mark.parametrize(("pieces", "index"), [(1, 0), (4, 8), (200, 0), (0, 0)])
+def test_no_more_than_twice_the_file_is_kept(work, pieces: int, index: int):
+    node, leased, data = work
+    answer = send(node, leased, data[:10], pieces, index)
+    assert (answer.status_code, answer.json()["code"]) == (422, "upload.no_such_piece")
+
+
+@pytest.mark.parametrize(("change", "code"), [(lambda piece: piece + b"!", "too_large"), (lambda piece: piece[:-1], "truncated")])
+def test_a_piece_has_its_length(work, change, code: str):
+    node, leased, data = work
+    answer = send(node, leased, change(piece_of(data, 4, 2)), 4, 2)
+    assert answer.json()["code"] == f"artifact.{code}"
+    assert held(node, leased, 4)["held"] == []
+
+
+def test_pieces_need_the_lease_and_a_commitment(open_round: Round, nodes: list[TestNode]):
+    leased = lease(nodes[0])
+    assert send(nodes[0], leased, b"x", 2, 0).json()["code"] == "artifact.not_committed"
+    assert send(nodes[1], leased, b"x", 2, 0).json()["code"] == "assignment.not_yours"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "part"),
+    [
+        (None, 200, slice(None)), ("bytes=0-", 206, slice(None)), ("bytes=5-", 206, slice(5, None)),
+        ("bytes=5-9", 206, slice(5, 10)), ("bytes=5-999999999", 206, slice(5, None)), ("bytes=-5", 200, slice(None)),
+        ("lines=1-2", 200, slice(None)),
+    ],
+)  # fmt: skip
+def test_a_download_goes_on_where_it_broke_off(open_round: Round, nodes: list[TestNode], asked, status: int, part: slice):
+    sha256 = lease(nodes[0])["order"]["checkpoint"]
+    data = store.read(sha256)
+    answer = nodes[0].call("GET", f"/agent/v1/artifacts/{sha256}", **({"Range": asked} if asked else {}))
+    assert (answer.status_code, b"".join(answer.streaming_content)) == (status, data[part])
+    assert int(answer["Content-Length"]) == len(data[part])
+    first, last, _ = part.indices(len(data))
+    assert answer.get("Content-Range") == (f"bytes {first}-{last - 1}/{len(data)}" if status == 206 else None)
+
+
+def test_a_range_beyond_the_end_is_refused(open_round: Round, nodes: list[TestNode]):
+    sha256 = lease(nodes[0])["order"]["checkpoint"]
+    answer = nodes[0].call("GET", f"/agent/v1/artifacts/{sha256}", Range=f"bytes={len(store.read(sha256))}-")
+    assert (answer.status_code, answer["Content-Range"]) == (416, f"bytes */{len(store.read(sha256))}")
