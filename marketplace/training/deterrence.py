@@ -1,4 +1,4 @@
-"""Why cheating does not pay, in numbers: what an audit finds, what a node has to lose, and how far verdicts can be trusted."""
+"""Whether cheating pays, in numbers: what an audit finds, what a case takes, and how far verdicts can be trusted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import reward
 from trainer.protocol.spec import JobSpec
 from trainer.protocol.types import QUALITY_ONE
-from trainer.scoring.deterrence import COST_SHARE, HONEST_AUDITS, SAFETY, AuditPolicy, deterrence, needed_at_stake
+from trainer.scoring.deterrence import (
+    CASE_TAKES,
+    COST_SHARE,
+    HONEST_AUDITS,
+    SAFETY,
+    AuditPolicy,
+    deterrence,
+    needed_at_stake,
+    needed_rate,
+)
 
 LAZY = 0.1
 """The part of its work that the lazy one of the examples does not do."""
@@ -37,11 +46,12 @@ def policy_of(spec: JobSpec) -> AuditPolicy:
 
 
 class NodeAtStakeSerializer(serializers.Serializer):
-    """Base units: full pay of a round; what the node could lose: its operator's stake, its own credit that was not withdrawn; and
-    what it must have to lose (null: no audits, so nothing deters)."""
+    """Base units: full pay of a round; what a case about it takes (`at_stake`) of what the node has, which is its own credit that
+    was not withdrawn and its operator's stake; what it must lose to be deterred (null: no audits, so nothing deters)."""
 
     node_id = serializers.IntegerField()
     pay = serializers.CharField()
+    at_stake = serializers.CharField()
     stake = serializers.CharField()
     withheld = serializers.CharField()
     needed = serializers.CharField(allow_null=True)
@@ -65,7 +75,8 @@ class AuditClassSerializer(serializers.Serializer):
 
 
 class DeterrenceSerializer(serializers.Serializer):
-    """Rates are parts of the contributions; `caught_*` the chance that one cheated round is found."""
+    """Rates are parts of the contributions; `caught_*` the chance that one cheated round is found; `case_takes` how often a
+    round's pay a case takes, `deterring_rate` the audits with which that is just enough (above 1: none are)."""
 
     rate = serializers.FloatField()
     newcomer_rate = serializers.FloatField()
@@ -76,6 +87,8 @@ class DeterrenceSerializer(serializers.Serializer):
     lazy_part = serializers.FloatField()
     caught_lazy = serializers.FloatField()
     caught_idle = serializers.FloatField()
+    case_takes = serializers.FloatField()
+    deterring_rate = serializers.FloatField()
     assumed = AssumedSerializer()
     honest_audits_needed = serializers.IntegerField()
     nodes = NodeAtStakeSerializer(many=True)
@@ -98,6 +111,7 @@ def figures(job: Job) -> dict[str, Any]:
         "segments": min(policy.audited, policy.segments), "stride": spec.audit.stride, "segments_of_round": policy.segments,
         "lazy_part": LAZY, "caught_lazy": deterrence(LAZY, policy, at_stake=0).caught,
         "caught_idle": deterrence(1.0, policy, at_stake=0).caught,
+        "case_takes": CASE_TAKES, "deterring_rate": needed_rate(miss_rate=MISSED),
         "assumed": {"cost": COST_SHARE, "missed": MISSED, "safety": SAFETY},
         "honest_audits_needed": HONEST_AUDITS,
         "nodes": [at_stake(seat, spec, policy) for seat in Seat.objects.filter(job=job).order_by("node_id")],
@@ -109,10 +123,12 @@ def at_stake(seat: Seat, spec: JobSpec, policy: AuditPolicy) -> dict[str, Any]:
     node = Node.objects.select_related("operator").get(pk=seat.node_id)
     pay = reward(units=spec.units_per_round, rate=int(seat.rate), quality=QUALITY_ONE)
     rounds, has = needed_at_stake(policy), int(node.operator.stake) + int(node.credit)
+    taken = min(int(CASE_TAKES * pay), has)
     needed = math.ceil(rounds * pay) if math.isfinite(rounds) else None
     return {
-        "node_id": node.pk, "pay": str(pay), "stake": str(node.operator.stake), "withheld": str(node.credit),
-        "needed": None if needed is None else str(needed), "enough": needed is not None and has >= needed,
+        "node_id": node.pk, "pay": str(pay), "at_stake": str(taken), "stake": str(node.operator.stake),
+        "withheld": str(node.credit), "needed": None if needed is None else str(needed),
+        "enough": needed is not None and taken >= needed,
     }  # fmt: skip
 
 

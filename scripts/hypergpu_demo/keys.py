@@ -9,7 +9,7 @@ from pathlib import Path
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-SERVICES = ("coordinator", "sender", "admin")
+SERVICES = ("coordinator", "sender", "challenger", "admin")
 ATTESTORS = ("attestor-1", "attestor-2", "attestor-3")
 
 

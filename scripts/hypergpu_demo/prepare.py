@@ -9,6 +9,8 @@ from django.core.management import call_command
 from eth_account import Account
 from pydantic import SecretStr
 
+BONDS = 10
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.config.settings")
@@ -19,6 +21,21 @@ def main() -> None:
     from marketplace.chain.attestors import join_attestors  # noqa: PLC0415  (Django first)
 
     join_attestors(keys)
+    give_bonds()
+
+
+def give_bonds() -> None:
+    """Test money with which the challenger can open a few cases at the court."""
+    from django.conf import settings  # noqa: PLC0415  (Django first)
+
+    from marketplace.chain.services import market_view  # noqa: PLC0415
+    from marketplace.chain.wallet import send  # noqa: PLC0415
+
+    key = settings.HYPERGPU.challenger_key.get_secret_value()
+    challenger = str(Account.from_key(key).address)
+    wanted = BONDS * int(settings.HYPERGPU.deployment["terms"]["court"]["bond"])
+    if market_view("balanceOf", challenger, contract="token", block="latest") < wanted:
+        send(key, "mint", [challenger, wanted], contract="token", wait_final=False)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ class Stack:
             "HYPERGPU_PUBLIC_URL": self.url,
             "HYPERGPU_COORDINATOR_KEY": key("coordinator"),
             "HYPERGPU_SENDER_KEYS": key("sender"),
+            "HYPERGPU_CHALLENGER_KEY": key("challenger"),
             "HYPERGPU_ADMIN_KEY": key("admin"),
             "PYTHONUNBUFFERED": "1",
             # Everything shares one machine here: one thread each is faster than many that fight.
@@ -100,7 +101,7 @@ class Stack:
         # The slowest first: these load torch while the rest gets ready.
         run.start(self.compute(), *(self.agent(number) for number in range(1, self.operators + 1)))
         run.wait("redis", "chain")
-        self.fund("requester", *SERVICES, *self.operator_names())
+        self.fund("requester", *SERVICES, *ATTESTORS, *self.operator_names())
         self.prepare()
         run.start(self.web(), self.chain_follower(), self.control())
         run.wait("web")

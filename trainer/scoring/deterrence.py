@@ -1,7 +1,9 @@
 """Does cheating pay? The arithmetic behind audit rate and stake; no torch, no data.
 
 Money is counted in rounds of reward: 1 is what a node earns for an honest round. A node that skips the part `skipped` of its work
-saves `cost_share * skipped` a round, and loses what is at stake, and its place, once a segment that it skipped is audited.
+saves `cost_share * skipped` a round, and loses what is at stake once a segment that it skipped is audited: for each false receipt
+the court takes the pay back and as much again (`CASE_TAKES`), however much more the node has. It also loses its place for a
+while, which is not counted.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ from dataclasses import dataclass
 
 SAFETY = 3.0
 """Times the least stake at which honesty pays."""
+CASE_TAKES = 2.0
+"""Rounds of reward that a case takes for a receipt at full pay: the pay, and as much again (contracts/src/DisputeCourt.sol,
+`_correct`), from the node's credit, then from its operator's stake."""
 COST_SHARE = 0.7
 """Part of the reward that honest work costs (power, wear, rent)."""
 
@@ -38,8 +43,8 @@ class AuditPolicy:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deterrence:
     """What a node that skips the part `skipped` must expect. `detection`: that an audit of its contribution sees it; `caught`:
-    that a round ends with that; `gain`: saved less lost, a round, negative when cheating does not pay; `needed`: stake and
-    withheld pay with which it does not, `SAFETY` times; `rounds`: expected until it is caught."""
+    that a round ends with that; `gain`: saved less lost, a round, negative when cheating does not pay; `needed`: at stake, so
+    that it does not, `SAFETY` times; `rounds`: expected until it is caught."""
 
     skipped: float
     detection: float
@@ -70,7 +75,7 @@ def detection(skipped: float, policy: AuditPolicy) -> float:
 def deterrence(
     skipped: float, policy: AuditPolicy, *, at_stake: float, cost_share: float = COST_SHARE, safety: float = SAFETY
 ) -> Deterrence:
-    """For a node that skips the part `skipped` (0 to 1) of its work, with stake and withheld pay `at_stake`."""
+    """For a node that skips the part `skipped` (0 to 1) of its work and loses `at_stake` when it is caught."""
     found = detection(skipped, policy)
     caught, saved = policy.rate * found, cost_share * skipped
     return Deterrence(
@@ -81,7 +86,12 @@ def deterrence(
 
 
 def needed_at_stake(policy: AuditPolicy, *, cost_share: float = COST_SHARE, safety: float = SAFETY) -> float:
-    """Stake and withheld pay that deter whatever part is skipped: safety * cost / (rate * (1 - miss rate)), since an audit sees
-    at least the part that was skipped."""
+    """A loss that deters whatever part is skipped: safety * cost / (rate * (1 - miss rate)), since an audit sees at least the
+    part that was skipped."""
     certain = policy.rate * (1 - policy.miss_rate)
     return safety * cost_share / certain if certain else math.inf
+
+
+def needed_rate(*, miss_rate: float, at_stake: float = CASE_TAKES, cost_share: float = COST_SHARE, safety: float = 1.0) -> float:
+    """Part of the contributions to audit so that losing `at_stake` deters, once over; above 1 no audits are enough."""
+    return safety * cost_share / (at_stake * (1 - miss_rate))

@@ -588,7 +588,10 @@ export interface components {
             sha256: string;
             size: number;
         };
-        /** @description Rates are parts of the contributions; `caught_*` the chance that one cheated round is found. */
+        /**
+         * @description Rates are parts of the contributions; `caught_*` the chance that one cheated round is found; `case_takes` how often a round's
+         *     pay a case takes, `deterring_rate` the audits with which that is just enough (above 1: none are).
+         */
         Deterrence: {
             /** Format: double */
             rate: number;
@@ -604,6 +607,10 @@ export interface components {
             caught_lazy: number;
             /** Format: double */
             caught_idle: number;
+            /** Format: double */
+            case_takes: number;
+            /** Format: double */
+            deterring_rate: number;
             assumed: components["schemas"]["Assumed"];
             honest_audits_needed: number;
             nodes: components["schemas"]["NodeAtStake"][];
@@ -784,12 +791,13 @@ export interface components {
             readonly suspension: components["schemas"]["Suspension"] | null;
         };
         /**
-         * @description Base units: full pay of a round; what the node could lose: its operator's stake, its own credit that was not withdrawn; and
-         *     what it must have to lose (null: no audits, so nothing deters).
+         * @description Base units: full pay of a round; what a case about it takes (`at_stake`), out of what the node has: its operator's stake and
+         *     its own credit that was not withdrawn; and what it must lose to be deterred (null: no audits, so nothing deters).
          */
         NodeAtStake: {
             node_id: number;
             pay: string;
+            at_stake: string;
             stake: string;
             withheld: string;
             needed: string | null;

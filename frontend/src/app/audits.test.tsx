@@ -100,8 +100,10 @@ describe('audits on the job page', () => {
     serve(audited());
     open('/jobs/1');
     const rows = await screen.findAllByTestId('at-stake-row');
-    expect(rows.map((row) => row.dataset.enough)).toEqual(['true', 'false']);
+    expect(rows.map((row) => row.dataset.enough)).toEqual(['false', 'false']);
     expect(rows[0]).toHaveTextContent('0.678788');
+    expect(rows[0]).toHaveTextContent('0.0128');
+    expect(screen.getByTestId('case-takes')).toHaveTextContent('enough to deter where 35 %');
     expect(screen.getByText(/3 × 70 % of a round's pay ÷ \(2 % × 99 %\)/)).toBeInTheDocument();
     expect(screen.getByTestId('audit-class-row')).toHaveTextContent('shadow, 41 of 300');
     expect(screen.getByTestId('audit-class-row')).toHaveTextContent('7.1 %');

@@ -279,11 +279,29 @@ export function deterrence(change: Partial<Deterrence> = {}): Deterrence {
     lazy_part: 0.1,
     caught_lazy: 0.0025,
     caught_idle: 0.0198,
+    case_takes: 2,
+    deterring_rate: 0.354,
     assumed: { cost: 0.7, missed: 0.01, safety: 3 },
     honest_audits_needed: 300,
     nodes: [
-      { node_id: 1, pay: '6400', stake: '100000000', withheld: '19200', needed: '678788', enough: true },
-      { node_id: 2, pay: '6400', stake: '1000', withheld: '0', needed: '678788', enough: false },
+      {
+        node_id: 1,
+        pay: '6400',
+        at_stake: '12800',
+        stake: '100000000',
+        withheld: '19200',
+        needed: '678788',
+        enough: false,
+      },
+      {
+        node_id: 2,
+        pay: '6400',
+        at_stake: '1000',
+        stake: '1000',
+        withheld: '0',
+        needed: '678788',
+        enough: false,
+      },
     ],
     classes: [
       {

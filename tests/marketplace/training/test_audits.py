@@ -341,7 +341,12 @@ def test_the_page_shows_the_arithmetic(answered: Audit, job: Job, client: Client
     assert found["caught_lazy"] == pytest.approx(0.1 * 0.99 * 0.5), "a tenth of the work is one of two segments"
     cheap, dear = found["nodes"]
     assert (cheap["pay"], cheap["needed"]) == ("320", str(math.ceil(3 * 0.7 * 320 / (0.1 * 0.99))))
-    assert (cheap["enough"], dear["enough"]) == (True, False)
+    assert (cheap["at_stake"], cheap["enough"]) == ("640", False), "a case takes twice the pay, however much the node has"
+    assert dear["at_stake"] == str(10**7), "and no more than it has"
+    assert found["deterring_rate"] == pytest.approx(0.7 / (2 * 0.99))
+    often = job.spec | {"audit": job.spec["audit"] | {"rate": 1.0}}
+    Job.objects.filter(pk=job.pk).update(spec=often)
+    assert not client.get(f"/api/v1/jobs/{job.pk}/deterrence").json()["nodes"][0]["enough"], "three times over, nothing is"
     (known,) = found["classes"]
     assert (known["operator_class"], known["honest"], known["false_alarms"], known["calibrated"]) == ("cpu", 1, 0, False)
     Job.objects.filter(pk=job.pk).update(spec=job.spec)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.scoring.deterrence import AuditPolicy, detection, deterrence, needed_at_stake
+from trainer.scoring.deterrence import CASE_TAKES, AuditPolicy, detection, deterrence, needed_at_stake, needed_rate
 
 parts = st.floats(0.01, 1.0)
 policies = st.builds(
@@ -54,3 +54,18 @@ def test_a_lazy_node_is_deterred_by_money_not_by_certainty():
 def test_honest_work_risks_nothing():
     outlook = deterrence(0.0, AuditPolicy(rate=0.5, segments=4), at_stake=10)
     assert outlook.gain == outlook.needed == outlook.caught == 0
+
+
+@given(missed=st.floats(0, 0.9), safety=st.floats(0.5, 3))
+def test_at_the_deterring_rate_what_a_case_takes_is_what_is_needed(missed, safety):
+    rate = needed_rate(miss_rate=missed, safety=safety)
+    if rate <= 1:
+        policy = AuditPolicy(rate=rate, segments=8, miss_rate=missed)
+        assert needed_at_stake(policy, safety=safety) == pytest.approx(CASE_TAKES)
+
+
+def test_what_a_case_takes_deters_newcomers_and_nobody_who_is_rarely_audited():
+    """Twice the pay of a round at an audit in two rounds, and in fifty: the defaults of a job."""
+    newcomer, old_hand = (AuditPolicy(rate=rate, segments=4, audited=2, miss_rate=0.01) for rate in (0.5, 0.02))
+    assert deterrence(1.0, newcomer, at_stake=CASE_TAKES).gain < 0 < deterrence(1.0, old_hand, at_stake=CASE_TAKES).gain
+    assert 0.35 < needed_rate(miss_rate=0.01) < 0.36

@@ -8,7 +8,7 @@ import { count, plural } from '@/lib/format';
 import type { Entities } from '@/realtime/entities';
 import { part, verdictsOf } from './deterrence';
 
-/** The arithmetic that keeps operators honest, and how far it holds yet. */
+/** The arithmetic that is to keep operators honest, and how far it does. */
 export function Deterrence({ job, entities }: { job: Job; entities: Entities }) {
   const audits = [...entities.audits.values()];
   const judged = audits.filter((audit) => audit.judged_at !== null).length;
@@ -20,7 +20,7 @@ export function Deterrence({ job, entities }: { job: Job; entities: Entities }) 
   if (!data) return null;
   return (
     <section data-testid="deterrence">
-      <Panel title="Why cheating does not pay" aside={<Mode figures={data} />}>
+      <Panel title="Does cheating pay?" aside={<Mode figures={data} />}>
         <div className="stack">
           <Chances figures={data} audits={audits} />
           <AtStake figures={data} nodes={entities.nodes} />
@@ -34,7 +34,10 @@ export function Deterrence({ job, entities }: { job: Job; entities: Entities }) 
 function Mode({ figures: { classes } }: { figures: Figures }) {
   const live = classes.length > 0 && classes.every((one) => one.calibrated);
   return live ? (
-    <Chip tone="ok" title="A failed audit leaves the node out of rounds for a day.">
+    <Chip
+      tone="ok"
+      title="A failed audit leaves the node out of rounds for a day, and is brought to the court where it is proven."
+    >
       audits count
     </Chip>
   ) : (
@@ -65,6 +68,11 @@ function Chances({ figures, audits }: { figures: Figures; audits: readonly Audit
         with a chance of <b>{part(figures.caught_idle)}</b> if nothing was trained,{' '}
         {part(figures.caught_lazy)} if a tenth was left out
       </dd>
+      <dt>A case at the court then takes</dt>
+      <dd data-testid="case-takes">
+        the pay of that round and as much again: enough to deter where <b>{part(figures.deterring_rate)}</b>{' '}
+        of the contributions are audited. Who does not answer an audit is left out, and loses no pay.
+      </dd>
       <dt>So far</dt>
       <dd data-testid="audit-verdicts">{verdictsOf(audits)}</dd>
     </dl>
@@ -76,7 +84,7 @@ function AtStake({ figures, nodes }: { figures: Figures; nodes: ReadonlyMap<numb
   if (figures.nodes.length === 0) return null;
   return (
     <DataTable
-      caption="What each node has to lose, and what it must have to lose"
+      caption="What each node would lose, and what it must lose to be deterred"
       columns={[
         {
           key: 'node',
@@ -92,9 +100,15 @@ function AtStake({ figures, nodes }: { figures: Figures; nodes: ReadonlyMap<numb
         { key: 'pay', label: 'Pay of a round', number: true, cell: ({ pay }) => <Amount base={pay} /> },
         {
           key: 'needed',
-          label: 'Must be at stake',
+          label: 'Must lose',
           number: true,
           cell: ({ needed }) => (needed === null ? 'no audits' : <Amount base={needed} />),
+        },
+        {
+          key: 'taken',
+          label: 'Would lose',
+          number: true,
+          cell: ({ at_stake }) => <Amount base={at_stake} />,
         },
         { key: 'stake', label: 'Stake', number: true, cell: ({ stake }) => <Amount base={stake} /> },
         {
@@ -113,7 +127,7 @@ function AtStake({ figures, nodes }: { figures: Figures; nodes: ReadonlyMap<numb
       id={({ node_id }) => node_id}
       limit={8}
       rowProps={({ enough }) => ({ 'data-testid': 'at-stake-row', 'data-enough': enough })}
-      foot={`Must be at stake: ${safety} × ${part(cost)} of a round's pay ÷ (${part(figures.rate)} × ${part(1 - missed)}). Assumed: work costs ${part(cost)} of its pay, ${part(missed)} of replays miss, ${safety} times over to be safe. An operator's stake stands for all of its nodes.`}
+      foot={`Must lose: ${safety} × ${part(cost)} of a round's pay ÷ (${part(figures.rate)} × ${part(1 - missed)}). Assumed: work costs ${part(cost)} of its pay, ${part(missed)} of replays miss, ${safety} times over to be safe. Would lose: ${figures.case_takes} × the pay of the round, from its pay that is not withdrawn, then from its operator's stake; what more there is stays.`}
     />
   );
 }
