@@ -22,7 +22,7 @@ from marketplace.training import selectors
 from marketplace.training.models import Audit, Case, Round
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.rounds import AuditWork
+from trainer.protocol.orders import WorkOrder
 
 COMMITTING, REVEALING = 4, 5
 """IDisputeCourt.Stage."""
@@ -81,31 +81,45 @@ def fails(audit: Audit, document: dict[str, Any]) -> bool:
     """Whether the segment, computed again here, proves the contribution false, by the tolerance that nobody can move."""
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch)
 
-    work = selectors.audit_work(audit)
-    if inputs(work) != attested(document, audit) or sha256_hex(work.evidence) != audit.evidence:
+    work, round_ = selectors.audit_work(audit), audit.contribution.round
+    shown = [described(work.order, work.upload, work.params, work.steps)]
+    signed = [attested(document, round_, audit.node_id)]
+    if work.before is not None and work.before.params is not None:  # the node may have begun from what it had made before
+        before = work.before
+        shown.append(described(before.order, before.upload, before.params or b"", before.steps))
+        signed.append(attested_before(round_, audit.node_id))
+    if shown != signed or sha256_hex(work.evidence) != audit.evidence:
         return False
     return engine.replay_audit(replace(work, honest_errors={})).proven
 
 
-def inputs(work: AuditWork) -> dict[str, Any]:
-    """All that a replay's outcome depends on, but for the node's own evidence."""
-    order = work.order
+def described(order: WorkOrder, upload: bytes, params: bytes, steps: int) -> dict[str, Any]:
+    """All of a contribution that a replay's outcome depends on, but for the node's own evidence."""
     return {
-        "spec": order.spec.sha256(), "base": order.base, "checkpoint": sha256_hex(work.params),
-        "artifact": sha256_hex(work.upload), "units": work.steps * order.spec.inner.batch_size,
+        "spec": order.spec.sha256(), "base": order.base, "checkpoint": sha256_hex(params),
+        "artifact": sha256_hex(upload), "units": steps * order.spec.inner.batch_size,
         "shard": order.shard, "seed": order.seed, "steps": order.steps, "encoding": order.encoding.model_dump(mode="json"),
     }  # fmt: skip
 
 
-def attested(document: dict[str, Any], audit: Audit) -> dict[str, Any] | None:
+def attested(document: dict[str, Any], round_: Round, node_id: int) -> dict[str, Any] | None:
     """The same, as the round's evidence says it, which a quorum has signed and the chain names; late work began at the model of
     an earlier round, whose evidence says which."""
-    entry = next((one for one in document["contributions"] if one["node"] == audit.node_id), None)
+    entry = next((one for one in document["contributions"] if one["node"] == node_id), None)
     if entry is None:
         return None
-    began = document
-    if entry["origin"] is not None:
-        job = audit.contribution.round.job_id
-        began = json.loads(blob(Round.objects.get(job_id=job, number=entry["origin"]).evidence))
+    late = entry["origin"] is not None
+    began = evidence_of(Round.objects.get(job=round_.job_id, number=entry["origin"])) if late else document
     names = ("artifact", "units", "shard", "seed", "steps", "encoding")
     return {**{name: began[name] for name in ("spec", "base", "checkpoint")}, **{name: entry[name] for name in names}}
+
+
+def attested_before(round_: Round, node_id: int) -> dict[str, Any] | None:
+    """Of the node's contribution before that of `round_`."""
+    earlier = Round.objects.filter(job=round_.job_id, number__lt=round_.number, contributions__node_id=node_id)
+    before = earlier.order_by("-number").first()
+    return attested(evidence_of(before), before, node_id) if before and before.evidence else None
+
+
+def evidence_of(round_: Round) -> dict[str, Any]:
+    return dict(json.loads(blob(round_.evidence)))
