@@ -589,8 +589,8 @@ export interface components {
             size: number;
         };
         /**
-         * @description Rates are parts of the contributions; `caught_*` the chance that one cheated round is found; `case_takes` how often a round's
-         *     pay a case takes, `deterring_rate` the audits with which that is just enough (above 1: none are).
+         * @description Rates are parts of the contributions; `caught_*` the chance that one cheated round is found; `case_takes` how often a
+         *     round's pay a case takes, `deterring_rate` the audits with which that is just enough (above 1: none are).
          */
         Deterrence: {
             /** Format: double */
@@ -791,8 +791,8 @@ export interface components {
             readonly suspension: components["schemas"]["Suspension"] | null;
         };
         /**
-         * @description Base units: full pay of a round; what a case about it takes (`at_stake`), out of what the node has: its operator's stake and
-         *     its own credit that was not withdrawn; and what it must lose to be deterred (null: no audits, so nothing deters).
+         * @description Base units: full pay of a round; what a case about it takes (`at_stake`) of what the node has, which is its own credit that
+         *     was not withdrawn and its operator's stake; what it must lose to be deterred (null: no audits, so nothing deters).
          */
         NodeAtStake: {
             node_id: number;
