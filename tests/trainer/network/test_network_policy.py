@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -47,10 +48,11 @@ def test_a_plan_never_orders_more_than_the_jobs_steps_and_keeps_its_bounds(found
     facts = [fact(node, speed, up=up, rtt_s=rtt) for node, (speed, up, rtt) in enumerate(found)]
     plan = plan_round(facts, spec, count=COUNT)
     ordered = [part.steps for part in plan.parts.values()]
-    assert len(ordered) == len(facts) and sum(ordered) <= len(facts) * steps
+    assert {*plan.parts, *plan.excluded} == set(range(len(facts))) and sum(ordered) <= len(facts) * steps
     assert all(math.ceil(least * steps) <= one <= math.floor(most * steps) for one in ordered)
     assert all(part.reasons and part.predicted for part in plan.parts.values())
-    assert math.ceil(2 * len(facts) / 3) <= plan.quorum <= len(facts)
+    awaited = len(plan.awaited)
+    assert math.ceil(len(facts) / 2) <= awaited and math.ceil(2 * awaited / 3) <= plan.quorum <= awaited
     assert plan.deadline_s is not None and 0 < plan.deadline_s <= spec.rounds.deadline_seconds
     assert plan == plan_round(facts[::-1], spec, count=COUNT)
 
@@ -85,7 +87,7 @@ def test_all_finish_together_and_the_sum_is_the_jobs():
 
 
 def test_bounds_hold_and_say_so():
-    plan = plan_round([fact(0, 80), fact(1, 8), fact(2, 8), fact(3, 0.1)], SPEC, count=COUNT)
+    plan = plan_round([fact(0, 80), fact(1, 8), fact(2, 8), fact(3, 0.1)], changed(most_stale=0), count=COUNT)
     assert (plan.parts[0].steps, plan.parts[3].steps) == (126, 10) and sum(part.steps for part in plan.parts.values()) == 160
     assert codes(plan.parts[3].reasons)[0] == "steps.least" and "0.1 samples/s (work)" in plan.parts[3].reasons[0].text
     tight = plan_round([fact(0, 80), fact(1, 8), fact(2, 8)], changed(most_steps=1.5), count=COUNT)
@@ -114,7 +116,7 @@ def test_a_round_that_would_pass_the_jobs_deadline_gets_fewer_steps():
 
 
 def test_links_get_what_they_carry_and_never_more_than_the_jobs_own():
-    facts = [fact(0), fact(1, up=2e5), fact(2, up=5e4), fact(3, up=1e3)]
+    facts = [fact(0), fact(1, up=2e5), fact(2, up=5e4), fact(3, up=3e4)]
     kinds = {node: part.encoding for node, part in plan_round(facts, SPEC, count=COUNT).parts.items()}
     assert kinds[0] == SPEC.encoding
     assert [kinds[node].k for node in (1, 2, 3) if kinds[node].kind == "topk"] == [256, 64, 64]
@@ -181,3 +183,34 @@ def test_values_that_nobody_measured_widen_the_margin():
     assert codes(guessed.parts[3].reasons)[-1] == "facts.assumed"
     assert guessed.parts[3].predicted and known.parts[3].predicted
     assert guessed.parts[3].predicted.doubt_s > 5 * known.parts[3].predicted.doubt_s
+
+
+def test_who_does_not_go_with_the_others_synchronises_less_often_and_does_more_each_time():
+    facts = [fact(node) for node in range(4)]
+    slow = plan_round([*facts, fact(4, 1.0)], SPEC, count=COUNT)
+    assert slow.awaited == {0, 1, 2, 3} and slow.quorum == 3
+    part, others = slow.parts[4], slow.parts[0].predicted
+    assert part.rounds == 2 and codes(part.reasons)[0] == "steps.several_rounds" and "every 2 rounds" in part.reasons[0].text
+    assert part.predicted and others and others.total_s < part.predicted.total_s < 2 * others.total_s
+    assert sum(one.steps for one in slow.parts.values()) == 5 * 40
+    far = [plan_round([*facts, fact(4, rtt_s=rtt)], SPEC, count=COUNT).parts[4] for rtt in (0.1, 8, 16, 20, 30)]
+    assert [one.rounds for one in far] == [1, 1, 2, 2, 2]
+    assert far[1].steps < far[2].steps <= 40
+    at_once = plan_round([*facts, fact(4, rtt_s=16)], changed(most_stale=0), count=COUNT).parts[4]
+    assert at_once.rounds == 1 and at_once.steps < far[2].steps
+
+
+def test_whose_work_could_never_count_has_no_part_until_its_measures_are_old():
+    facts = [fact(node) for node in range(4)]
+    plan = plan_round([*facts, fact(4, 0.1)], SPEC, count=COUNT)
+    assert plan.excluded[4].code == "node.too_slow" and "801" in plan.excluded[4].text
+    assert plan_round([*facts, fact(4, 0.1, source="assumed")], SPEC, count=COUNT).parts[4].rounds == 3
+    old = dataclasses.replace(fact(4), samples_per_second=Measure(value=0.1, source="work", age_s=4000))
+    assert plan_round([*facts, old], SPEC, count=COUNT).parts[4].steps == 10
+    assert set(plan_round([fact(0), fact(1, 0.01)], SPEC, count=COUNT).parts) == {0, 1}  # the quorum is two
+
+
+def test_a_speed_that_no_order_has_confirmed_gives_no_more_than_the_jobs_own_steps():
+    facts = [*(fact(node) for node in range(3)), fact(3, 100.0, source="assumed")]
+    plan = plan_round(facts, SPEC, count=COUNT)
+    assert plan.parts[3].steps == 40 and plan_round([*facts[:3], fact(3, 100.0)], SPEC, count=COUNT).parts[3].steps > 80
