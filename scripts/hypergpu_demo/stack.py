@@ -192,7 +192,7 @@ class Stack:
     def attestor(self, name: str) -> Program:
         """A worker with the attestor's own key, on the attestor's own queue. Training goes before it."""
         key = {"HYPERGPU_ATTESTOR_KEY": self.keys.key(name)}
-        return self.celery(name, f"attest.{self.keys.address(name).lower()}", "--pool", "solo", env=key, nice=10)
+        return self.celery(name, f"attest.{self.keys.address(name).lower()}", "--pool", "solo", env=key, nice=6)
 
     def chain_follower(self) -> Program:
         return Program(name="chain follower", command=[sys.executable, "manage.py", "follow_chain"])
@@ -207,7 +207,7 @@ class Stack:
             *(sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number))),
             *("--coordinator", url, "--threads", "1", "--name", name),
         ]
-        return Program(name=f"agent {number}", command=command, env=env, nice=5)
+        return Program(name=f"agent {number}", command=command, env=env, nice=3)
 
     def agent_home(self, number: int) -> Path:
         return self.state / "agents" / str(number)

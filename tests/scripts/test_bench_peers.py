@@ -91,6 +91,7 @@ def test_goals_are_torchfts_means_and_a_fortieth_of_its_bytes():
     assert found["bytes_hypergpu"].goal == 600
     assert (found["loss_hypergpu"].goal, found["steps_per_second_hypergpu"].goal) == (2.6, 16.0)
     assert found["bytes_torchft"].goal is None
+    assert bench.figures({"hypergpu": [one("hypergpu", 500, 2.5)]}, after="_50_rounds")["loss_hypergpu_50_rounds"].goal is None
     assert set(found) == {f"{what}_{name}" for what in ("bytes", "loss", "steps_per_second") for name in ("hypergpu", "torchft")}
 
 
@@ -112,6 +113,16 @@ def test_a_process_that_fails_leaves_its_last_words():
     with pytest.raises(StackError, match=r"exit code 3.*why it ended"):
         runs.finish("peer", [sys.executable, "-c", "import sys; print('why it ended'); sys.exit(3)"])
     runs.finish("peer", [sys.executable, "-c", "pass"])
+
+
+def test_a_process_that_hangs_is_ended_and_shows_a_sign_of_life_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(runs, "PROGRESS_SECONDS", 0.2)
+    hangs = "import time; print('7 rounds trained', flush=True); time.sleep(60)"
+    with pytest.raises(StackError, match="did not end within 1 s"):
+        runs.finish("hypergpu", [sys.executable, "-c", hangs], patience=1.0)
+    assert "7 rounds trained" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("2026-11-21 16:00:00", 1795276800.0), ("2026-11-21T16:00:00.5Z", 1795276800.5)])

@@ -23,7 +23,7 @@ import psutil
 from scripts.hypergpu_bench.peers import priority
 from scripts.hypergpu_bench.peers.namespaces import HUB_ADDRESS, Counters, counters, inside, parse_counters
 from scripts.hypergpu_bench.peers.task_file import TEXT
-from scripts.hypergpu_demo.market import Market, wait_for
+from scripts.hypergpu_demo.market import Market
 from scripts.hypergpu_demo.ports import Ports
 from scripts.hypergpu_demo.stack import ATTESTORS, Stack
 from scripts.hypergpu_demo.supervise import Program, StackError
@@ -32,8 +32,9 @@ from trainer.protocol.canonical import sha256_hex
 
 PORTS = Ports(8000)
 ENDED = ("completed", "stopped", "failed", "closed")
-SETTLE_SECONDS, SETTLE_SECONDS_A_ROUND = 120, 10
-"""Patience after the last round: attestors, who come last in line for the cores, have yet to judge most of them."""
+SETTLE_SECONDS, SETTLE_SECONDS_A_ROUND = 300, 30
+"""Patience after the last round, when the clock has stopped: attestors, who come last in line for the cores, have yet to judge
+most of them."""
 BACKGROUND = (*ATTESTORS, "evaluation")
 POLL_SECONDS, WATCHFUL_SECONDS = 1.0, 0.1
 """Between two looks at the job: each costs the coordinator a few milliseconds, so it is looked at often only before a kill."""
@@ -130,11 +131,7 @@ def run(stack: PeersStack, spec: dict[str, Any], options: argparse.Namespace) ->
     last = follow(stack, market, job["id"], options)
     trained = measured(stack)
     set_priorities(stack, background=priority.COORDINATOR)
-    settled = wait_for(
-        lambda: is_settled(market.api.get(f"jobs/{job['id']}")),
-        what="the job to be settled",
-        seconds=SETTLE_SECONDS + SETTLE_SECONDS_A_ROUND * spec["rounds"]["rounds"],
-    )
+    settled = follow_settlement(market, job["id"], seconds=SETTLE_SECONDS + SETTLE_SECONDS_A_ROUND * spec["rounds"]["rounds"])
     return {"job": last, "settled": settled, "before": before, "trained": trained, "after": measured(stack)}
 
 
@@ -152,10 +149,13 @@ def set_priorities(stack: PeersStack, *, background: int = priority.BACKGROUND) 
 
 def follow(stack: PeersStack, market: Market, job_id: int, options: argparse.Namespace) -> dict[str, Any]:
     """The job's snapshot once its last round has been aggregated."""
-    doomed = options.kill_in_round
+    doomed, ended = options.kill_in_round, 0
     while True:
         stack.processes.check()
         snapshot: dict[str, Any] = market.api.get(f"jobs/{job_id}")
+        if snapshot["job"]["round"] > ended:
+            ended = snapshot["job"]["round"]
+            say(f"{ended} rounds trained")
         if doomed is not None and is_in_the_middle_of(doomed, snapshot):
             stack.kill_node(len(stack.leaves))
             doomed = None
@@ -164,14 +164,29 @@ def follow(stack: PeersStack, market: Market, job_id: int, options: argparse.Nam
         time.sleep(POLL_SECONDS if doomed is None else WATCHFUL_SECONDS)
 
 
+def follow_settlement(market: Market, job_id: int, *, seconds: float) -> dict[str, Any]:
+    """The job's snapshot once all is paid and audited. Raises StackError after `seconds`."""
+    until, said = time.monotonic() + seconds, -1
+    while time.monotonic() < until:
+        snapshot: dict[str, Any] = market.api.get(f"jobs/{job_id}")
+        if is_settled(snapshot):
+            return snapshot
+        settled = sum(one["state"] == "settled" for one in snapshot["rounds"])
+        if settled > said:
+            said = settled
+            say(f"{settled} of {len(snapshot['rounds'])} rounds settled, the clock has stopped")
+        time.sleep(POLL_SECONDS)
+    raise StackError(f"Waited {seconds:.0f} s for the job to be settled.")
+
+
 def is_in_the_middle_of(number: int, snapshot: dict[str, Any]) -> bool:
     return any(slot["round"] == number and slot["state"] == "leased" for slot in snapshot["assignments"])
 
 
-def is_settled(snapshot: dict[str, Any]) -> dict[str, Any] | None:
+def is_settled(snapshot: dict[str, Any]) -> bool:
     ended = snapshot["job"]["state"] in ("closed", "failed")
     audited = all(one["state"] not in ("requested", "answered") for one in snapshot["audits"])
-    return snapshot if ended and audited and all(one["metric"] for one in snapshot["rounds"]) else None
+    return ended and audited and all(one["metric"] for one in snapshot["rounds"])
 
 
 def measured(stack: PeersStack) -> dict[str, Any]:

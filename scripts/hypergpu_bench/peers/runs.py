@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,15 +27,18 @@ from scripts.hypergpu_demo.supervise import StackError
 from trainer.protocol.spec import JobSpec
 
 HERE = Path(__file__).parent
-PATIENCE = 900
+PATIENCE, PATIENCE_A_ROUND = 300, 30
 """Seconds for one run; far beyond the slowest on an idle machine."""
-SPARSE = {
+PROGRESS_SECONDS = 20
+SPARSE: dict[str, Any] = {
     "encoding": {"kind": "topk", "k": 96, "error_decay": 0.95},
     "downlink": {"kind": "topk", "k": 208, "error_decay": 0.95},
     "outer": {"optimizer": "sgd", "learning_rate": 2.0, "final_fraction": 0.4},
     "aggregation": {"rule": "weighted_mean"},
+    "network": {"policy": "equal"},
 }
-"""HyperGPU's settings for so few rounds: error feedback carries the momentum, the outer rate falls as rounds go."""
+"""HyperGPU's settings: error feedback carries the momentum, the outer rate falls as rounds go. Both nodes have the same orders,
+as the peers' workers do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +103,35 @@ def run_peer(peer: Peer, *, seed: int, rounds: int, die_at: int | None = None) -
         ]
         if die_at is not None:
             command += ["--die-at", str(die_at)]
-        finish(peer.name, inside(place, command))
+        finish(peer.name, inside(place, command), patience=PATIENCE + PATIENCE_A_ROUND * (rounds if die_at is None else 0))
         found = {file.stem: json.loads(file.read_text()) for file in out.glob("*.json")}
         return outcome_of(peer.name, found, bytes_=counters(place, "lo").sent)
 
 
-def finish(name: str, command: Sequence[str]) -> None:
-    """Run to the end. The output goes to a file: pipes that a left-over process holds open would never end."""
-    with tempfile.TemporaryFile("w+") as log:
+def finish(name: str, command: Sequence[str], *, patience: float = PATIENCE) -> None:
+    """Run to the end, with a sign of life now and then. The output goes to a file: pipes that a left-over process holds open
+    would never end. Raises StackError with its last words, or after `patience` seconds."""
+    with tempfile.NamedTemporaryFile("w+") as log:
+        process, began = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True), time.monotonic()
         try:
-            done = subprocess.run(command, stdout=log, stderr=log, timeout=PATIENCE, check=False, start_new_session=True)
-            failed = f"ended with exit code {done.returncode}" if done.returncode else ""
-        except subprocess.TimeoutExpired:
-            failed = f"did not end within {PATIENCE} s"
-        if failed:
-            log.seek(0)
-            raise StackError(f"{name} {failed}: {log.read()[-1500:].strip()}")
+            while (waited := time.monotonic() - began) < patience:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(min(PROGRESS_SECONDS, patience - waited))
+                    break
+                sys.stderr.write(f"    {name}: {time.monotonic() - began:.0f} s {progress(Path(log.name).read_text())}\n")
+            code = process.poll()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if code != 0:
+            failed = f"did not end within {patience:.0f} s" if code is None else f"ended with exit code {code}"
+            raise StackError(f"{name} {failed}: {Path(log.name).read_text()[-1500:].strip()}")
+
+
+def progress(log: str) -> str:
+    """What a run of HyperGPU has said last of its rounds."""
+    return next((line for line in reversed(log.splitlines()) if " rounds " in line), "")
 
 
 def outcome_of(name: str, found: dict[str, dict[str, Any]], *, bytes_: int) -> Outcome:
@@ -132,11 +150,14 @@ def outcome_of(name: str, found: dict[str, dict[str, Any]], *, bytes_: int) -> O
 
 
 def run_hypergpu(
-    name: str, *, seed: int, rounds: int, audits: bool, kill_in_round: int | None = None, download_data: bool = False
-) -> Outcome:
+    name: str, *, seed: int, rounds: int, audits: bool = True, eager: bool = False, kill_in_round: int | None = None,
+    download_data: bool = False,
+) -> Outcome:  # fmt: skip
     """The product's own path. Raises StackError; the logs then stay where it says."""
-    audit = {} if audits else {"audit": {"rate": 0.0, "newcomer_rate": 0.0}}
-    spec = job_spec(rounds=rounds, seed=seed, **SPARSE, **audit)
+    more: dict[str, Any] = {} if audits else {"audit": {"rate": 0.0, "newcomer_rate": 0.0}}
+    if eager:
+        more["network"] = SPARSE["network"] | {"overlap": "eager"}
+    spec = job_spec(rounds=rounds, seed=seed, **(SPARSE | more))
     state = Path(tempfile.mkdtemp(prefix="hg-peers-"))
     out, file = state / "out.json", state / "spec.json"
     file.write_text(spec.model_dump_json())
@@ -146,7 +167,7 @@ def run_hypergpu(
         command += ["--download-data"] if download_data else []
         command += [] if kill_in_round is None else ["--kill-in-round", str(kill_in_round)]
         try:
-            finish(name, inside(hub, command))
+            finish(name, inside(hub, command), patience=2 * (PATIENCE + PATIENCE_A_ROUND * rounds))
         except StackError as error:
             raise StackError(f"{error} (logs: {state}/stack/logs)") from error
     outcome = read_run(name, json.loads(out.read_text()), spec, state / "stack" / "hypergpu.sqlite3")
