@@ -108,6 +108,7 @@ def plan_round(
     most = len(taking) * spec.inner.steps
     steps = steps_of(
         taking, spec, levels, fetches=fetches, uploads=uploads, limits=limits, settings=settings,
+        behind=max(scale * 4 * count - down, 0.0),
         budget=most if budget is None else min(most, budget),
     )  # fmt: skip
     parts = {
@@ -154,8 +155,9 @@ def is_known(fact: NodeFacts) -> bool:
 def too_slow(part: Part, spec: JobSpec) -> Reason:
     predicted = f"{part.predicted.total_s:.1f} s" if part.predicted else "too long"
     text = (
-        f"Its least part of {part.steps} local steps would take {predicted}: more than the {spec.network.most_stale} rounds by "
-        "which late work still counts. It is tried again when its measures are old."
+        f"Its least part of {part.steps} local steps would take {predicted}: too long for the others' round, and over more of "
+        f"them (late work counts for {spec.network.most_stale}) it would not bring what catching up costs. It is tried again "
+        "when its measures are old."
     )
     return Reason(code="node.too_slow", text=text)
 
@@ -189,9 +191,10 @@ def computing_seconds(facts: Sequence[NodeFacts], spec: JobSpec) -> float:
 
 def steps_of(
     facts: Sequence[NodeFacts], spec: JobSpec, levels: Mapping[int, Standing], *, fetches: Mapping[int, float],
-    uploads: Mapping[int, float], limits: Mapping[int, int], budget: int, settings: Settings,
+    uploads: Mapping[int, float], limits: Mapping[int, int], budget: int, behind: float, settings: Settings,
 ) -> dict[int, Share]:  # fmt: skip
-    """Local steps by node: all finish together, within the bounds of the job and of each node's standing."""
+    """Local steps by node: all finish together, within the bounds of the job and of each node's standing. `behind`: bytes that a
+    node fetches more when it has missed a version."""
     steps = spec.inner.steps
     least, most = math.ceil(spec.network.least_steps * steps), math.floor(spec.network.most_steps * steps)
     paces = []
@@ -207,6 +210,7 @@ def steps_of(
             Pace(
                 transfer_us=round(MICRO * transfers), step_us=max(1, round(MICRO * step_s)), least=min(least, sold),
                 most=min(least if level in ("probation", "excluded") else limit, sold),
+                behind_us=round(MICRO * behind / fact.down.value),
             )
         )  # fmt: skip
     limit_us = round(MICRO * settings.deadline_share * spec.rounds.deadline_seconds)

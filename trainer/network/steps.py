@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """A node: microseconds of its transfers and of one step (at least 1), and its bounds for steps."""
+    """A node: microseconds of its transfers and of one step (at least 1), and its bounds for steps. `behind_us`: what its next
+    fetch takes longer when it has missed a version, since the last outer step alone does not bring it there."""
 
     transfer_us: int
     step_us: int
     least: int
     most: int
+    behind_us: int = 0
 
     def steps_within(self, us: int) -> int:
         return min(max((us - self.transfer_us) // self.step_us, self.least), self.most)
@@ -56,7 +58,7 @@ TOLERANCE = 1.05
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
     """Steps of a node, and the rounds that they take: with 2 its work counts in the next round, one round late. `hopeless`: even
-    its least steps would come too late for that."""
+    its least steps would come too late, or cost it more than they bring."""
 
     steps: int
     rounds: int = 1
@@ -69,8 +71,9 @@ def shares(
     """Steps so that all finish together; a node whose transfers, or whose least steps, do not go with the others' round takes
     several rounds for one part: more local work between two synchronisations.
 
-    Over m rounds of length T a node works 0.9 m T - transfers, for no more than its part of the budget, and that counts
-    1 / (1 + discount (m - 1)): the m up to `most_rounds` with the most work a round is taken. At least `fewest` nodes take one.
+    Over m rounds of length T a node works 0.9 m T - transfers, for no more than its part of the budget, then pays `behind_us`,
+    and its work counts 1 / (1 + discount (m - 1)): the m up to `most_rounds` with the most work a round is taken. At least
+    `fewest` nodes take one.
     """
     steps = finish_together(paces, budget=budget, limit_us=limit_us)
     if most_rounds == 1:
@@ -105,11 +108,12 @@ def over_rounds(pace: Pace, together: int, part: int, rounds: int, *, most_round
 
 def best_rounds(pace: Pace, together: int, part: int, *, most_rounds: int, discount: float) -> int:
     """Rounds of `together` microseconds that the work of this node, at most `part` steps, had best take; more than `most_rounds`
-    when its least steps do not fit into them."""
+    when its least steps do not fit into them, or catching up would cost what it brings."""
     least = pace.transfer_us + pace.least * pace.step_us
     worth = {1: float(together - pace.transfer_us)} if least <= TOLERANCE * together else {}
     for many in range(2, most_rounds + 1):
         if least <= LANDS * many * together:
             work = min(LANDS * many * together - pace.transfer_us, part * pace.step_us)
-            worth[many] = work / (many * (1 + discount * (many - 1)))
-    return max(worth, key=lambda many: (worth[many], -many), default=most_rounds + 1)
+            worth[many] = (work - pace.behind_us) / (many * (1 + discount * (many - 1)))
+    best = max(worth, key=lambda many: (worth[many], -many), default=most_rounds + 1)
+    return best if best == 1 or worth.get(best, 0.0) > 0 else most_rounds + 1

@@ -217,19 +217,20 @@ class Rounds:
         if plan.deadline_s is not None:
             self.clock.schedule(self.clock.now + plan.deadline_s, Event("deadline", self.work.number))
         arrived, self.carried = [one for one in self.carried if self.counts(one)], []
-        outstanding = {*orders, *(node for node, one in self.travelling.items() if one is not None and self.counts(one))}
+        not_back = {*orders, *(node for node, one in self.travelling.items() if one is not None and self.counts(one))}
+        longer = {node for node, part in plan.parts.items() if part.rounds > 1}
         missing: dict[int, str] = {}
         overdue = False
-        while outstanding and not (overdue and len(arrived) >= plan.quorum):
+        while not_back - longer and not (overdue and len(arrived) >= plan.quorum):
             event = self.clock.take()
             overdue = overdue or (event.kind == "deadline" and event.round == self.work.number)
             submission = self.free(event)
-            outstanding.discard(event.node_id)
+            not_back.discard(event.node_id)
             if submission is not None and self.counts(submission):
                 arrived.append(submission)
             elif event.node_id in orders:
                 missing[event.node_id] = "silent" if event.kind == "came" else event.kind
-        return arrived, missing | dict.fromkeys(sorted(outstanding & set(orders)), "late")
+        return arrived, missing | dict.fromkeys(sorted(not_back & set(orders)), "late")
 
     def counts(self, submission: Submission) -> bool:
         """Whether work of the round in which it was ordered still counts in this one."""

@@ -193,10 +193,10 @@ def test_who_does_not_go_with_the_others_synchronises_less_often_and_does_more_e
     assert part.rounds == 2 and codes(part.reasons)[0] == "steps.several_rounds" and "every 2 rounds" in part.reasons[0].text
     assert part.predicted and others and others.total_s < part.predicted.total_s < 2 * others.total_s
     assert sum(one.steps for one in slow.parts.values()) == 5 * 40
-    far = [plan_round([*facts, fact(4, rtt_s=rtt)], SPEC, count=COUNT).parts[4] for rtt in (0.1, 8, 16, 20, 30)]
+    far = [plan_round([*facts, fact(4, rtt_s=rtt)], SPEC, count=COUNT).parts[4] for rtt in (0.1, 8, 18, 20, 30)]
     assert [one.rounds for one in far] == [1, 1, 2, 2, 2]
     assert far[1].steps < far[2].steps <= 40
-    at_once = plan_round([*facts, fact(4, rtt_s=16)], changed(most_stale=0), count=COUNT).parts[4]
+    at_once = plan_round([*facts, fact(4, rtt_s=18)], changed(most_stale=0), count=COUNT).parts[4]
     assert at_once.rounds == 1 and at_once.steps < far[2].steps
 
 
@@ -214,3 +214,11 @@ def test_a_speed_that_no_order_has_confirmed_gives_no_more_than_the_jobs_own_ste
     facts = [*(fact(node) for node in range(3)), fact(3, 100.0, source="assumed")]
     plan = plan_round(facts, SPEC, count=COUNT)
     assert plan.parts[3].steps == 40 and plan_round([*facts[:3], fact(3, 100.0)], SPEC, count=COUNT).parts[3].steps > 80
+
+
+def test_several_rounds_are_not_worth_a_checkpoint_over_a_slow_link():
+    facts = [fact(node) for node in range(4)]
+    wide, narrow = fact(4, 2.0), fact(4, 2.0, down=2e5)
+    spec = changed(least_steps=0.4)
+    assert plan_round([*facts, wide], spec, count=COUNT).parts[4].rounds == 2
+    assert plan_round([*facts, narrow], spec, count=COUNT).excluded[4].code == "node.too_slow"  # 175 s to catch up
