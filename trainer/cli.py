@@ -55,6 +55,10 @@ def run(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for training; default: all cores.")] = None,
     gpu: Annotated[int | None, typer.Option(min=0, help="Which GPU; run one agent, with its own --home, for each.")] = None,
     gpus: Annotated[int, typer.Option(min=1, help="So many GPUs train one model together, as one node (FSDP).")] = 1,
+    public_url: Annotated[
+        str | None, typer.Option(envvar="HYPERGPU_PUBLIC_URL", help="Where other nodes reach this one: http://HOST:PORT.")
+    ] = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen at for them; default: that port, everywhere.")] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Print JSON lines.")] = False,
 ) -> None:
     """Lease work, train, hand in, get paid. Ends on Ctrl-C or SIGTERM."""
@@ -62,7 +66,10 @@ def run(
 
     console = Console(as_json=json_logs)
     try:
-        config = load_config(Home.at(home), coordinator=coordinator, name=name, threads=threads, gpu=gpu, gpus=gpus)
+        config = load_config(
+            Home.at(home), coordinator=coordinator, name=name, threads=threads, gpu=gpu, gpus=gpus, endpoint=public_url,
+            listen=listen,
+        )  # fmt: skip
         run_agent(config, console)
     except HyperGPUError as error:
         console.say("agent.failed", str(error), code=error.code)

@@ -43,6 +43,8 @@ class Node(models.Model):
     name = models.CharField(max_length=80, blank=True)
     device = models.CharField(max_length=120, blank=True)
     software = models.JSONField(default=dict)
+    # Where other nodes reach this one, if they do (http://host:port).
+    endpoint = models.CharField(max_length=200, blank=True)
     last_seen = models.DateTimeField(null=True)
     # The best of its `Measurement`s by quantity, as pages show them (links.summary).
     measured = models.JSONField(default=dict)

@@ -156,12 +156,14 @@ def spend_request_nonce(*, hot_key: str, nonce: str) -> None:
         raise HyperGPUError("request.replayed", "This signed request was already used; sign a new one.") from error
 
 
-def greet(*, node: Node, device: str, software: dict[str, Any], samples_per_second: float | None, name: str = "") -> Node:
+def greet(
+    *, node: Node, device: str, software: dict[str, Any], samples_per_second: float | None, name: str = "", endpoint: str = ""
+) -> Node:
     """A node's agent has started: remember what it runs on."""
     now = timezone.now()
     with transaction.atomic():
         Node.objects.filter(pk=node.pk).update(
-            device=device[:120], software=software, name=name[:80], last_seen=now, announced="online",
+            device=device[:120], software=software, name=name[:80], endpoint=endpoint, last_seen=now, announced="online",
             samples_per_second=samples_per_second, samples_at=now if samples_per_second is not None else None,
         )  # fmt: skip
         announce(node)

@@ -108,6 +108,7 @@ class HelloSerializer(serializers.Serializer):
     software = serializers.DictField(child=serializers.CharField(max_length=80, allow_null=True))
     samples_per_second = serializers.FloatField(allow_null=True, min_value=0, default=None)
     name = serializers.CharField(max_length=80, allow_blank=True, default="")
+    endpoint = serializers.RegexField(r"^https?://[^\s/?#@]+$", max_length=200, default="")
 
 
 class HelloView(APIView):

@@ -14,7 +14,7 @@ from marketplace.artifacts import store
 from marketplace.chain.models import Cursor, Intent
 from marketplace.jobs.models import Job
 from marketplace.training import calibration
-from marketplace.training.models import Audit, Checkpoint, Contribution, Round
+from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
 from marketplace.training.services import leases, recording
 from trainer.protocol.draws import DELAY
 from trainer.protocol.orders import order_seed
@@ -153,6 +153,15 @@ def claim(rows: QuerySet[Any]) -> list[int]:
     changes = {"drives": F("drives") + 1} if any(field.name == "drives" for field in rows.model._meta.fields) else {}
     rows.model.objects.filter(pk__in=ids).update(driven_at=timezone.now(), **changes)
     return ids
+
+
+def nodes_of(round_id: int) -> list[int]:
+    return list(Assignment.objects.filter(round_id=round_id).values_list("node_id", flat=True))
+
+
+def step_size(round_: Round) -> int:
+    """Bytes of the outer step that leads to a round's base."""
+    return Checkpoint.objects.values_list("delta_size", flat=True).get(job_id=round_.job_id, number=round_.number)
 
 
 def job_of_round(round_id: int) -> int:

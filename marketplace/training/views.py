@@ -26,6 +26,8 @@ from marketplace.operators import services as operators
 from marketplace.operators.authentication import authenticated_node
 from marketplace.operators.links import LinkReport
 from marketplace.operators.models import Node
+from marketplace.operators.peers import peers_of
+from marketplace.training import selectors
 from marketplace.training.services import audits, intake, leases
 from marketplace.training.waiting import wait_for_work
 from trainer.protocol.errors import HyperGPUError
@@ -119,7 +121,7 @@ async def lease(request: HttpRequest) -> HttpResponse:
         node, _body = await sync_to_async(authenticate_lease)(request)
         until = time.monotonic() + POLL_SECONDS
         while True:
-            leased = await sync_to_async(leases.lease_next)(node_id=node.pk)
+            leased = await sync_to_async(next_lease)(node.pk)
             audited = await sync_to_async(audits.open_audits)(node_id=node.pk)
             if leased is not None or audited:
                 break
@@ -129,8 +131,19 @@ async def lease(request: HttpRequest) -> HttpResponse:
                 await sync_to_async(operators.hear)(node=node)
     except HyperGPUError as error:
         return error_response(error)
-    said = ({"audits": audited} if audited else {}) | (leases.lease_json(*leased) if leased else {})
+    said = ({"audits": audited} if audited else {}) | (leased or {})
     return compact(JsonResponse(said), request)
+
+
+def next_lease(node_id: int) -> dict[str, Any] | None:
+    """The node's next order, with what it may get from other nodes of the round."""
+    leased = leases.lease_next(node_id=node_id)
+    if leased is None:
+        return None
+    assignment, order = leased
+    size = selectors.step_size(assignment.round) if order.order.delta else 0
+    hints = peers_of(node_id, among=selectors.nodes_of(assignment.round_id), size=size)
+    return leases.lease_json(assignment, order) | ({"peers": hints} if hints else {})
 
 
 def compact(response: HttpResponse, request: HttpRequest) -> HttpResponse:

@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from trainer.operator.cache import fetch, prune
 from trainer.operator.client import Check, Coordinator
-from trainer.operator.config import AgentConfig, Home
+from trainer.operator.config import AgentConfig, Home, is_loopback
 from trainer.operator.console import Console
 from trainer.operator.engine import Engine
 from trainer.operator.identity import address_of, load_or_create_key
+from trainer.operator.peers import Endpoint, Peers, Shelf, checked_endpoint, listening_address
 from trainer.operator.pinning import Pin, hold_to_pin, pin_from_hello
 from trainer.operator.pulse import LOST, Pulse
 from trainer.operator.results import WorkResult, find_result, mark_handed_in, order_key
@@ -50,12 +52,15 @@ def run_agent(config: AgentConfig, console: Console) -> None:
         )  # fmt: skip
         engine = Engine(config, console)
         agent = Agent(config, console, engine, key)
+        endpoint = agent.open_endpoint()
         agent.stop_on_signals()
         try:
             engine.start()
             agent.work()
         finally:
             engine.stop()
+            if endpoint is not None:
+                endpoint.close()
             console.say("agent.stopped", "stopped")
 
 
@@ -75,6 +80,10 @@ class Agent:
     def __init__(self, config: AgentConfig, console: Console, engine: Engine, key: str) -> None:
         self.config, self.home, self.console, self.engine, self.key = config, config.home, console, engine, key
         self.coordinator = Coordinator(config.coordinator, key, say=console.say)
+        local = is_loopback(urlsplit(config.coordinator).hostname or "")
+        self.shelf, self.peers = Shelf(config.home.cache), Peers(self.coordinator.links, may_be_local=local)
+        self.near: dict[str, Any] = {}
+        """What the newest lease says of other nodes."""
         self.failures = 0
         self.tidy_at = float("-inf")
         self.unanswered: set[int] = set()
@@ -82,6 +91,16 @@ class Agent:
         """By job, the version that its last order was trained from: the worker holds it."""
         self.is_handing_in = False
         self.stop_at: float | None = None
+
+    def open_endpoint(self) -> Endpoint | None:
+        """For other nodes, if they can reach this one. Raises HyperGPUError `config.endpoint`."""
+        if self.config.endpoint is None:
+            return None
+        host, port = listening_address(self.config.listen, checked_endpoint(self.config.endpoint))
+        try:
+            return Endpoint((host, port), self.shelf)
+        except OSError as error:
+            raise HyperGPUError("config.endpoint", f"This machine cannot listen at {host}:{port}: {error}.") from error
 
     # The loop.
 
@@ -131,7 +150,8 @@ class Agent:
 
     def introduction(self) -> dict[str, Any]:
         facts = self.engine.facts or {"device": "starting", "software": {"hypergpu": VERSION}, "samples_per_second": None}
-        return {**facts, "name": self.config.name}
+        endpoint = {"endpoint": self.config.endpoint} if self.config.endpoint else {}
+        return {**facts, "name": self.config.name, **endpoint}
 
     def greet_again_if_changed(self) -> None:
         if self.introduction() != self.greeted_with:
@@ -182,6 +202,8 @@ class Agent:
 
     def follow(self, lease: dict[str, Any], order: WorkOrder) -> None:
         assignment, fence = lease["assignment_id"], lease["fence"]
+        self.near = lease.get("peers", {})
+        self.peers.ping_all({int(node): url for node, url in self.near.get("pings", {}).items()})
         self.console.say(
             "order.leased", f"{title(order)}: {order.steps} steps on shard {order.shard} of {order.shards}",
             job_id=order.job_id, round=order.round, assignment_id=assignment, fence=fence,
@@ -218,11 +240,25 @@ class Agent:
         raise HyperGPUError("agent.cache", "What was fetched for this order does not stay on the disk.")
 
     def fetch(self, order: WorkOrder, what: str, sha256: str, pulse: Pulse) -> None:
+        """From a near node if it is there soon, else from the coordinator. Public files are given to other nodes then."""
+        source = self.fetch_near(sha256, check=pulse.check) if sha256 == order.delta else None
         size = fetch(self.coordinator, sha256, self.home.cache, check=pulse.check).stat().st_size
+        if sha256 in (order.delta, order.checkpoint):
+            self.shelf.put(sha256)
         self.console.say(
-            "order.fetched", f"{title(order)}: {what}, {size / 1000:,.1f} kB",
-            job_id=order.job_id, round=order.round, what=what, sha256=sha256, size=size,
+            "order.fetched", f"{title(order)}: {what}, {size / 1000:,.1f} kB{f' from node {source}' if source else ''}",
+            job_id=order.job_id, round=order.round, what=what, sha256=sha256, size=size, source=source,
         )  # fmt: skip
+
+    def fetch_near(self, sha256: str, *, check: Check) -> str | None:
+        """The outer step from a near node, whose number is returned; None when none of them has it in time."""
+        if (self.home.cache / sha256).exists():
+            return None
+        seconds = self.coordinator.links.seconds_down(self.near.get("size", 0))
+        for node, url in self.near.get("sources", {}).items():
+            if self.peers.fetch(url, sha256, self.home.cache, seconds=seconds, check=check):
+                return str(node)
+        return None
 
     def upload(self, assignment: int, fence: int, result: WorkResult, pulse: Pulse) -> None:
         """Commit to the hash, so that nobody can copy; then upload."""

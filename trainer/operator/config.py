@@ -108,7 +108,7 @@ class Home:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentConfig:
     """`threads` of the CPU for training (None: all cores); `gpu` is the CUDA index (None: the first); `gpus` that train as one
-    node."""
+    node. `endpoint` is where other nodes reach this one, if they do, `listen` where it listens for them (HOST:PORT)."""
 
     home: Home
     coordinator: str
@@ -116,11 +116,13 @@ class AgentConfig:
     threads: int | None = None
     gpu: int | None = None
     gpus: int = 1
+    endpoint: str | None = None
+    listen: str | None = None
 
 
 def load_config(
     home: Home, *, coordinator: str | None = None, name: str | None = None, threads: int | None = None, gpu: int | None = None,
-    gpus: int = 1,
+    gpus: int = 1, endpoint: str | None = None, listen: str | None = None,
 ) -> AgentConfig:  # fmt: skip
     """What is given now, over what was given last, which is then kept.
 
@@ -133,7 +135,9 @@ def load_config(
     name = (name or kept.get("name") or platform.node())[:80]
     if kept != (wanted := {"coordinator": url, "name": name}):
         write_json(home.config, wanted)
-    return AgentConfig(home=home, coordinator=url, name=name, threads=threads, gpu=gpu, gpus=gpus)
+    return AgentConfig(
+        home=home, coordinator=url, name=name, threads=threads, gpu=gpu, gpus=gpus, endpoint=endpoint, listen=listen
+    )
 
 
 def checked_url(url: str | None) -> str:

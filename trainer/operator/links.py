@@ -18,6 +18,7 @@ SEGMENTS = 2
 """Of a small request, there and back."""
 TOLD_SEGMENTS = 64
 """Without a loss among them, fewer are not worth the bytes that tell them."""
+UNKNOWN_SECONDS = 3.0
 LEAST_TRANSFER_SECONDS = 0.001
 
 
@@ -82,10 +83,22 @@ class Links:
             if info.segments > segments:
                 self.count(info.retransmits - retransmits, info.segments - segments)
 
+    def peer(self, node: int, seconds: float) -> None:
+        """A round trip to another node's endpoint."""
+        with self.lock:
+            self.waiting.setdefault("peers", {})[node] = round(seconds * 1000, 2)
+
     def broken(self) -> None:
         """A connection broke or was refused: the next attempt opens another."""
         with self.lock:
             self.reconnects += 1
+
+    def seconds_down(self, size: int) -> float:
+        """What a file of `size` bytes from the coordinator is expected to take; some seconds while nothing is known."""
+        with self.lock:
+            if self.down is None or self.rtt is None:
+                return UNKNOWN_SECONDS
+            return self.rtt.value + size / self.down.value
 
     # What is told.
 
@@ -109,6 +122,8 @@ class Links:
             for kind in ("rtt", "up", "down"):
                 if samples := report.get(kind, []) + self.waiting.get(kind, []):
                     self.waiting[kind] = samples[-MOST_SAMPLES:]
+            if peers := report.get("peers", {}) | self.waiting.get("peers", {}):
+                self.waiting["peers"] = peers
             if "loss" in report:
                 hits, trials = self.waiting.get("loss", (0, 0))
                 self.waiting["loss"] = [report["loss"][0] + hits, report["loss"][1] + trials]

@@ -14,8 +14,10 @@ from marketplace.operators import links
 from marketplace.operators.facts import ASSUMED, OWN_VIEW, Quantity, facts_of
 from marketplace.operators.links import MOST_PEERS, MOST_POINTS, TIMED_BYTES, LinkReport
 from marketplace.operators.models import Measurement, Node
+from marketplace.operators.peers import peers_of
 from marketplace.training import views
 from marketplace.training.models import Assignment, Round
+from marketplace.training.services import rounds
 from tests.marketplace.training.conftest import job, nodes, open_round  # noqa: F401
 from tests.marketplace.training.work import commit, hand_in, lease, train, upload
 from tests.marketplace.world import TestNode, register
@@ -91,12 +93,12 @@ def test_given_an_old_view_then_the_nodes_newer_word_counts() -> None:
 def test_given_months_of_samples_then_history_is_bounded_and_reaches_back() -> None:
     register(1)
     first = timezone.now() - timedelta(days=60)
-    for number in range(150):
-        links.record(node_id=1, samples=[links.round_trip(0.1, claimed=True)], at=first + timedelta(hours=9 * number))
+    for number in range(90):
+        links.record(node_id=1, samples=[links.round_trip(0.1, claimed=True)], at=first + timedelta(hours=15 * number))
     row = Measurement.objects.get(node_id=1)
     assert len(row.history) == MOST_POINTS
     assert row.history[0][0] == pytest.approx(first.timestamp(), abs=1)
-    assert row.samples == 150
+    assert row.samples == 90
 
 
 def test_given_many_peers_then_the_newest_are_kept() -> None:
@@ -180,3 +182,29 @@ def test_given_measurements_then_pages_get_them_with_unit_source_and_history() -
     assert (pair["node_id"], pair["of"], pair["source"]) == (1, "2", "peer")
     (shown,) = Client().get("/api/v1/nodes").json()["nodes"]
     assert shown["measured"]["rtt"] == {**shown["measured"]["rtt"], "value": 0.2, "claimed": False, "source": "heartbeat"}
+
+
+def test_given_endpoints_then_a_lease_says_whom_to_time_and_near_ones_to_fetch_from(
+    job: Job,  # noqa: F811
+    nodes: list[TestNode],  # noqa: F811
+) -> None:
+    for node in nodes:
+        where = {"endpoint": f"http://203.0.113.{node.id}:7070"}
+        assert node.call("POST", "/agent/v1/hello", {"device": "cpu", "software": {}, **where}).status_code == 200
+    assert peers_of(1, among=[1, 2], size=9) == {"pings": {"2": "http://203.0.113.2:7070"}}
+    for node, peer in ((1, 2), (2, 1)):
+        links.record_report(node_id=node, report=LinkReport(rtt=[100.0], peers={peer: 5.0}))
+
+    assert peers_of(1, among=[1, 2], size=9) == {}, "the lowest of a region goes to the coordinator"
+    assert peers_of(2, among=[1, 2], size=9) == {"sources": {"1": "http://203.0.113.1:7070"}, "size": 9}
+    rounds.open_round(job_id=job.pk)
+    assert lease(nodes[1])["peers"]["sources"] == {"1": "http://203.0.113.1:7070"}
+    links.record_report(node_id=2, report=LinkReport(peers={1: 900.0}, rtt=[1.0] * 20))
+    assert peers_of(2, among=[1, 2], size=9) == {}, "farther than the coordinator"
+
+
+@pytest.mark.parametrize("endpoint", ["file:///etc/passwd", "http://a/path", "http://user@a", "http://a?x"])
+def test_given_something_that_is_no_endpoint_then_hello_is_refused(endpoint: str) -> None:
+    node = register(1)
+    answer = node.call("POST", "/agent/v1/hello", {"device": "cpu", "software": {}, "endpoint": endpoint})
+    assert answer.status_code >= 400

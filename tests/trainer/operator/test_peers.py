@@ -1,0 +1,160 @@
+"""Nodes that ask each other: over real sockets, verified by hash, with the coordinator as the way out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from fake_coordinator import FakeCoordinator
+
+from trainer.operator.agent import Agent
+from trainer.operator.config import AgentConfig, Home
+from trainer.operator.console import Console
+from trainer.operator.identity import address_of
+from trainer.operator.links import Links
+from trainer.operator.peers import Endpoint, Peers, Shelf, checked_endpoint, listening_address
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+
+KEY = "0x" + "44" * 32
+STEP = b"an encoded outer step" * 5000
+NAME = sha256_hex(STEP)
+
+
+def check() -> None:
+    return
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    return Shelf(folder)
+
+
+@pytest.fixture
+def url(shelf):
+    endpoint = Endpoint(("127.0.0.1", 0), shelf)
+    yield f"http://127.0.0.1:{endpoint.server_address[1]}"
+    endpoint.close()
+
+
+@pytest.fixture
+def peers():
+    return Peers(Links(), may_be_local=True)
+
+
+def put(shelf: Shelf, data: bytes = STEP) -> None:
+    (shelf.folder / NAME).write_bytes(data)
+    shelf.put(NAME)
+
+
+def test_given_an_endpoint_then_the_way_to_it_is_timed_and_told_once(peers, url):
+    peers.ping_all({3: url}).join(10)
+    assert 0 < peers.links.report()["peers"][3] < 5000
+    assert peers.ping_all({3: url}) is None, "it was timed just now"
+
+
+def test_given_nobody_at_an_endpoint_then_nothing_is_told(peers):
+    peers.ping(3, "http://127.0.0.1:9")
+    assert "peers" not in peers.links.report()
+
+
+def test_given_a_peer_that_has_the_file_then_it_comes_from_there(peers, shelf, url, tmp_path):
+    put(shelf)
+    assert peers.fetch(url, NAME, tmp_path, seconds=1, check=check)
+    assert (tmp_path / NAME).read_bytes() == STEP
+
+
+def test_given_a_peer_that_is_still_getting_it_then_it_is_waited_for(peers, shelf, url, tmp_path):
+    got: list[bool] = []
+    asking = threading.Thread(target=lambda: got.append(peers.fetch(url, NAME, tmp_path, seconds=20, check=check)))
+    asking.start()
+    put(shelf)
+    asking.join(20)
+    assert got == [True]
+
+
+def test_given_a_peer_without_it_then_no_longer_is_waited_than_was_said(peers, url, tmp_path):
+    started = time.monotonic()
+    assert not peers.fetch(url, NAME, tmp_path, seconds=0.05, check=check)
+    assert time.monotonic() - started < 2
+
+
+def test_given_other_bytes_than_the_artifact_then_they_are_thrown_away(peers, shelf, url, tmp_path):
+    put(shelf, b"something else")
+    assert not peers.fetch(url, NAME, tmp_path, seconds=1, check=check)
+    assert not list(tmp_path.glob("*" + NAME + "*"))
+
+
+def test_given_a_file_that_was_not_put_on_the_shelf_then_nobody_gets_it(shelf, url):
+    (shelf.folder / NAME).write_bytes(STEP)
+    with httpx.Client(base_url=url) as http:
+        asked = (f"/artifacts/{NAME}", "/artifacts/../hot.key", f"/artifacts/{NAME}?wait=-1", "/")
+        assert [http.get(path).status_code for path in asked] == [404] * 4
+
+
+@pytest.mark.parametrize(
+    "where", ["http://169.254.169.254", "http://127.0.0.1:80", "http://localhost", "ftp://x", "http://a/b", "http://u@a"]
+)
+def test_given_an_address_that_nobody_should_announce_then_it_is_not_asked(where):
+    assert not Peers(Links(), may_be_local=False).is_allowed(where)
+
+
+def test_given_a_public_url_then_its_port_is_listened_at():
+    assert listening_address(None, checked_endpoint("http://203.0.113.7:7070")) == ("0.0.0.0", 7070)
+    assert listening_address("127.0.0.1:0", "https://node.example") == ("127.0.0.1", 0)
+    for listen, endpoint in ((None, "https://node.example"), ("nowhere", "http://a:1")):
+        with pytest.raises(HyperGPUError, match=r"config\.endpoint"):
+            listening_address(listen, endpoint)
+
+
+@pytest.fixture
+def agent(tmp_path):
+    coordinator = FakeCoordinator()
+    coordinator.put(STEP)
+    console = Console(as_json=True)
+    agent = Agent(
+        AgentConfig(home=Home.at(tmp_path / "agent"), coordinator=coordinator.url, name="x"), console,
+        SimpleNamespace(facts=None, ahead=None), KEY,
+    )  # fmt: skip
+    coordinator.registered[address_of(KEY)] = 7
+    yield agent, coordinator
+    coordinator.stop()
+
+
+def order(**fields):
+    return SimpleNamespace(**{"job_id": 1, "round": 1, "delta": NAME, "checkpoint": None} | fields)
+
+
+def test_given_a_near_node_with_the_outer_step_then_the_coordinator_sends_nothing_and_this_node_has_it_too(agent, shelf, url):
+    mine, coordinator = agent
+    put(shelf)
+    mine.near = {"sources": {"3": url}, "size": len(STEP)}
+    mine.fetch(order(), "outer step", NAME, SimpleNamespace(check=check))
+
+    assert coordinator.served == []
+    assert mine.shelf.find(NAME, wait=0).read_bytes() == STEP
+
+
+def test_given_near_nodes_that_are_gone_or_lie_then_the_coordinator_sends_it(agent, shelf, url):
+    mine, coordinator = agent
+    put(shelf, b"something else")
+    mine.near = {"sources": {"2": "http://127.0.0.1:9", "3": url}, "size": len(STEP)}
+    mine.fetch(order(), "outer step", NAME, SimpleNamespace(check=check))
+
+    assert coordinator.served == [NAME]
+    assert (mine.home.cache / NAME).read_bytes() == STEP
+
+
+def test_given_data_then_it_comes_from_the_coordinator_and_is_given_to_nobody(agent, shelf, url):
+    mine, coordinator = agent
+    put(shelf)
+    mine.near = {"sources": {"3": url}, "size": len(STEP)}
+    mine.fetch(order(delta=None), "data", NAME, SimpleNamespace(check=check))
+
+    assert coordinator.served == [NAME]
+    assert mine.shelf.find(NAME, wait=0) is None

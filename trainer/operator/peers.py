@@ -1,0 +1,205 @@
+"""Other operators' endpoints: what this node offers at its own, and how it asks theirs. Bytes are verified by their hash, so
+that nobody has to be trusted; whatever goes wrong there, the coordinator has the file as well."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from trainer.operator.client import Check
+from trainer.operator.config import is_loopback, sha256_of
+from trainer.operator.links import Links
+from trainer.protocol.errors import HyperGPUError
+
+MOST_READERS = 16
+"""Requests for files that are answered, or wait, at once."""
+IDLE_SECONDS = 15
+MOST_WAIT_SECONDS = 30.0
+PING_AGAIN_SECONDS = 600
+TIMEOUT = httpx.Timeout(5, connect=2)
+ARTIFACT = re.compile(r"^/artifacts/([0-9a-f]{64})$")
+
+
+class Shelf:
+    """Artifacts that this node gives away: outer steps and checkpoints, which are public, by SHA-256 in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.shared, self.changed = folder, set[str](), threading.Condition()
+        self.readers = threading.BoundedSemaphore(MOST_READERS)
+
+    def put(self, sha256: str) -> None:
+        with self.changed:
+            self.shared.add(sha256)
+            self.changed.notify_all()
+
+    def find(self, sha256: str, *, wait: float) -> Path | None:
+        """Its file, if it is here within `wait` seconds: it may be on its way to this node."""
+        with self.changed:
+            self.changed.wait_for(lambda: sha256 in self.shared, timeout=min(max(wait, 0.0), MOST_WAIT_SECONDS))
+            path = self.folder / sha256
+            return path if sha256 in self.shared and path.exists() else None
+
+
+class Endpoint(ThreadingHTTPServer):
+    """GET /ping and GET /artifacts/<sha256>?wait=<seconds>, for everybody; nothing else."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], shelf: Shelf) -> None:
+        self.shelf = shelf
+        super().__init__(address, Asked)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Asked(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = IDLE_SECONDS
+    server: Endpoint
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        if path == "/ping":
+            return self.head(204)
+        found = ARTIFACT.match(path)
+        wait = parse_qs(query).get("wait", ["0"])[0]
+        if found is None or not re.fullmatch(r"\d{1,3}(\.\d{1,3})?", wait):
+            return self.head(404)
+        if not self.server.shelf.readers.acquire(blocking=False):
+            return self.head(503)
+        try:
+            file = self.server.shelf.find(found[1], wait=float(wait))
+            if file is None:
+                return self.head(404)
+            with file.open("rb") as content:
+                self.head(200, length=os.fstat(content.fileno()).st_size)
+                shutil.copyfileobj(content, self.wfile, 256 * 1024)
+        except OSError:
+            self.close_connection = True
+        finally:
+            self.server.shelf.readers.release()
+
+    def head(self, status: int, *, length: int = 0) -> None:
+        self.send_response_only(status)
+        if status != 204:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+class Peers:
+    """Asks other nodes' endpoints. `may_be_local`: addresses of this machine are meant, since the coordinator's is one."""
+
+    def __init__(self, links: Links, *, may_be_local: bool, most_bytes: int = 2**30) -> None:
+        self.links, self.may_be_local, self.most_bytes = links, may_be_local, most_bytes
+        self.pinged: dict[int, float] = {}
+
+    def ping_all(self, endpoints: Mapping[int, str]) -> threading.Thread | None:
+        """In a thread: time the way to each that was not timed lately. Results go out with the next heartbeat."""
+        now = time.monotonic()
+        due = {
+            node: url
+            for node, url in endpoints.items()
+            if now - self.pinged.get(node, float("-inf")) > PING_AGAIN_SECONDS and self.is_allowed(url)
+        }
+        if not due:
+            return None
+        self.pinged |= dict.fromkeys(due, now)
+
+        def ping_due() -> None:
+            for node, url in due.items():
+                self.ping(node, url)
+
+        thread = threading.Thread(target=ping_due, daemon=True)
+        thread.start()
+        return thread
+
+    def ping(self, node: int, url: str) -> None:
+        """One round trip on a connection that is open already; nothing when nobody answers."""
+        try:
+            with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as http:
+                http.get("/ping")
+                started = time.monotonic()
+                http.get("/ping")
+                self.links.peer(node, time.monotonic() - started)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return
+
+    def fetch(self, url: str, sha256: str, folder: Path, *, seconds: float, check: Check) -> bool:
+        """The artifact into `folder`, if the peer has it or gets it soon: it may take `seconds` to get it, and as long again to
+        send it. False when it does not come so; what is not the artifact is thrown away. Raises what `check` raises."""
+        if not self.is_allowed(url):
+            return False
+        part, ends = folder / f".{sha256}.{threading.get_ident()}.part", time.monotonic() + 2 * seconds + 1
+        wait = min(seconds, MOST_WAIT_SECONDS)
+        try:
+            timeout = httpx.Timeout(wait + 1, connect=2)
+            with (
+                httpx.Client(base_url=url, timeout=timeout, trust_env=False) as http,
+                http.stream("GET", f"/artifacts/{sha256}", params={"wait": f"{wait:.3f}"}) as response,
+            ):
+                if response.status_code != httpx.codes.OK:
+                    return False
+                with part.open("wb") as file:
+                    for chunk in response.iter_raw():
+                        check()
+                        file.write(chunk)
+                        if time.monotonic() > ends or file.tell() > self.most_bytes:
+                            return False
+            if sha256_of(part) != sha256:
+                return False
+            os.replace(part, folder / sha256)
+            return True
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return False
+        finally:
+            part.unlink(missing_ok=True)
+
+    def is_allowed(self, url: str) -> bool:
+        """An operator may announce any address: this machine's own services and its network's metadata are not asked."""
+        try:
+            host = urlsplit(checked_endpoint(url)).hostname or ""
+        except HyperGPUError:
+            return False
+        if is_loopback(host):
+            return self.may_be_local
+        try:
+            return not ipaddress.ip_address(host).is_link_local
+        except ValueError:
+            return True
+
+
+def checked_endpoint(url: str) -> str:
+    """An address that others can ask, scheme://host[:port]. Raises HyperGPUError `config.endpoint`."""
+    if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?", url) or len(url) > 200:
+        raise HyperGPUError("config.endpoint", f"{url} is not an endpoint such as http://203.0.113.7:7070, without a path.")
+    return url
+
+
+def listening_address(listen: str | None, endpoint: str) -> tuple[str, int]:
+    """Where to listen: HOST:PORT, or the endpoint's port on all addresses. Raises HyperGPUError `config.endpoint`."""
+    host, _, port = (listen or "").rpartition(":")
+    try:
+        number = int(port) if listen else urlsplit(endpoint).port
+    except ValueError:
+        number = None
+    if number is None:
+        raise HyperGPUError("config.endpoint", "Say where to listen: --listen HOST:PORT, or a port in --public-url.")
+    return host.strip("[]") or "0.0.0.0", number
