@@ -56,7 +56,7 @@ def run(
     gpu: Annotated[int | None, typer.Option(min=0, help="Which GPU; run one agent, with its own --home, for each.")] = None,
     gpus: Annotated[int, typer.Option(min=1, help="So many GPUs train one model together, as one node (FSDP).")] = 1,
     public_url: Annotated[
-        str | None, typer.Option(envvar="HYPERGPU_PUBLIC_URL", help="Where other nodes reach this one: http://HOST:PORT.")
+        str | None, typer.Option(envvar="HYPERGPU_AGENT_PUBLIC_URL", help="Where other nodes reach this one: http://HOST:PORT.")
     ] = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen at for them; default: that port, everywhere.")] = None,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Print JSON lines.")] = False,
