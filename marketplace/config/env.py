@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from marketplace.chain.profiles import COIN, GWEI, Profile, profile_of
+from trainer.network.policy import Settings as PolicySettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,6 +66,10 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(default=1.0, gt=0)
     offline_seconds: int = Field(default=15, ge=2, description="A node that was not heard for this long is offline.")
     max_artifact_bytes: int = Field(default=512 * 2**20, description="Largest upload of any kind.")
+    least_deadline_seconds: float = Field(default=10.0, ge=0, description="A round is left open for this long at least.")
+    network: PolicySettings = Field(
+        default=PolicySettings(), description="Weights and limits of the policy and of nodes' health, as JSON (trainer.network)."
+    )
     emulated: str = Field(default="", description="Label of emulated conditions, shown wherever figures show.")
 
     @model_validator(mode="before")
@@ -73,6 +79,15 @@ class Settings(BaseSettings):
             if isinstance(values.get(name), str):
                 values[name] = [item.strip() for item in values[name].split(",") if item.strip()]
         return values
+
+    @model_validator(mode="after")
+    def health_is_a_part_of_one(self) -> Settings:
+        health = self.network.health
+        if not math.isclose(health.compute + health.network + health.quality + health.uptime, 1.0):
+            raise ValueError("the weights of health (compute, network, quality, uptime) must sum up to 1")
+        if not 0 <= health.low <= health.normal <= health.high <= 1:
+            raise ValueError("the limits of health must rise from low over normal to high, between 0 and 1")
+        return self
 
     @cached_property
     def chain(self) -> Profile:

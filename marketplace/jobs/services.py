@@ -162,7 +162,7 @@ def stale_reserve(job: Job, *, settled: int) -> int:
 def seat_nodes(*, job: Job, bids: Iterable[dict[str, Any]]) -> None:
     """Take bids on chain for nodes without a seat, as the coordinator. Each: the Bid message as a dict, plus its `signature`
     and `bid_id`."""
-    most = job.parsed_spec.units_per_round
+    most = job.parsed_spec.most_units
     for bid in bids:
         if Seat.objects.filter(job=job, node_id=bid["node_id"]).exists():
             continue
@@ -180,7 +180,7 @@ def seat_nodes(*, job: Job, bids: Iterable[dict[str, Any]]) -> None:
 def consent(job: Job, bids: list[Bid]) -> str:
     """The coordinator's signature that these bids may take seats: nobody seats itself, and none may claim more units than
     are ordered of a node."""
-    message = eip712.seating(job_id=job.chain_id or 0, max_units=job.parsed_spec.units_per_round, bids=bids)
+    message = eip712.seating(job_id=job.chain_id or 0, max_units=job.parsed_spec.most_units, bids=bids)
     return eip712.sign(domain(), message, settings.HYPERGPU.coordinator_key.get_secret_value())
 
 

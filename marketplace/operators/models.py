@@ -53,6 +53,12 @@ class Node(models.Model):
     # The node's benchmark, before its first order.
     samples_per_second = models.FloatField(null=True)
     samples_at = models.DateTimeField(null=True)
+    # Part of the time in which it was heard, recent days first.
+    uptime = models.FloatField(default=1.0)
+    # Its health in the last round that was planned with it: level, score and the score's parts (trainer.network.health).
+    health = models.JSONField(null=True)
+    # Its newest part of a round: what it was given and why, what that was predicted to take and took.
+    part = models.JSONField(null=True)
     # Last state that was announced to the pages, so that a change is announced once.
     announced = models.CharField(max_length=12, default="registered")
     working_on = models.JSONField(null=True)

@@ -59,6 +59,58 @@ class SuspensionSerializer(serializers.Serializer):
     reason = serializers.CharField()
 
 
+class ReasonSerializer(serializers.Serializer):
+    code = serializers.CharField()
+    text = serializers.CharField()
+
+
+class PhasesSerializer(serializers.Serializer):
+    """Seconds of a part of a round."""
+
+    fetch_s = serializers.FloatField()
+    compute_s = serializers.FloatField()
+    upload_s = serializers.FloatField()
+
+
+class PredictionSerializer(PhasesSerializer):
+    """With the standard deviation of their sum."""
+
+    doubt_s = serializers.FloatField()
+
+
+class HealthPartsSerializer(serializers.Serializer):
+    """What a health score is made of, each 0..1."""
+
+    compute = serializers.FloatField()
+    network = serializers.FloatField()
+    quality = serializers.FloatField()
+    uptime = serializers.FloatField()
+
+
+class HealthSerializer(serializers.Serializer):
+    """How the newest plan judged a node; left out until round `until` where its level is excluded."""
+
+    level = serializers.ChoiceField(["high", "normal", "low", "probation", "excluded"])
+    score = serializers.FloatField()
+    parts = HealthPartsSerializer()
+    until = serializers.IntegerField()
+    exclusions = serializers.IntegerField()
+    reason = ReasonSerializer()
+
+
+class PartSerializer(serializers.Serializer):
+    """What a node was given in a round, and why; `origin` is the round in which late work was begun."""
+
+    job_id = serializers.IntegerField()
+    round = serializers.IntegerField()
+    origin = serializers.IntegerField(allow_null=True)
+    steps = serializers.IntegerField()
+    encoding = serializers.CharField()
+    reasons = ReasonSerializer(many=True)
+    predicted = PredictionSerializer(allow_null=True)
+    actual = PhasesSerializer(allow_null=True)
+
+
 class MeasurementSerializer(FactSerializer):
     """A quantity of a node over time: `history` holds [unix seconds, value], oldest first, the older the farther apart."""
 
@@ -79,12 +131,15 @@ class NodeSerializer(serializers.ModelSerializer):
     working_on = serializers.SerializerMethodField()
     rating = serializers.SerializerMethodField()
     suspension = serializers.SerializerMethodField()
+    health = serializers.SerializerMethodField()
+    part = serializers.SerializerMethodField()
 
     class Meta:
         model = Node
         fields = [
             "id", "operator", "hot_key", "name", "state", "device", "stake", "measured", "samples_per_second", "rounds", "units",
             "quality_sum", "faults", "earned", "credit", "last_seen", "working_on", "rating", "suspension",
+            "health", "part",
         ]  # fmt: skip
 
     @extend_schema_field(serializers.ChoiceField(["registered", "online", "offline", "retired"]))
@@ -119,6 +174,14 @@ class NodeSerializer(serializers.ModelSerializer):
     def get_suspension(self, node: Node) -> dict[str, Any] | None:
         """Also one that is over: the page compares its end with the time."""
         return None if node.suspended_until is None else {"until": iso(node.suspended_until), "reason": node.suspension_reason}
+
+    @extend_schema_field(HealthSerializer(allow_null=True))
+    def get_health(self, node: Node) -> dict[str, Any] | None:
+        return node.health
+
+    @extend_schema_field(PartSerializer(allow_null=True))
+    def get_part(self, node: Node) -> dict[str, Any] | None:
+        return node.part
 
 
 class BidSerializer(serializers.ModelSerializer):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -175,7 +176,7 @@ def hear(*, node: Node) -> None:
     now = timezone.now()
     if node.announced == "online" and node.last_seen and now - node.last_seen < timedelta(seconds=1):
         return
-    Node.objects.filter(pk=node.pk).update(last_seen=now)
+    Node.objects.filter(pk=node.pk).update(last_seen=now, uptime=heard(node.uptime, since=node.last_seen, now=now))
     came_back = Node.objects.filter(pk=node.pk).exclude(announced="online")
     with transaction.atomic():
         if came_back.update(announced="online"):
@@ -183,6 +184,32 @@ def hear(*, node: Node) -> None:
             return
     node.refresh_from_db()
     gauge("node.heartbeat", topics=selectors.topics_of(node), key=str(node.pk), changes={"nodes": [node_json(node)]})
+
+
+UPTIME_MEMORY = timedelta(days=1)
+"""Of the time in which a node was heard, what is this old counts 1/e of what is now."""
+
+
+def heard(uptime: float, *, since: datetime | None, now: datetime) -> float:
+    """The part of the time in which a node was heard, after a sign of life that follows the one of `since`. A gap longer than
+    an online node leaves was silence, all of it."""
+    if since is None or now <= since:
+        return uptime
+    kept = math.exp(-((now - since) / UPTIME_MEMORY))
+    was_online = now - since <= timedelta(seconds=settings.HYPERGPU.offline_seconds)
+    return uptime * kept + (1 - kept) * was_online
+
+
+def note_health(*, health: Mapping[int, dict[str, Any]]) -> None:
+    """How a round's plan judged its nodes. Call inside the transaction that opens it."""
+    for node_id, value in health.items():
+        Node.objects.filter(pk=node_id).update(health=value)
+
+
+def note_parts(*, parts: Mapping[int, dict[str, Any]]) -> None:
+    """What nodes were given in a round, and what it took them. Call inside the transaction of the change."""
+    for node_id, value in parts.items():
+        Node.objects.filter(pk=node_id).update(part=value)
 
 
 def announce_silent_nodes() -> int:

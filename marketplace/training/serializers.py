@@ -9,7 +9,10 @@ from rest_framework import serializers
 
 from marketplace.common.times import iso
 from marketplace.jobs.serializers import MetricSerializer
+from marketplace.operators.serializers import HealthSerializer, PhasesSerializer, PredictionSerializer, ReasonSerializer
 from marketplace.training.models import Assignment, Audit, Case, Contribution, Round
+from trainer.network.encodings import named
+from trainer.protocol.spec import EncodingSpec
 
 NULLABLE_TIME = serializers.CharField(allow_null=True)
 
@@ -23,7 +26,30 @@ class VersionSerializer(serializers.Serializer):
     delta_bytes = serializers.IntegerField()
 
 
+class ExcludedSerializer(ReasonSerializer):
+    node_id = serializers.IntegerField()
+
+
+class NodeHealthSerializer(HealthSerializer):
+    node_id = serializers.IntegerField()
+
+
+class PlanSerializer(serializers.Serializer):
+    """How a round was decided: when it closes, who has no part, and why. `steps` are all that were given, `most_steps` what they
+    may sum up to."""
+
+    policy = serializers.ChoiceField(["adaptive", "equal"])
+    quorum = serializers.IntegerField()
+    deadline_seconds = serializers.FloatField()
+    steps = serializers.IntegerField()
+    most_steps = serializers.IntegerField()
+    reasons = ReasonSerializer(many=True)
+    excluded = ExcludedSerializer(many=True)
+    health = NodeHealthSerializer(many=True)
+
+
 class RoundSerializer(serializers.ModelSerializer):
+    plan = serializers.SerializerMethodField()
     expected = serializers.SerializerMethodField()
     accepted = serializers.SerializerMethodField()
     metric = serializers.SerializerMethodField()
@@ -40,9 +66,13 @@ class RoundSerializer(serializers.ModelSerializer):
     class Meta:
         model = Round
         fields = [
-            "id", "number", "state", "base", "after", "evidence", "settlement", "metric", "expected", "accepted",
+            "id", "number", "state", "base", "after", "evidence", "settlement", "metric", "expected", "accepted", "plan",
             "opened_at", "deadline", "closed_at", "aggregated_at", "settled_at", "accepted_at",
         ]  # fmt: skip
+
+    @extend_schema_field(PlanSerializer(allow_null=True))
+    def get_plan(self, round_: Round) -> dict[str, Any] | None:
+        return round_.plan or None
 
     def get_expected(self, round_: Round) -> int:
         return round_.assignments.count()
@@ -99,10 +129,35 @@ class AssignmentSerializer(serializers.ModelSerializer):
     losses = serializers.ListField(child=serializers.ListField(child=serializers.FloatField()))
     leased_at = serializers.SerializerMethodField()
     reason = serializers.SerializerMethodField()
+    encoding = serializers.SerializerMethodField()
+    reasons = ReasonSerializer(many=True)
+    predicted = serializers.SerializerMethodField()
+    actual = serializers.SerializerMethodField()
+    origin = serializers.SerializerMethodField()
 
     class Meta:
         model = Assignment
-        fields = ["id", "round", "node_id", "state", "attempt", "step", "steps", "losses", "leased_at", "reason"]
+        fields = [
+            "id", "round", "node_id", "state", "attempt", "step", "steps", "encoding", "reasons", "predicted", "actual", "origin",
+            "losses", "leased_at", "reason",
+        ]  # fmt: skip
+
+    def get_encoding(self, assignment: Assignment) -> str:
+        """As it is named to people: int4, or top 64 of 4096."""
+        return named(EncodingSpec.model_validate(assignment.encoding))
+
+    @extend_schema_field(PredictionSerializer(allow_null=True))
+    def get_predicted(self, assignment: Assignment) -> dict[str, float] | None:
+        return assignment.predicted
+
+    @extend_schema_field(PhasesSerializer(allow_null=True))
+    def get_actual(self, assignment: Assignment) -> dict[str, float] | None:
+        return assignment.actual
+
+    @extend_schema_field(serializers.IntegerField(allow_null=True))
+    def get_origin(self, assignment: Assignment) -> int | None:
+        """The round in which late work was begun."""
+        return None if assignment.origin is None else assignment.began.round.number
 
     def get_steps(self, assignment: Assignment) -> int:
         return assignment.steps
@@ -261,6 +316,13 @@ ASSIGNMENT = AssignmentSerializer()
 CONTRIBUTION = ContributionSerializer()
 AUDIT = AuditSerializer()
 CASE = CaseSerializer()
+
+
+def part_json(assignment: Assignment) -> dict[str, Any]:
+    """What a node was given in a round, as the page of the node shows it."""
+    shown = assignment_json(assignment)
+    names = ("round", "origin", "steps", "encoding", "reasons", "predicted", "actual")
+    return {"job_id": assignment.round.job_id, **{name: shown[name] for name in names}}
 
 
 def round_json(round_: Round) -> dict[str, Any]:

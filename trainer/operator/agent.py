@@ -208,6 +208,8 @@ class Agent:
             "order.leased", f"{title(order)}: {order.steps} steps on shard {order.shard} of {order.shards}",
             job_id=order.job_id, round=order.round, assignment_id=assignment, fence=fence,
         )  # fmt: skip
+        for reason in lease.get("reasons", []):
+            self.console.say("order.reason", f"  why: {reason}", job_id=order.job_id, round=order.round, reason=reason)
         seconds_left = order.deadline - time.time() - self.coordinator.skew
         try:
             with Pulse(

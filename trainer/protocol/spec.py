@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -208,6 +209,12 @@ class JobSpec(Section):
     def units_per_round(self) -> int:
         """Samples that one node processes in a full round."""
         return self.inner.steps * self.inner.batch_size
+
+    @property
+    def most_units(self) -> int:
+        """Samples that one node is ordered in a round at the most, whatever it sold."""
+        factor = self.network.most_steps if self.network.policy == "adaptive" else 1.0
+        return math.floor(factor * self.inner.steps) * self.inner.batch_size
 
 
 def parse_spec(value: Any) -> JobSpec:

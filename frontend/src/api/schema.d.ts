@@ -383,6 +383,12 @@ export interface components {
             /** Format: int64 */
             step?: number;
             readonly steps: number;
+            /** @description As it is named to people: int4, or top 64 of 4096. */
+            readonly encoding: string;
+            reasons: components["schemas"]["Reason"][];
+            readonly predicted: components["schemas"]["Prediction"] | null;
+            readonly actual: components["schemas"]["Phases"] | null;
+            readonly origin: number | null;
             losses: number[][];
             readonly leased_at: string | null;
             readonly reason: string | null;
@@ -635,6 +641,11 @@ export interface components {
             seq: number;
             events: components["schemas"]["Event"][];
         };
+        Excluded: {
+            code: string;
+            text: string;
+            node_id: number;
+        };
         /** @description A measured value; `claimed`: the node's own word, which the coordinator has not seen itself. */
         Fact: {
             /** Format: double */
@@ -645,6 +656,27 @@ export interface components {
             source: string;
             claimed: boolean;
             samples: number;
+        };
+        /** @description How the newest plan judged a node; left out until round `until` where its level is excluded. */
+        Health: {
+            level: components["schemas"]["LevelEnum"];
+            /** Format: double */
+            score: number;
+            parts: components["schemas"]["HealthParts"];
+            until: number;
+            exclusions: number;
+            reason: components["schemas"]["Reason"];
+        };
+        /** @description What a health score is made of, each 0..1. */
+        HealthParts: {
+            /** Format: double */
+            compute: number;
+            /** Format: double */
+            network: number;
+            /** Format: double */
+            quality: number;
+            /** Format: double */
+            uptime: number;
         };
         Job: {
             readonly id: number;
@@ -706,6 +738,15 @@ export interface components {
             jobs: components["schemas"]["Job"][];
             stream: components["schemas"]["Stream"];
         };
+        /**
+         * @description * `high` - high
+         *     * `normal` - normal
+         *     * `low` - low
+         *     * `probation` - probation
+         *     * `excluded` - excluded
+         * @enum {string}
+         */
+        LevelEnum: "high" | "normal" | "low" | "probation" | "excluded";
         /** @description Of a node's link: seconds, bytes/s, part of the segments; of its machine: samples/s by architecture. */
         Measured: {
             rtt?: components["schemas"]["Fact"];
@@ -789,6 +830,8 @@ export interface components {
             readonly working_on: components["schemas"]["WorkingOn"] | null;
             readonly rating: components["schemas"]["Rating"] | null;
             readonly suspension: components["schemas"]["Suspension"] | null;
+            readonly health: components["schemas"]["Health"] | null;
+            readonly part: components["schemas"]["Part"] | null;
         };
         /**
          * @description Base units: full pay of a round; what a case about it takes (`at_stake`) of what the node has, which is its own credit that
@@ -802,6 +845,17 @@ export interface components {
             withheld: string;
             needed: string | null;
             enough: boolean;
+        };
+        /** @description How the newest plan judged a node; left out until round `until` where its level is excluded. */
+        NodeHealth: {
+            level: components["schemas"]["LevelEnum"];
+            /** Format: double */
+            score: number;
+            parts: components["schemas"]["HealthParts"];
+            until: number;
+            exclusions: number;
+            reason: components["schemas"]["Reason"];
+            node_id: number;
         };
         /**
          * @description * `registered` - registered
@@ -844,6 +898,17 @@ export interface components {
             nodes: components["schemas"]["Node"][];
             stream: components["schemas"]["Stream"];
         };
+        /** @description What a node was given in a round, and why; `origin` is the round in which late work was begun. */
+        Part: {
+            job_id: number;
+            round: number;
+            origin: number | null;
+            steps: number;
+            encoding: string;
+            reasons: components["schemas"]["Reason"][];
+            predicted: components["schemas"]["Prediction"] | null;
+            actual: components["schemas"]["Phases"] | null;
+        };
         Pause: {
             new_jobs_until: string | null;
             settlement_until: string | null;
@@ -883,6 +948,36 @@ export interface components {
          * @enum {string}
          */
         PaymentStateEnum: "attesting" | "queued" | "sent" | "included" | "final" | "failed";
+        /** @description Seconds of a part of a round. */
+        Phases: {
+            /** Format: double */
+            fetch_s: number;
+            /** Format: double */
+            compute_s: number;
+            /** Format: double */
+            upload_s: number;
+        };
+        /**
+         * @description How a round was decided: when it closes, who has no part, and why. `steps` are all that were given, `most_steps` what they
+         *     may sum up to.
+         */
+        Plan: {
+            policy: components["schemas"]["PolicyEnum"];
+            quorum: number;
+            /** Format: double */
+            deadline_seconds: number;
+            steps: number;
+            most_steps: number;
+            reasons: components["schemas"]["Reason"][];
+            excluded: components["schemas"]["Excluded"][];
+            health: components["schemas"]["NodeHealth"][];
+        };
+        /**
+         * @description * `adaptive` - adaptive
+         *     * `equal` - equal
+         * @enum {string}
+         */
+        PolicyEnum: "adaptive" | "equal";
         PostBidRequest: {
             /** Format: int64 */
             job_id: number;
@@ -911,6 +1006,17 @@ export interface components {
         PostedBid: {
             bid: components["schemas"]["Bid"];
         };
+        /** @description With the standard deviation of their sum. */
+        Prediction: {
+            /** Format: double */
+            fetch_s: number;
+            /** Format: double */
+            compute_s: number;
+            /** Format: double */
+            upload_s: number;
+            /** Format: double */
+            doubt_s: number;
+        };
         /**
          * @description * `rtt` - s
          *     * `up` - bytes/s
@@ -933,6 +1039,10 @@ export interface components {
             /** Format: double */
             sigma: number;
         };
+        Reason: {
+            code: string;
+            text: string;
+        };
         RecentPayments: {
             payments: components["schemas"]["Payment"][];
         };
@@ -948,6 +1058,7 @@ export interface components {
             readonly metric: components["schemas"]["Metric"] | null;
             readonly expected: number;
             readonly accepted: number;
+            readonly plan: components["schemas"]["Plan"] | null;
             readonly opened_at: string;
             readonly deadline: string;
             readonly closed_at: string | null;

@@ -100,6 +100,7 @@ export function round(number: number, change: Partial<Round> = {}): Round {
     metric: null,
     expected: 2,
     accepted: 0,
+    plan: null,
     opened_at: at(10 * number),
     deadline: at(10 * number + 120),
     closed_at: null,
@@ -119,6 +120,11 @@ export function assignment(roundNumber: number, node: number, change: Partial<As
     attempt: 1,
     step: 2,
     steps: 40,
+    encoding: 'int4',
+    reasons: [],
+    predicted: null,
+    actual: null,
+    origin: null,
     losses: [
       [1, 2.3],
       [2, 2.2],
@@ -204,6 +210,8 @@ export function node(id: number, change: Partial<Node> = {}): Node {
     working_on: { job_id: 1, round: 0 },
     rating: null,
     suspension: null,
+    health: null,
+    part: null,
     ...change,
   };
 }

@@ -14,9 +14,11 @@ from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import domain
 from marketplace.events.services import emit
 from marketplace.operators import links
+from marketplace.operators import services as operators
 from marketplace.operators.models import Node
 from marketplace.training.models import Assignment, Contribution, Round
-from marketplace.training.serializers import assignment_json, contribution_json
+from marketplace.training.serializers import assignment_json, contribution_json, part_json
+from marketplace.training.services import planning
 from marketplace.training.services.late import newest
 from marketplace.training.services.leases import announce, merge_losses
 from marketplace.training.services.recording import record_on_chain
@@ -140,9 +142,11 @@ def accept_contribution(
                 if assignment.state in (Assignment.State.LATE, Assignment.State.CARRIED):
                     raise late()
                 raise HyperGPUError("lease.expired", "The round has closed; drop the work and ask for a lease.")
+            took = planning.took(assignment, seconds=seconds, received_at=timezone.now())
             moved = Assignment.objects.filter(
                 pk=assignment.pk, fence=assignment.fence, state=Assignment.State.COMMITTED, uploaded=True
             ).update(
+                actual=took,
                 state=Assignment.State.HANDED_IN, losses=merge_losses(assignment.losses, losses),
                 step=assignment.steps,
             )  # fmt: skip
@@ -156,6 +160,8 @@ def accept_contribution(
             record_on_chain(contribution)
             note_speed(contribution)
             assignment.refresh_from_db()
+            operators.note_parts(parts={node.pk: part_json(assignment)})
+            operators.announce_all([node.pk])
             emit(
                 "contribution.received",
                 topics=[topic_of(assignment.round.job_id)],

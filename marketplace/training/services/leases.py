@@ -135,7 +135,10 @@ def renew(*, assignment: Assignment, step: int, losses: list[tuple[int, float]],
 def lease_json(assignment: Assignment, order: SignedOrder) -> dict[str, Any]:
     """A lease as agents read it."""
     seconds = settings.HYPERGPU.lease_seconds
-    return {"assignment_id": assignment.pk, "fence": assignment.fence, "lease_seconds": seconds, **order.as_json()}
+    return {
+        "assignment_id": assignment.pk, "fence": assignment.fence, "lease_seconds": seconds,
+        "reasons": [reason["text"] for reason in assignment.reasons], **order.as_json(),
+    }  # fmt: skip
 
 
 def merge_losses(known: list[list[float]], new: list[tuple[int, float]]) -> list[list[float]]:

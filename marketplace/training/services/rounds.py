@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -17,9 +18,8 @@ from marketplace.operators import services as operators
 from marketplace.operators.models import Bid, Node
 from marketplace.operators.selectors import online_since, usable_bids
 from marketplace.training.models import Assignment, Contribution, Round
-from marketplace.training.serializers import assignment_json, round_json
-from marketplace.training.services import late
-from trainer.protocol.spec import EncodingSpec, JobSpec
+from marketplace.training.serializers import assignment_json, part_json, round_json
+from marketplace.training.services import late, planning
 
 SETTLING = timedelta(minutes=5)
 """What a settlement may take at the worst."""
@@ -39,7 +39,7 @@ def seat_bidders(*, job: Job) -> list[Seat]:
         if bid.nonce >= bid.node.min_bid_nonce:
             chosen.setdefault(bid.node_id, bid)
     seated = set(online_seats(job).values_list("node_id", flat=True))
-    wanted = spec.rounds.nodes - len(seated)
+    wanted = spec.rounds.nodes - len(seated - planning.left_out(job))
     picks = [bid for node_id, bid in chosen.items() if node_id not in seated][: max(wanted, 0)]
     with transaction.atomic():
         jobs.seat_nodes(job=job, bids=[as_message(bid) for bid in picks])
@@ -70,18 +70,6 @@ def online_seats(job: Job):  # type: ignore[no-untyped-def]
     return Seat.objects.filter(job=job, node_id__in=online.values("pk")).order_by("id")
 
 
-class Terms(NamedTuple):
-    """What one node is to do in a round: local steps, and the encoding of what it sends."""
-
-    steps: int
-    encoding: EncodingSpec
-
-
-def terms_for(node_id: int, spec: JobSpec) -> Terms:
-    """The job's own for every node. Here a policy may order more of a fast node or less of a slow link; a round mixes them."""
-    return Terms(spec.inner.steps, spec.encoding)
-
-
 def open_round(*, job_id: int) -> Round | None:
     """The next round of a running job, with a slot for each node of its seats; None when it cannot be opened now.
 
@@ -94,48 +82,68 @@ def open_round(*, job_id: int) -> Round | None:
     if (money := runway(job)).rounds < 1:
         wait_for_money(job, money)
         return None
-    seats = seat_bidders(job=job)[: spec.rounds.nodes]
+    seats = seat_bidders(job=job)
     if len(seats) < spec.rounds.quorum:
-        jobs.explain(
-            job_id=job.pk,
-            reason=f"Waiting for nodes: {len(seats)} of at least {spec.rounds.quorum} are online with a fitting bid.",
-        )
+        wait_for_nodes(job, f"{len(seats)} of at least {spec.rounds.quorum} are online with a fitting bid.")
         return None
-    every_seat = list(Seat.objects.filter(job=job).order_by("id").values_list("pk", flat=True))
+    decided = planning.decide(job=job, seats=seats, late=late.waiting(job, nodes=[seat.node_id for seat in seats]))
+    if decided.places < spec.rounds.quorum:
+        why = " ".join(f"Node {node}: {reason.text}" for node, reason in decided.plan.excluded.items())
+        wait_for_nodes(job, f"{decided.places} of at least {spec.rounds.quorum} can take part. {why}")
+        return None
     with transaction.atomic():
         round_, created = Round.objects.get_or_create(
             job=job, number=job.round,
-            defaults={"base": job.version, "deadline": timezone.now() + timedelta(seconds=spec.rounds.deadline_seconds)},
+            defaults={
+                "base": job.version, "deadline": timezone.now() + timedelta(seconds=decided.seconds),
+                "quorum": decided.quorum, "plan": decided.record,
+            },
         )  # fmt: skip
         if not created:
             return None
-        before = late.waiting(job, nodes=[seat.node_id for seat in seats])
-        carried = [slot for one in before if (slot := late.carry(one, into=round_))]
-        busy = {slot.node_id for slot in carried}
-        assignments = carried + [
-            Assignment.objects.create(
-                round=round_, node_id=seat.node_id, shard=every_seat.index(seat.pk) % spec.rounds.nodes,
-                steps=terms.steps, encoding=terms.encoding.model_dump(mode="json"),
-            )
-            for seat in seats
-            if seat.node_id not in busy
-            for terms in [terms_for(seat.node_id, spec)]
-        ]  # fmt: skip
+        assignments = give_places(round_, decided)
+        operators.note_health(health=decided.health)
+        operators.note_parts(parts={assignment.node_id: part_json(assignment) for assignment in assignments})
         Job.objects.filter(pk=job.pk).update(reason="")
         job.refresh_from_db()
+        moved = [*decided.carried] + [slot for slot, _, _ in decided.refused]
+        for slot in moved:
+            slot.refresh_from_db()
         emit(
             "round.opened",
             topics=[topic_of(job.pk)],
             changes={
                 "job": job_json(job),
                 "rounds": [round_json(round_)],
-                "assignments": [assignment_json(a) for a in (*before, *assignments)],
+                "assignments": [assignment_json(a) for a in (*moved, *assignments)],
             },
             refs={"round_id": round_.pk},
         )
         # Told last: the nodes need not wait for the pages.
-        operators.assign_work(node_ids=[a.node_id for a in assignments], working_on={"job_id": job.pk, "round": round_.number})
+        working = [assignment.node_id for assignment in assignments]
+        operators.assign_work(node_ids=working, working_on={"job_id": job.pk, "round": round_.number})
+        operators.announce_all([node for node in decided.health if node not in working])
     return round_
+
+
+def give_places(round_: Round, decided: planning.Decision) -> list[Assignment]:
+    """The slots of a round as they were decided. Call inside the transaction that opens it."""
+    for one, code, text in decided.refused:
+        late.expire(one, code, text)
+    carried = [slot for slot in (late.carry(one, into=round_) for one in decided.carried) if slot is not None]
+    every_seat = list(Seat.objects.filter(job=round_.job).order_by("id").values_list("node_id", flat=True))
+    return carried + [
+        Assignment.objects.create(
+            round=round_, node_id=node_id, shard=every_seat.index(node_id) % round_.job.parsed_spec.rounds.nodes,
+            steps=part.steps, encoding=part.encoding.model_dump(mode="json"),
+            reasons=[asdict(reason) for reason in part.reasons], predicted=asdict(part.predicted) if part.predicted else None,
+        )
+        for node_id, part in decided.plan.parts.items()
+    ]  # fmt: skip
+
+
+def wait_for_nodes(job: Job, text: str) -> None:
+    jobs.explain(job_id=job.pk, reason=f"Waiting for nodes: {text}"[:300])
 
 
 class Runway(NamedTuple):
@@ -194,8 +202,11 @@ def close_if_complete(round_: Round) -> bool:
         return begin_aggregation(round_) if good else abandon(round_)
     pending = Assignment.objects.filter(round=round_).exclude(state__in=Assignment.DONE)
     reachable = pending.filter(node_id__in=Node.objects.filter(last_seen__gte=online_since()).values("pk"))
-    is_over = timezone.now() >= round_.deadline
-    enough = 1 if round_.job.state == Job.State.STOPPED else round_.job.parsed_spec.rounds.quorum
+    own, now = round_.job.parsed_spec.rounds, timezone.now()
+    enough = 1 if round_.job.state == Job.State.STOPPED else own.quorum
+    # Between the planned deadline and the job's own, the planned quorum has to stand.
+    last = max(round_.deadline, round_.opened_at + timedelta(seconds=own.deadline_seconds))
+    is_over = now >= last or (now >= round_.deadline and good >= max(round_.quorum, enough))
     if good >= enough and (is_over or not reachable.exists()):
         return begin_aggregation(round_)
     if round_.job.state == Job.State.STOPPED and (is_over or not reachable.exists()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -167,7 +168,7 @@ def test_refusals_expiries_and_the_end(
     leases.expire_leases()
     again = lease(nodes[1])
     commit(nodes[1], again, train(again))
-    Round.objects.filter(pk=round_.pk).update(deadline=timezone.now())
+    Round.objects.filter(pk=round_.pk).update(deadline=timezone.now(), opened_at=timezone.now() - timedelta(days=1))
     rounds.close_round_if_complete(round_id=round_.pk)
     jobs.note_runway(job=job, runway=0, needed=2)
     jobs.pause(job_id=job.pk, shortfall=7)

@@ -22,11 +22,12 @@ from marketplace.settlement.selectors import PATIENCE, bundle, fixed, statement
 from marketplace.settlement.services import attestations, batches
 from marketplace.training import engine, selectors
 from marketplace.training.models import Contribution, Round
-from marketplace.training.services import rounds
+from marketplace.training.services import planning, rounds
 from tests.marketplace.settlement.conftest import aggregate
 from tests.marketplace.world import ATTESTORS, TestNode, ask, attest, begin_epoch, wallet
 from tests.settings import test_key as key_of
 from trainer.diloco.round import replay_round, score_seed
+from trainer.network.policy import Part, Plan
 from trainer.protocol import eip712
 from trainer.protocol.canonical import canonical_bytes, sha256_hex
 from trainer.protocol.errors import HyperGPUError
@@ -134,10 +135,8 @@ def test_work_that_the_recomputation_refuses_gets_nothing_and_stops_nobody(aggre
 
 def test_one_round_mixes_densities(job: Job, nodes: list[TestNode], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each node's work is read as its own order asked for, by the coordinator and by the attestors."""
-    sparse = rounds.Terms(3, EncodingSpec(kind="topk", k=64))
-    monkeypatch.setattr(
-        rounds, "terms_for", lambda node_id, spec: sparse if node_id == 2 else rounds.Terms(spec.inner.steps, spec.encoding)
-    )
+    parts = {1: Part(steps=4, encoding=EncodingSpec()), 2: Part(steps=3, encoding=EncodingSpec(kind="topk", k=64))}
+    monkeypatch.setattr(planning, "plan_round", lambda *_, **__: Plan(parts=parts, quorum=2, deadline_s=60.0))
     rounds.open_round(job_id=job.pk)
     mixed = aggregate(Round.objects.get(job=job, number=0), nodes)
     assert set(Contribution.objects.values_list("node_id", "state", "code")) == {(1, "accepted", ""), (2, "accepted", "")}

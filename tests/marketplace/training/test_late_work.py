@@ -15,7 +15,7 @@ from marketplace.jobs.models import Job
 from marketplace.training import engine, selectors, tasks
 from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
 from marketplace.training.services import audits, leases, rounds, verdicts
-from tests.marketplace.training.work import commit, contribute, hand_in, lease, path, train, upload, worked
+from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, path, train, upload, worked
 from tests.marketplace.world import TestNode, fund
 from trainer.diloco.evidence import check_chain, check_outcome, round_work
 from trainer.protocol.orders import WorkOrder
@@ -40,7 +40,7 @@ def close_without(late: TestNode, others: list[TestNode], job: Job) -> Round:
         contribute(node)
     for pk in Contribution.objects.filter(round=round_).values_list("pk", flat=True):
         tasks.check_contribution(pk)
-    Round.objects.filter(pk=round_.pk).update(deadline=timezone.now() - timedelta(seconds=1))
+    overdue()
     assert rounds.close_round_if_complete(round_id=round_.pk)
     tasks.aggregate_round(round_.pk)
     rounds.open_round(job_id=job.pk)
@@ -132,7 +132,7 @@ def test_between_two_rounds_late_work_goes_on_and_waits(open_round: Round, nodes
     leased = lease(slow)
     contribute(punctual)
     tasks.check_contribution(Contribution.objects.get().pk)
-    Round.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    overdue()
     rounds.close_round_if_complete(round_id=open_round.pk)
     answer = beat(slow, leased).json()
     assert (answer["cancel"], answer["late"], "lease" in answer) == (False, True, False)
@@ -176,7 +176,7 @@ def test_late_work_whose_node_falls_silent_between_rounds_expires(open_round: Ro
     lease(nodes[1])
     contribute(nodes[0])
     tasks.check_contribution(Contribution.objects.get().pk)
-    Round.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    overdue()
     rounds.close_round_if_complete(round_id=open_round.pk)
     slot = Assignment.objects.get(node_id=nodes[1].id)
     assert slot.state == Assignment.State.LATE
@@ -198,7 +198,7 @@ def contribute_last(node: TestNode, round_: Round) -> None:
     Checkpoint.objects.update(number=5)
     contribute(node)
     tasks.check_contribution(Contribution.objects.get().pk)
-    Round.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    overdue()
     assert rounds.close_round_if_complete(round_id=round_.pk)
 
 
@@ -246,6 +246,6 @@ def test_a_stopped_job_does_not_keep_late_work(open_round: Round, nodes: list[Te
     contribute(nodes[0])
     tasks.check_contribution(Contribution.objects.get().pk)
     jobs.end(job_id=job.pk, state=Job.State.STOPPED, reason="Stopped by its requester.")
-    Round.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    overdue()
     assert rounds.close_round_if_complete(round_id=open_round.pk)
     assert beat(nodes[1], leased).json()["code"] == "lease.expired"

@@ -19,7 +19,7 @@ from marketplace.operators.models import Bid, Node
 from marketplace.training import selectors, tasks
 from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
 from marketplace.training.services import leases, rounds, verdicts
-from tests.marketplace.training.work import commit, contribute, hand_in, lease, train, upload
+from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, train, upload
 from tests.marketplace.world import TestNode, fund, register
 from trainer.diloco.checkpoint import load_checkpoint
 from trainer.diloco.outer import apply_delta
@@ -151,11 +151,11 @@ def test_a_round_waits_for_nodes_that_can_still_deliver(open_round: Round, nodes
 
 def test_a_missed_quorum_extends_and_then_fails_the_job(open_round: Round, job: Job) -> None:
     for _ in range(rounds.MAX_EXTENSIONS):
-        Round.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+        overdue()
         rounds.close_round_if_complete(round_id=open_round.pk)
         open_round.refresh_from_db()
         assert open_round.deadline > timezone.now()
-    Round.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    overdue()
     rounds.close_round_if_complete(round_id=open_round.pk)
     job.refresh_from_db()
     assert job.state == Job.State.FAILED
@@ -302,7 +302,7 @@ def test_a_receipt_after_the_close_is_refused(open_round: Round, nodes: list[Tes
 def test_a_bid_is_taken_with_the_coordinators_consent_to_no_more_than_is_ordered(open_round: Round, job: Job) -> None:
     intent = Intent.objects.get(kind="takeBids", key__startswith="take:1:2:")
     job_id, [taken], _, most, consent = decode_arguments("market", "takeBids", intent.data)
-    assert most == job.parsed_spec.units_per_round
+    assert most == job.parsed_spec.most_units == 4 * job.parsed_spec.units_per_round
     bid = SignedBid(**{snake(name): value for name, value in zip(SignedBid.FIELDS, taken, strict=True)})
     message = eip712.seating(job_id=job_id, max_units=most, bids=[bid])
     assert eip712.recover(domain(), message, "0x" + consent.hex()) == coordinator_address()

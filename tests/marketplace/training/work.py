@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
+from django.utils import timezone
+
 from marketplace.artifacts import store
+from marketplace.training.models import Round
 from tests.marketplace.world import TestNode
 from trainer.data import load_dataset
 from trainer.diloco.checkpoint import load_checkpoint
@@ -14,6 +18,12 @@ from trainer.diloco.trace import Contributed
 from trainer.diloco.trace import contribute as contribute_to
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.orders import WorkOrder
+
+
+def overdue() -> None:
+    """Every round is past its planned deadline, and past the job's own."""
+    past = timezone.now() - timedelta(hours=1)
+    Round.objects.update(deadline=past, opened_at=past - timedelta(days=1))
 
 
 def lease(node: TestNode) -> dict[str, Any]:

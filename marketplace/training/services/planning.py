@@ -1,0 +1,258 @@
+"""A round's plan in the live system: what is known of each node, the policy's word on it, and the bounds that money sets.
+
+Everything decided here is written down with its reason (`Decision.record`, `Part.reasons`), and what a round really took is held
+against it: the prediction's error is one of the facts of the next plan.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.conf import settings
+
+from marketplace.artifacts.models import Artifact
+from marketplace.jobs.models import Job, Seat
+from marketplace.operators.facts import facts_of
+from marketplace.operators.models import Node
+from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
+from marketplace.training.services.late import NO_BUDGET
+from trainer.network.facts import NodeFacts, Reason
+from trainer.network.health import Standing, assess, parts_of
+from trainer.network.policy import Plan, plan_round
+from trainer.network.predict import relative_errors
+from trainer.protocol.spec import EncodingSpec, JobSpec
+from trainer.protocol.types import QUALITY_ONE
+from trainer.protocol.wire import HEADER_BYTES
+
+MEMORY = 16
+"""Rounds of a job that say how a node keeps its orders."""
+FORGETTING = 0.8
+"""Weight of a round beside the one after it."""
+PRIORITY = ("high", "normal", "low", "probation", "excluded")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """The round that opens: the policy's plan, late work that it takes and that it cannot take (with code and text), when it
+    closes (`seconds`, with `quorum`), and all of it as the database keeps it. `health` is of every node that could take part."""
+
+    plan: Plan
+    carried: list[Assignment]
+    refused: list[tuple[Assignment, str, str]]
+    quorum: int
+    seconds: float
+    health: dict[int, dict[str, Any]]
+    record: dict[str, Any]
+
+    @property
+    def places(self) -> int:
+        return len(self.plan.parts) + len(self.carried)
+
+
+class History(NamedTuple):
+    """What a job's closed rounds say of a node, newest first: its slots, and the quality of what it handed in (0..1)."""
+
+    slots: list[Assignment]
+    qualities: list[float]
+
+
+def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> Decision:
+    """Who does what in the job's next round, and when it closes. `late` work is taken first, as long as everybody else can have
+    the least that the job asks for: steps of a round sum up to nodes x inner.steps at most, which is what its escrow covers."""
+    spec, policy = job.parsed_spec, settings.HYPERGPU.network
+    known = histories(job, [seat.node_id for seat in seats])
+    facts = known_facts(job, seats, known)
+    standings = standings_of(job, facts, known)
+    chosen = places(seats, standings, spec)
+    carried, refused, budget = taken(spec, late=[slot for slot in late if slot.node_id in chosen], others=len(chosen))
+    busy = {slot.node_id for slot in carried}
+    plan = plan_round(
+        [facts[node] for node in chosen if node not in busy], spec, count=parameters(job), standings=standings,
+        before={node: EncodingSpec.model_validate(past.slots[0].encoding) for node, past in known.items() if past.slots},
+        fetch_bytes=to_fetch(job, known), budget=budget, settings=policy,
+        limits={seat.node_id: seat.capacity // spec.inner.batch_size for seat in seats},
+    )  # fmt: skip
+    quorum, seconds, reasons = closing(spec, plan, count=len(plan.parts) + len(carried))
+    health = health_of(facts, standings)
+    steps = sum(part.steps for part in plan.parts.values())
+    record = {
+        "policy": spec.network.policy, "quorum": quorum, "deadline_seconds": round(seconds, 2),
+        "steps": steps + sum(slot.steps for slot in carried), "most_steps": spec.rounds.nodes * spec.inner.steps,
+        "reasons": [asdict(reason) for reason in (*plan.reasons, *reasons)],
+        "excluded": [{"node_id": node, **asdict(reason)} for node, reason in plan.excluded.items()],
+        "health": [{"node_id": node, **health[node]} for node in sorted(health)],
+    }  # fmt: skip
+    return Decision(plan=plan, carried=carried, refused=refused, quorum=quorum, seconds=seconds, health=health, record=record)
+
+
+def places(seats: Sequence[Seat], standings: Mapping[int, Standing], spec: JobSpec) -> list[int]:
+    """Nodes that the plan is made for: as many as the job wants, the best first, and those left out, so that it says why."""
+    nodes = [seat.node_id for seat in seats]
+    if spec.network.policy == "equal":
+        return nodes[: spec.rounds.nodes]
+    best = sorted(nodes, key=lambda node: PRIORITY.index(standings[node].level))
+    out = [node for node in best if standings[node].level == "excluded"]
+    return [*[node for node in best if node not in out][: spec.rounds.nodes], *out]
+
+
+def taken(
+    spec: JobSpec, *, late: Sequence[Assignment], others: int
+) -> tuple[list[Assignment], list[tuple[Assignment, str, str]], int]:
+    """Late work that the round takes, what it cannot, and the steps that are left for the others."""
+    least = math.ceil(spec.network.least_steps * spec.inner.steps)
+    left = spec.rounds.nodes * spec.inner.steps
+    carried: list[Assignment] = []
+    refused: list[tuple[Assignment, str, str]] = []
+    for slot in late:
+        if left - slot.steps >= (others - len(carried) - 1) * least:
+            left -= slot.steps
+            carried.append(slot)
+        else:
+            text = f"Its {slot.steps} steps do not fit beside the least that the others are given in one round."
+            refused.append((slot, NO_BUDGET, text))
+    return carried, refused, left
+
+
+def closing(spec: JobSpec, plan: Plan, *, count: int) -> tuple[int, float, list[Reason]]:
+    """Quorum and seconds to the deadline, within the job's own."""
+    own, least = float(spec.rounds.deadline_seconds), settings.HYPERGPU.least_deadline_seconds
+    if spec.network.policy == "equal" or plan.deadline_s is None:
+        return spec.rounds.quorum, own, []
+    quorum = max(spec.rounds.quorum, min(plan.quorum, count))
+    seconds = min(max(plan.deadline_s, least), own)
+    text = f"It is left open for {seconds:.0f} s at least: what the coordinator itself takes is not in the prediction."
+    return quorum, seconds, [Reason(code="deadline.least", text=text)] if plan.deadline_s < seconds else []
+
+
+# What is known.
+
+
+def histories(job: Job, nodes: Sequence[int]) -> dict[int, History]:
+    """Of the newest `MEMORY` rounds."""
+    found = {node: History([], []) for node in nodes}
+    recent = {"round__job": job, "round__number__gte": job.round - MEMORY, "node_id__in": nodes}
+    slots = Assignment.objects.filter(origin=None, **recent).exclude(round__state=Round.State.OPEN)
+    for slot in slots.select_related("round").order_by("-round__number"):
+        found[slot.node_id].slots.append(slot)
+    judged = Contribution.objects.filter(state__in=(Contribution.State.ACCEPTED, Contribution.State.REJECTED), **recent)
+    for node, quality in judged.order_by("-round__number").values_list("node_id", "quality"):
+        found[node].qualities.append((quality or 0) / QUALITY_ONE)
+    return found
+
+
+def known_facts(job: Job, seats: Sequence[Seat], known: Mapping[int, History]) -> dict[int, NodeFacts]:
+    """Measured facts of link and machine, with what the job's rounds say of the node and of what was predicted of it."""
+    nodes = list(Node.objects.filter(pk__in=[seat.node_id for seat in seats]).order_by("id"))
+    uptimes = {node.pk: node.uptime for node in nodes}
+    measured = facts_of(nodes, job.parsed_spec, rates={seat.node_id: int(seat.rate) for seat in seats})
+    return {
+        fact.node_id: replace(
+            fact, uptime=uptimes[fact.node_id], spread=recent(errors_of(known[fact.node_id].slots), unknown=0.0),
+            reliability=recent([float(was_kept(slot)) for slot in known[fact.node_id].slots]),
+            quality=recent(known[fact.node_id].qualities),
+        )
+        for fact in measured
+    }  # fmt: skip
+
+
+def was_kept(slot: Assignment) -> bool:
+    return slot.state == Assignment.State.HANDED_IN
+
+
+def errors_of(slots: Sequence[Assignment]) -> list[float]:
+    """Relative errors of what was predicted of a node's slots, newest first."""
+    pairs = [(total(slot.predicted), total(slot.actual)) for slot in slots if slot.predicted and slot.actual]
+    return relative_errors([(expected, took) for expected, took in pairs if took > 0])
+
+
+def total(phases: Mapping[str, float]) -> float:
+    return phases["fetch_s"] + phases["compute_s"] + phases["upload_s"]
+
+
+def recent(values: Sequence[float], *, unknown: float = 1.0) -> float:
+    """Mean of values, newest first, each weighing `FORGETTING` of the one after it."""
+    weights = [FORGETTING**age for age in range(len(values))]
+    return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / math.fsum(weights) if values else unknown
+
+
+def standings_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, History]) -> dict[int, Standing]:
+    """Each node's health for the round that opens, from its health in the round before."""
+    before = Round.objects.filter(job=job).order_by("-number").first()
+    past = {entry["node_id"]: entry for entry in (before.plan.get("health", []) if before else [])}
+    median = median_speed(facts)
+    return {
+        node: assess(
+            fact, standing(past.get(node)), round=job.round, median_speed=median,
+            kept=was_kept(known[node].slots[0]) if known[node].slots else None, settings=settings.HYPERGPU.network.health,
+        )
+        for node, fact in facts.items()
+    }  # fmt: skip
+
+
+def standing(entry: Mapping[str, Any] | None) -> Standing | None:
+    """As a round's record has it."""
+    if entry is None:
+        return None
+    return Standing(
+        level=entry["level"], score=entry["score"], until=entry["until"], exclusions=entry["exclusions"],
+        reason=Reason(**entry["reason"]),
+    )  # fmt: skip
+
+
+def health_of(facts: Mapping[int, NodeFacts], standings: Mapping[int, Standing]) -> dict[int, dict[str, Any]]:
+    """Standings with the parts of their scores, as pages and the next round read them."""
+    median = median_speed(facts)
+    return {node: {**asdict(standings[node]), "parts": parts_of(fact, median_speed=median)} for node, fact in facts.items()}
+
+
+def left_out(job: Job) -> set[int]:
+    """Nodes that the newest round's plan leaves out of the next one too: others may have their places."""
+    newest = Round.objects.filter(job=job).order_by("-number").first()
+    health = newest.plan.get("health", []) if newest else []
+    return {entry["node_id"] for entry in health if entry["level"] == "excluded" and job.round < entry["until"]}
+
+
+def median_speed(facts: Mapping[int, NodeFacts]) -> float:
+    return statistics.median(fact.samples_per_second.value for fact in facts.values()) if facts else 1.0
+
+
+def parameters(job: Job) -> int:
+    """Of the job's model: what a dense file of it holds."""
+    return max(((job.upload_limit or 0) - HEADER_BYTES) // 4, 1)
+
+
+def to_fetch(job: Job, known: Mapping[int, History]) -> dict[int, float]:
+    """Bytes that each node has to fetch before it can begin: the last outer step where it was in the round before, else the
+    checkpoint, which follows from the seed in the first round; and the data, the first time."""
+    checkpoint = Checkpoint.objects.filter(job=job, number=job.round).first()
+    if checkpoint is None:
+        return {}
+    files = [*job.parsed_spec.data.files.values(), checkpoint.params]
+    sizes = dict(Artifact.objects.filter(sha256__in=files).values_list("sha256", "size"))
+    whole = sizes.pop(checkpoint.params, 0) if job.round else 0
+    return {
+        node: float(
+            (checkpoint.delta_size if past.slots and past.slots[0].round.number == job.round - 1 else whole)
+            + (0 if past.slots else sum(sizes.values()))
+        )
+        for node, past in known.items()
+    }  # fmt: skip
+
+
+# What it really took.
+
+
+def took(slot: Assignment, *, seconds: float, received_at: datetime) -> dict[str, float] | None:
+    """Seconds by phase of a slot whose receipt has come, by the coordinator's clock but for those of the steps, which are the
+    node's word, within what passed: from lease to commitment it fetched and computed, from there on it sent up."""
+    if slot.leased_at is None or slot.committed_at is None:
+        return None
+    working = max((slot.committed_at - slot.leased_at).total_seconds(), 0.0)
+    computing = min(max(seconds, 0.0), working) if math.isfinite(seconds) else 0.0
+    sending = max((received_at - slot.committed_at).total_seconds(), 0.0)
+    return {"fetch_s": round(working - computing, 3), "compute_s": round(computing, 3), "upload_s": round(sending, 3)}

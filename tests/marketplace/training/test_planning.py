@@ -1,0 +1,192 @@
+"""A round's plan: what is known decides who does what, it is written down why, and money bounds it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from marketplace.config.env import Settings
+from marketplace.jobs.models import Job, Seat
+from marketplace.operators.models import Measurement, Node
+from marketplace.operators.services import UPTIME_MEMORY, heard
+from marketplace.training import engine, selectors, tasks
+from marketplace.training.models import Assignment, Contribution, Round
+from marketplace.training.services import planning, rounds, verdicts
+from tests.marketplace.training.work import contribute, lease, overdue
+from tests.marketplace.world import TestNode, fund
+from trainer.network.facts import architecture_of
+from trainer.network.health import HealthSettings
+from trainer.protocol.spec import JobSpec, parse_spec
+
+pytestmark = pytest.mark.django_db
+LONG = {"inner": {"steps": 16, "batch_size": 8}, "rounds": {"rounds": 9, "nodes": 2, "quorum": 1, "deadline_seconds": 60}}
+
+
+@pytest.fixture
+def job(nodes: list[TestNode]) -> Job:
+    job = fund(spec=LONG)
+    verdicts.record_start(job_id=job.pk, prepared=engine.prepare(selectors.job_work(job)))
+    job.refresh_from_db()
+    return job
+
+
+def measure(node: TestNode, quantity: str, value: float, of: str = "") -> None:
+    Measurement.objects.update_or_create(
+        node_id=node.id, quantity=quantity, of=of, claimed=False,
+        defaults={"source": "work", "value": value, "samples": 9, "at": timezone.now()},
+    )  # fmt: skip
+
+
+def known(node: TestNode, job: Job, *, speed: float, up: float = 1e7) -> None:
+    measure(node, "speed", speed, architecture_of(job.parsed_spec))
+    for quantity, value in (("up", up), ("down", 1e7), ("rtt", 0.01)):
+        measure(node, quantity, value)
+
+
+def opened(job: Job) -> Round:
+    rounds.open_round(job_id=job.pk)
+    return Round.objects.filter(job=job).latest("number")
+
+
+def test_a_fast_node_takes_what_a_slow_one_leaves_and_both_are_told_why(nodes: list[TestNode], job: Job) -> None:
+    known(nodes[0], job, speed=300.0)
+    known(nodes[1], job, speed=100.0)
+    round_ = opened(job)
+    fast, slow = Assignment.objects.filter(round=round_).order_by("node_id")
+    assert fast.steps > 16 > slow.steps >= 4
+    assert fast.steps + slow.steps == round_.plan["steps"] <= round_.plan["most_steps"] == 2 * 16
+    assert planning.total(fast.predicted) == pytest.approx(planning.total(slow.predicted), rel=0.1)
+    shown = nodes[1].call("GET", f"/api/v1/jobs/{job.pk}").json()
+    slot = next(one for one in shown["assignments"] if one["node_id"] == slow.node_id)
+    assert (slot["steps"], slot["encoding"], slot["predicted"]) == (slow.steps, "int4", slow.predicted)
+    assert any(f"{slow.steps} local steps where 16 are the job's" in reason["text"] for reason in slot["reasons"])
+    plan = shown["rounds"][0]["plan"]
+    assert {reason["code"] for reason in plan["reasons"]} >= {"round.together", "deadline.predicted"}
+    part = Node.objects.get(pk=slow.node_id).part
+    assert (part["round"], part["steps"], part["actual"]) == (0, slow.steps, None)
+    assert lease(nodes[1])["reasons"] == [reason["text"] for reason in slot["reasons"]], "the agent is told the same"
+
+
+PHASES = ("fetch_s", "compute_s", "upload_s")
+
+
+def test_a_node_does_no_more_than_it_sold(nodes: list[TestNode], job: Job) -> None:
+    known(nodes[0], job, speed=1000.0)
+    known(nodes[1], job, speed=100.0)
+    rounds.seat_bidders(job=job)
+    Seat.objects.filter(job=job, node_id=1).update(capacity=20 * 8)
+    assert Assignment.objects.get(round=opened(job), node_id=1).steps == 20
+
+
+def test_the_plan_closes_the_round_within_the_jobs_deadline_and_leaves_time_for_the_coordinator(
+    nodes: list[TestNode], job: Job
+) -> None:
+    for node in nodes:
+        known(node, job, speed=1000.0)
+    round_ = opened(job)
+    assert round_.quorum == 2, "two thirds of two; the job itself is content with one"
+    least = settings.HYPERGPU.least_deadline_seconds
+    assert (round_.deadline - round_.opened_at).total_seconds() == pytest.approx(least, abs=1)
+    assert any(reason["code"] == "deadline.least" for reason in round_.plan["reasons"])
+
+
+def test_at_the_planned_deadline_the_planned_quorum_has_to_stand_at_the_jobs_own_the_jobs(
+    nodes: list[TestNode], job: Job
+) -> None:
+    round_ = opened(job)
+    lease(nodes[1])
+    contribute(nodes[0])
+    tasks.check_contribution(Contribution.objects.get().pk)
+    Round.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    assert not rounds.close_round_if_complete(round_id=round_.pk)
+    overdue()
+    assert rounds.close_round_if_complete(round_id=round_.pk)
+
+
+def test_what_a_round_took_is_kept_by_phase_and_its_error_widens_the_next_prediction(nodes: list[TestNode], job: Job) -> None:
+    for node in nodes:
+        known(node, job, speed=1000.0)
+    round_ = opened(job)
+    for node in nodes:
+        contribute(node)
+    slot = Assignment.objects.get(round=round_, node_id=1)
+    assert set(slot.actual) == set(PHASES)
+    assert slot.actual["compute_s"] == pytest.approx(0.1), "by the node's word, within what passed"
+    assert Node.objects.get(pk=1).part["actual"] == slot.actual
+    slow = {"fetch_s": 0.0, "compute_s": 2 * planning.total(slot.predicted), "upload_s": 0.0}
+    Assignment.objects.filter(pk=slot.pk).update(actual=slow)
+    for pk in Contribution.objects.values_list("pk", flat=True):
+        tasks.check_contribution(pk)
+    rounds.close_round_if_complete(round_id=round_.pk)
+    tasks.aggregate_round(round_.pk)
+    again = Assignment.objects.get(round=opened(job), node_id=1)
+    assert again.predicted["doubt_s"] == pytest.approx(0.5 * planning.total(again.predicted), rel=0.05)
+
+
+def test_a_node_that_keeps_no_orders_loses_parts_is_left_out_and_has_a_way_back(nodes: list[TestNode], job: Job) -> None:
+    for node in nodes:
+        known(node, job, speed=1000.0)
+    health = HealthSettings(compute=0.0, network=1.0, quality=0.0, uptime=0.0, first_rounds=2)
+    changed = replace(settings.HYPERGPU.network, health=health)
+    levels = []
+    with override_settings(HYPERGPU=settings.HYPERGPU.model_copy(update={"network": changed})):
+        for _ in range(6):
+            round_ = opened(job)
+            levels.append(next(entry["level"] for entry in round_.plan["health"] if entry["node_id"] == 2))
+            Assignment.objects.filter(round=round_, node_id=1).update(state=Assignment.State.HANDED_IN)
+            Assignment.objects.filter(round=round_, node_id=2).update(state=Assignment.State.EXPIRED)
+            Round.objects.filter(pk=round_.pk).update(state=Round.State.AGGREGATED)
+            number = round_.number + 1
+            job.checkpoints.create(number=number, version=f"{number}", params=job.checkpoint, outer_state=job.checkpoint)
+            Job.objects.filter(pk=job.pk).update(round=number)
+            Round.objects.filter(pk=round_.pk).update(state=Round.State.SETTLED)
+            job.refresh_from_db()
+    assert levels == ["high", "excluded", "excluded", "probation", "excluded", "excluded"]
+    out = Round.objects.get(job=job, number=1)
+    assert not Assignment.objects.filter(round=out, node_id=2).exists()
+    assert out.plan["excluded"][0]["node_id"] == 2
+    assert "Left out until round 3" in out.plan["excluded"][0]["text"]
+    judged = Node.objects.get(pk=2).health
+    assert set(judged["parts"]) == {"compute", "network", "quality", "uptime"}
+    assert judged["score"] == pytest.approx(judged["parts"]["network"])
+
+
+@given(
+    late=st.lists(st.integers(1, 160), max_size=6), others=st.integers(1, 8), steps=st.integers(1, 40),
+    least=st.floats(0.01, 1),
+)  # fmt: skip
+def test_late_work_never_takes_what_the_round_cannot_pay(late: list[int], others: int, steps: int, least: float) -> None:
+    spec: JobSpec = parse_spec({
+        "inner": {"steps": steps}, "rounds": {"nodes": others, "quorum": 1}, "network": {"least_steps": least},
+    })  # fmt: skip
+    slots: list[Any] = [SimpleNamespace(steps=one) for one in late[:others]]
+    carried, refused, left = planning.taken(spec, late=slots, others=others)
+    assert len(carried) + len(refused) == len(slots)
+    assert sum(slot.steps for slot in carried) + left == others * steps
+    assert left >= (others - len(carried)) * math.ceil(least * steps)
+    assert all(code == "lease.no_budget" and text for _, code, text in refused)
+
+
+def test_uptime_forgets_and_a_long_gap_was_silence() -> None:
+    now = timezone.now()
+    assert heard(1.0, since=None, now=now) == 1.0
+    assert heard(1.0, since=now - timedelta(seconds=3), now=now) == 1.0
+    assert heard(1.0, since=now - UPTIME_MEMORY, now=now) == pytest.approx(math.exp(-1))
+    assert 0.5 < heard(0.5, since=now - timedelta(seconds=10), now=now) < 0.501
+
+
+def test_weights_that_are_no_whole_are_refused() -> None:
+    with pytest.raises(ValidationError, match="sum up to 1"):
+        Settings(network={"health": {"compute": 0.9}})  # type: ignore[arg-type]
+    assert Settings(network={"upload_share": 0.2}).network.upload_share == 0.2  # type: ignore[arg-type]
