@@ -22,7 +22,7 @@ from scripts.hypergpu_demo.stack import ROOT, Stack, wipe
 from scripts.hypergpu_demo.supervise import StackError
 from scripts.hypergpu_demo.view import ENDED, View, tokens
 
-SETTLE_SECONDS = 60
+SETTLE_SECONDS = 180
 """Patience for the last payments after the last round."""
 
 

@@ -25,6 +25,10 @@ BENCHES = {
         "settlement_gas", "gas of a receipt on chain, by Ethereum's and Monad's prices, beside other designs"
     ),
     "settlement-latency": Bench("settlement_latency", "seconds from hand-in to final credit through the real processes, by mode"),
+    "real-network": Bench(
+        "real_network", "rounds of the demo on emulated links, adaptive and plain, beside what plan and virtual clock predicted"
+    ),
+    "transfers": Bench("transfers", "uploads over bad links: one request, pieces over several connections, an erasure code"),
     "peers": Bench("peers.bench", "bytes, loss and steps a second beside DDP, torchft, hivemind and Flower on the same task"),
 }
 

@@ -78,12 +78,10 @@ def rounds(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
         slots = [slot for slot in snapshot["assignments"] if slot["round"] == round_["number"]]
         if not round_["aggregated_at"]:
             continue
-        predicted = [total(slot.get("predicted")) for slot in slots]
-        known = [seconds for seconds in predicted if seconds is not None]
         found.append(
             {
                 "round": round_["number"],
-                "predicted_seconds": round(max(known), 3) if known else None,
+                "predicted_seconds": predicted(round_, slots),
                 "actual_seconds": seconds_between(round_["opened_at"], round_["closed_at"]),
                 "closing_seconds": seconds_between(round_["closed_at"], round_["aggregated_at"]),
                 "ended_seconds": seconds_between(snapshot["rounds"][0]["opened_at"], round_["aggregated_at"]),
@@ -93,6 +91,12 @@ def rounds(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def predicted(round_: dict[str, Any], slots: Sequence[dict[str, Any]]) -> float | None:
+    """Seconds after which the plan says that all of those who begin in the round have come, or that it closes without them."""
+    known = [total(slot["predicted"]) for slot in slots if slot.get("predicted") and not slot.get("origin")]
+    return round(min([max(known), *([round_["plan"]["deadline_seconds"]] if round_.get("plan") else [])]), 3) if known else None
 
 
 def node_row(slot: dict[str, Any]) -> dict[str, Any]:
@@ -113,9 +117,9 @@ def lines(network: dict[str, Any]) -> list[str]:
     return said if seconds else []
 
 
-def total(phases: dict[str, float] | None) -> float | None:
+def total(phases: dict[str, float]) -> float:
     """Seconds to fetch, compute and send up."""
-    return None if not phases else sum(phases[name] for name in ("fetch_s", "compute_s", "upload_s"))
+    return sum(phases[name] for name in ("fetch_s", "compute_s", "upload_s"))
 
 
 def profile_named(name: str) -> Profile:

@@ -7,8 +7,8 @@ A good link pays nothing: one request, as if there were no pieces. What pieces a
 - **Several connections**: where loss, or a window on a long path, keeps one connection below what the link carries, several
   together carry more, and one that waits for a retransmission does not stop the others.
 - **Erasure-coded pieces** (`erasure.py`): TCP loses no bytes, so redundancy cannot repair anything; what it saves is waiting for
-  the last pieces. A connection that has nothing else to do sends a redundant piece, and any `pieces` of those sent make the
-  file: the slowest connections are not waited for. That costs a piece a connection at most.
+  a connection that hangs. When nothing else is left to send and a piece takes twice as long as pieces do, an idle connection
+  sends a redundant one; any `pieces` of those sent make the file. Where no connection hangs it costs nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from trainer.network.links import mathis_bps
 
 WINDOW_BYTES = 2**22
 """Of one connection at most, as common systems tune it (Linux: net.ipv4.tcp_wmem, 4 MiB)."""
-LOSSY = 0.003
-"""Part of the segments from which on several connections are worth their headers,"""
-VERY_LOSSY = 0.01
-"""and redundant pieces theirs: see docs/guides/network.md for what they gain."""
+LOSSY = 0.001
+"""Part of the segments from which on several connections are worth their headers, whatever the goodput was."""
 BOUND = 0.5
 """A connection that reaches this part of what TCP allows it is bound by TCP, not by the link."""
 CONNECTIONS = 4
 PIECES_PER_CONNECTION = 4
+SPARE = CONNECTIONS - 1
+"""Redundant pieces: while one connection does anything at all, the others may hang."""
+LONG_FILE = 2**20
+"""Bytes from which on a file shows what a path carries: smaller ones are sent before TCP has reached its rate."""
 LEAST_PIECE = 2**14
 """Bytes: a request's head is a twentieth of it."""
 MOST_PIECES = 128
@@ -53,20 +55,15 @@ def transfer_of(
     most = min(MOST_PIECES, size // LEAST_PIECE)
     if most < 2:
         return whole("It is small.")
+    why = None
     if loss >= LOSSY:
-        spare = CONNECTIONS - 1 if loss >= VERY_LOSSY else 0
-        text = f"{loss:.1%} of the segments are lost, so {CONNECTIONS} connections carry more than one"
-        text += f", and {spare} redundant pieces stand in for the slowest." if spare else "."
-        return Transfer(
-            connections=CONNECTIONS, pieces=min(most, CONNECTIONS * PIECES_PER_CONNECTION), spare=spare,
-            reason=Reason(code="transfer.redundant" if spare else "transfer.lossy", text=text),
-        )  # fmt: skip
-    if rtt_s and rate and size > WINDOW_BYTES and rate >= BOUND * connection_rate(rtt_s, loss):
+        why = Reason(code="transfer.lossy", text=f"{loss:.1%} of the segments are lost: {CONNECTIONS} connections carry more.")
+    elif rtt_s and rate and size >= LONG_FILE and rate >= BOUND * connection_rate(rtt_s, loss):
         text = f"At {1000 * rtt_s:.0f} ms one connection is bound by TCP ({rate / 1e6:.3g} MB/s): {CONNECTIONS} carry more."
-        return Transfer(
-            connections=CONNECTIONS, pieces=min(most, CONNECTIONS * PIECES_PER_CONNECTION), spare=0,
-            reason=Reason(code="transfer.long_path", text=text),
-        )  # fmt: skip
+        why = Reason(code="transfer.long_path", text=text)
+    if why is not None:
+        pieces = min(most, CONNECTIONS * PIECES_PER_CONNECTION)
+        return Transfer(connections=CONNECTIONS, pieces=pieces, spare=SPARE, reason=why)
     if broken:
         text = "A request was cut off: sent in pieces, so that what has come is kept."
         return Transfer(

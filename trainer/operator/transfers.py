@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 import threading
 import time
 from collections import deque
@@ -26,6 +27,9 @@ STRIPE = 2**16
 FIRST_RANGE = 2**16
 """Bytes of a download that are asked for before its size is known."""
 LOOK_SECONDS = 0.05
+HANGS = 2.0
+"""Multiple of what a piece usually takes after which one is taken to hang (hedged requests: Dean and Barroso 2013, "The tail at
+scale"): only then is a redundant one worth its bytes."""
 
 
 def upload(coordinator: Coordinator, assignment: int, fence: int, artifact: Path, sha256: str, *, check: Check) -> None:
@@ -64,40 +68,58 @@ def choose(coordinator: Coordinator, size: int, *, rate: Estimate | None) -> Tra
 
 
 class Pieces:
-    """Numbers of pieces for several workers: each is drawn once, given back when it failed; redundant ones are drawn while others
-    are still under way. `whole` is set once the file is complete."""
+    """Numbers of pieces for several workers: each is drawn once, given back when it failed. Redundant ones are drawn when nothing
+    else is left to do and one that is under way hangs. `whole` is set once the file is complete. Times are of any clock."""
 
     def __init__(self, plain: list[int], spare: list[int] | None = None) -> None:
         self.todo, self.spare = deque(plain), deque(spare or [])
-        self.under_way: set[int] = set()
+        self.under_way: dict[int, float] = {}
+        self.took: list[float] = []
         self.whole = threading.Event()
         self.lock = threading.Lock()
         if not plain and not spare:
             self.whole.set()
 
-    def draw(self) -> int | None:
+    def draw(self, now: float) -> int | None:
         with self.lock:
-            source = self.todo or (self.spare if self.under_way else None)
-            if not source or self.whole.is_set():
+            if self.whole.is_set():
                 return None
-            self.under_way.add(number := source.popleft())
+            if self.todo:
+                number = self.todo.popleft()
+            elif (due := self.next_spare()) is not None and now >= due:
+                number = self.spare.popleft()
+            else:
+                return None
+            self.under_way[number] = now
             return number
 
-    def came(self, number: int) -> bool:
+    def next_spare(self) -> float | None:
+        """When the oldest piece under way will have taken so long that it hangs; None when there is none to wait for."""
+        if self.todo or not (self.spare and self.under_way and self.took):
+            return None
+        return min(self.under_way.values()) + HANGS * statistics.median(self.took)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a worker that has nothing to do now will have nothing any more."""
+        return self.whole.is_set() or not (self.todo or (self.spare and self.under_way and self.took))
+
+    def came(self, number: int, now: float) -> bool:
         """Whether nothing is left to do."""
         with self.lock:
-            self.under_way.discard(number)
+            self.took.append(now - self.under_way.pop(number))
             return not self.todo and not self.under_way
 
     def failed(self, number: int) -> None:
         with self.lock:
-            self.under_way.discard(number)
+            del self.under_way[number]
             self.todo.appendleft(number)
 
 
-def work_off(pieces: Pieces, move: Callable[[int], bool], *, connections: int, check: Check) -> None:
+def work_off(pieces: Pieces, move: Callable[[int], bool | None], *, connections: int, check: Check) -> None:
     """Have `move(number)` done for each piece by so many threads, each with a connection of its own, until it says that the file
-    is whole. A thread whose connection breaks tries on; those that are not needed any more are left behind.
+    is whole (None: it is when nothing is left to do). A thread whose connection breaks tries on; those that are not needed any
+    more are left behind.
 
     Raises what `check` raises, refusals of the coordinator, or UnavailableError when all were sent and the file is not whole.
     """
@@ -105,11 +127,17 @@ def work_off(pieces: Pieces, move: Callable[[int], bool], *, connections: int, c
 
     def work() -> None:
         failures = 0
-        while not refusals and (number := pieces.draw()) is not None:
+        while not refusals:
+            if (number := pieces.draw(time.monotonic())) is None:
+                if pieces.is_over:
+                    return
+                pieces.whole.wait(LOOK_SECONDS)
+                continue
             try:
-                if move(number):
+                is_whole = move(number)
+                was_last = pieces.came(number, time.monotonic())
+                if is_whole or (is_whole is None and was_last):
                     pieces.whole.set()
-                pieces.came(number)
                 failures = 0
             except (httpx.TransportError, UnavailableError):
                 pieces.failed(number)
@@ -200,10 +228,9 @@ def download_in_ranges(coordinator: Coordinator, sha256: str, part: Path, transf
     spans = [piece_span(rest, count, number) for number in range(count)]
     pieces = Pieces([number for number in range(count) if size_of(files[number + 1]) < spans[number][1]])
 
-    def receive(number: int) -> bool:
+    def receive(number: int) -> None:
         offset, length = spans[number]
         append_range(coordinator, sha256, files[number + 1], first=FIRST_RANGE + offset, length=length, over=pieces.whole)
-        return pieces.came(number)
 
     work_off(pieces, receive, connections=transfer.connections, check=check)
     with part.open("wb") as joined:

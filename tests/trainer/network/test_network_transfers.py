@@ -1,4 +1,4 @@
-"""Whose link asks for pieces, connections, redundancy; and that a good link asks for none."""
+"""Whose link asks for pieces and connections; and that a good link asks for none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ BIG = 64 * 2**20
         ({"rtt_s": 0.06, "loss": 0.0, "rate": 1e9}, "transfer.long_path", CONNECTIONS),
         ({"rtt_s": 0.3, "loss": 0.0, "rate": 1e7}, "transfer.long_path", CONNECTIONS),
         ({"rtt_s": 0.1, "loss": 0.005}, "transfer.lossy", CONNECTIONS),
-        ({"rtt_s": 0.1, "loss": 0.05}, "transfer.redundant", CONNECTIONS),
+        ({"rtt_s": 0.06, "loss": 5e-4, "rate": 1e6}, "transfer.long_path", CONNECTIONS),
+        ({"rtt_s": 0.06, "loss": 5e-4, "rate": 1e5}, "transfer.whole", 1),
         ({"rtt_s": 0.06, "broken": True}, "transfer.broken", 1),
     ],
 )
@@ -27,7 +28,7 @@ def test_pieces_are_chosen_by_what_the_link_does(conditions, code, connections):
     chosen = transfer_of(BIG, **conditions)
     assert (chosen.reason.code, chosen.connections) == (code, connections)
     assert (chosen.pieces > 1) == (code != "transfer.whole")
-    assert (chosen.spare > 0) == (code == "transfer.redundant")
+    assert (chosen.spare > 0) == (connections > 1)
 
 
 def test_a_small_file_is_one_request_on_any_link():
