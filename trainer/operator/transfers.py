@@ -27,6 +27,8 @@ STRIPE = 2**16
 FIRST_RANGE = 2**16
 """Bytes of a download that are asked for before its size is known."""
 LOOK_SECONDS = 0.05
+SURE = 2.0
+"""Standard deviations below its estimate that a loss is counted as."""
 HANGS = 2.0
 """Multiple of what a piece usually takes after which one is taken to hang (hedged requests: Dean and Barroso 2013, "The tail at
 scale"): only then is a redundant one worth its bytes."""
@@ -62,8 +64,8 @@ def upload(coordinator: Coordinator, assignment: int, fence: int, artifact: Path
 def choose(coordinator: Coordinator, size: int, *, rate: Estimate | None) -> Transfer:
     """How to move a file, by what the link's traffic has told so far."""
     links, loss = coordinator.links, emulated_loss()
-    if loss is None:
-        loss = links.loss.value if links.loss else 0.0
+    if loss is None:  # as much as is sure: one segment in the first hundred is no lossy link
+        loss = max(0.0, links.loss.value - SURE * links.loss.deviation) if links.loss else 0.0
     return transfer_of(size, rtt_s=links.rtt.value if links.rtt else None, loss=loss, rate=rate.value if rate else None)
 
 
