@@ -181,6 +181,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/jobs/{job_id}/proposals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["listProposals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/jobs/{job_id}/rounds/{number}/settlement": {
         parameters: {
             query?: never;
@@ -657,6 +673,12 @@ export interface components {
             claimed: boolean;
             samples: number;
         };
+        /**
+         * @description * `time` - time
+         *     * `price` - price
+         * @enum {string}
+         */
+        GoalEnum: "time" | "price";
         /** @description How the newest plan judged a node; left out until round `until` where its level is excluded. */
         Health: {
             level: components["schemas"]["LevelEnum"];
@@ -1017,6 +1039,26 @@ export interface components {
             /** Format: double */
             doubt_s: number;
         };
+        Proposal: {
+            nodes: number[];
+            /** @description Of the specification, for a job not yet posted. */
+            changes: string[];
+            /** Format: double */
+            round_seconds: number;
+            /** @description Base units at full quality: the most. */
+            round_price: string;
+            rounds: components["schemas"]["Span"];
+            seconds: components["schemas"]["Span"];
+            price: components["schemas"]["Span"];
+            reasons: components["schemas"]["Reason"][];
+        };
+        Proposals: {
+            goal: components["schemas"]["GoalEnum"];
+            /** @description Nodes that are online with a fitting bid. */
+            bidders: number;
+            /** @description The best first; empty when fewer bid than the quorum. */
+            proposals: components["schemas"]["Proposal"][];
+        };
         /**
          * @description * `rtt` - s
          *     * `up` - bytes/s
@@ -1106,6 +1148,17 @@ export interface components {
         SignInRequest: {
             message: string;
             signature: string;
+        };
+        Span: {
+            /** Format: double */
+            expected: number;
+            /** Format: double */
+            low: number;
+            /**
+             * Format: double
+             * @description null: no upper bound is known.
+             */
+            high: number | null;
         };
         /** @description A measured value; `claimed`: the node's own word, which the coordinator has not seen itself. */
         Speed: {
@@ -1492,6 +1545,32 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Deterrence"];
+                };
+            };
+        };
+    };
+    listProposals: {
+        parameters: {
+            query?: {
+                /** @description Sorted by the expected time, or price, to the target. */
+                goal?: "price" | "time";
+                /** @description Of the model, while the job has not been started. */
+                parameters?: number;
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Proposals"];
                 };
             };
         };
