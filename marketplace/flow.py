@@ -154,6 +154,7 @@ def connect() -> None:
         (training_rows.stalled_rounds, training.aggregate_round),
         (training_rows.unmeasured_rounds, training.evaluate_round),
         (training_rows.drawable_rounds, training.draw_audits),
+        (training_rows.suspect_rounds, training.audit_suspects),
         (training_rows.stalled_audits, training.replay_audit),
         (training_rows.unrecorded_contributions, training.record_contribution),
         (settlement_rows.due_epochs, settlement.begin_epoch),

@@ -15,7 +15,7 @@ from marketplace.chain.models import Cursor, Intent
 from marketplace.jobs.models import Job
 from marketplace.training import calibration
 from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
-from marketplace.training.services import leases, recording
+from marketplace.training.services import audits, leases, recording
 from trainer.protocol.draws import DELAY
 from trainer.protocol.orders import order_seed
 from trainer.protocol.rounds import AuditWork, Earlier, JobWork, RoundWork, Standing, Submission
@@ -127,6 +127,11 @@ def drawable_rounds() -> Iterable[dict[str, Any]]:
     final = Cursor.objects.aggregate(newest=Max("finalized"))["newest"] or 0
     due = Round.objects.filter(state=Round.State.SETTLED, drawn_at=None, settled_block__lte=final - DELAY)
     return [{"round_id": pk} for pk in due.values_list("pk", flat=True)[:100]]
+
+
+def suspect_rounds() -> Iterable[dict[str, Any]]:
+    """Rounds with paid work of convicted nodes that is to be audited after all."""
+    return [{"round_id": pk} for pk in audits.suspects().values_list("round", flat=True).distinct()[:100]]
 
 
 def stalled_audits() -> Iterable[dict[str, Any]]:

@@ -105,6 +105,11 @@ def draw_audits(round_id: int) -> None:
 
 
 @task()
+def audit_suspects(round_id: int) -> None:
+    audits.audit_suspects(round_id=round_id)
+
+
+@task()
 def nudge_audited_nodes(round_id: int) -> None:
     waiting.nudge(Audit.objects.filter(contribution__round=round_id, state=Audit.State.REQUESTED))
 

@@ -57,8 +57,9 @@ def conditions(rounds: Mapping[str, int]) -> tuple[str, ...]:
         "Who is caught is excluded and loses the pay of all its false rounds: each is a case of its own at the DisputeCourt "
         "within the challenge window (a day, longer than these jobs), which takes it back, and as much again as a penalty from "
         "credit, then stake. 'net of penalties' counts those too; 'after audits' and the goal do not.",
-        "The product brings the round whose audit has failed to the court, and no other: earlier false rounds are lost by "
-        "audits of their own alone. That all of them are taken back is assumed here.",
+        "So it is built: whoever a replay has caught is audited in all its other rounds of that window, and each that is proven "
+        "false is a case. That the node answers those audits, and that they find every false round, is assumed: who does not "
+        "answer is left out for a day, and keeps that pay.",
         "copy_ally: the first hostile node works honestly, the second sends that work under noise; only the second counts as a "
         "cheat. Attacks on the past (resend, copy_earlier) send nothing in the first round.",
         f"Nodes that crash: each with a chance of {FAILURE:.0%} in each round, losing its round and its optimizer's moments. "

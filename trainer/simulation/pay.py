@@ -4,8 +4,8 @@ A round pays units times quality for an accepted contribution and nothing for a 
 rates of the job's AuditSpec, finds a contribution false when it looks at one of its false segments. What a node was paid for
 can be disputed for the contracts' challenge window (a day on mainnet), so all rounds of a job that is shorter are within reach
 when it is caught: each false receipt is a case of its own at the court (DisputeCourt, kind Quality), which takes its pay back
-and as much again as a penalty, from credit first, then from stake; and the node is excluded from the job. That all its false
-rounds are brought to the court is assumed: the product opens a case for the round whose audit has failed, and for no other.
+and as much again as a penalty, from credit first, then from stake; and the node is excluded from the job. The product
+audits all its other rounds of the window then; that the node answers, and that each false one is found, is assumed.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from marketplace.artifacts import services as artifacts
@@ -60,13 +61,43 @@ def draw_audits(*, round_id: int) -> None:
             request(round_, chosen, block=number, block_hash=block_hash)
 
 
-def segments_of(contribution: Contribution, round_: Round, block_hash: str) -> list[int]:
-    """What chance says of one contribution; none if it is not audited."""
+def suspects() -> QuerySet[Contribution]:
+    """Paid work of nodes that were convicted after they had handed it in, which no audit has looked at and which the court can
+    still take up."""
+    proven = Audit.objects.filter(state=Audit.State.FAILED, shadow=False, proven=True)
+    convicted = proven.filter(node_id=OuterRef("node_id"), judged_at__gt=OuterRef("received_at"))
+    window = timedelta(seconds=int(settings.HYPERGPU.deployment["terms"]["market"]["challengeWindow"]))
+    return Contribution.objects.filter(
+        Exists(convicted), state=Contribution.State.ACCEPTED, audits=None, round__drawn_at__isnull=False,
+        round__settled_at__gt=timezone.now() - window, round__accepted_at=None,
+    )  # fmt: skip
+
+
+def audit_suspects(*, round_id: int) -> None:
+    """Whoever was caught once is audited in every round that it can still lose, by the segments that the round's own block has
+    drawn. Safe to call twice.
+
+    Raises HyperGPUError `chain.unreachable`, `chain.node_behind`.
+    """
+    number = (Round.objects.get(pk=round_id).settled_block or 0) + DELAY
+    block_hash = final_block_hash(number)
+    if block_hash is None:
+        return
+    with transaction.atomic():
+        round_ = Round.objects.select_related("job").select_for_update(of=("self",)).get(pk=round_id)
+        found = list(suspects().filter(round=round_).select_related("assignment"))
+        if found:
+            chosen = [(one, segments_of(one, round_, block_hash, rate=1.0)) for one in found]
+            request(round_, chosen, block=number, block_hash=block_hash)
+
+
+def segments_of(contribution: Contribution, round_: Round, block_hash: str, *, rate: float | None = None) -> list[int]:
+    """What chance says of one contribution, at the node's own rate or another; none if it is not audited."""
     spec, node_id = round_.job.parsed_spec.audit, contribution.node_id
     digest = audit_digest(
         block_hash=block_hash, market=domain().contract, job_id=round_.job.chain_id or 0, round=round_.number, node_id=node_id
     )
-    rate = audit_rate(spec, rounds=rounds_since_strike(round_, node_id))
+    rate = audit_rate(spec, rounds=rounds_since_strike(round_, node_id)) if rate is None else rate
     return drawn_segments(digest, spec, steps=contribution.assignment.steps, rate=rate)
 
 

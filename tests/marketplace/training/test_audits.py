@@ -17,7 +17,7 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.operators.models import Node
 from marketplace.operators.selectors import usable_bids
 from marketplace.training import calibration, selectors, tasks
-from marketplace.training.calibration import HONEST_AUDITS, Calibration, upper_bound
+from marketplace.training.calibration import HONEST_AUDITS, Calibration
 from marketplace.training.models import Assignment, Audit, Contribution, Round
 from marketplace.training.services import audits, rounds
 from tests.marketplace.training.work import lease
@@ -261,6 +261,32 @@ def test_a_failed_audit_leaves_the_node_out_for_a_while(
     assert set(usable_bids(**open_).values_list("node_id", flat=True)) == {1, 2}, "the way back"
 
 
+def test_who_was_caught_once_is_audited_in_every_round_that_it_can_still_lose(
+    job: Job, final: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Node 1 is caught in round 3, by an audit at a rate at which nobody else is drawn."""
+    Job.objects.filter(pk=job.pk).update(spec=job.spec | {"audit": job.spec["audit"] | {"newcomer_rate": 0.0}})
+    now = timezone.now()
+    found = [paid(job, number, block=100 * number) for number in range(5)]
+    final.update({100 * number + DELAY: HASH for number in range(5)})
+    Round.objects.update(drawn_at=now, settled_at=now)
+    Round.objects.filter(pk=found[0].pk).update(settled_at=now - timedelta(seconds=601))
+    Round.objects.filter(pk=found[1].pk).update(accepted_at=now)
+    caught = Audit.objects.create(
+        contribution=Contribution.objects.get(round=found[3], node_id=1), node_id=1, segment=0, block=1, block_hash=HASH,
+        deadline=now, precision="fp32", state=Audit.State.FAILED, shadow=False, judged_at=timezone.now(),
+    )  # fmt: skip
+    assert selectors.suspect_rounds() == [], "a failure that is not proven"
+    Audit.objects.filter(pk=caught.pk).update(proven=True)
+    Contribution.objects.filter(round=found[4]).update(received_at=now + timedelta(hours=1))
+    assert selectors.suspect_rounds() == [{"round_id": found[2].pk}], "not beyond dispute, not looked at, not of another life"
+    for _ in range(2):
+        tasks.audit_suspects(found[2].pk)
+    drawn = Audit.objects.exclude(pk=caught.pk).get()
+    assert (drawn.contribution.round_id, drawn.node_id, drawn.block, drawn.state) == (found[2].pk, 1, 202, "requested")
+    assert selectors.suspect_rounds() == []
+
+
 @pytest.mark.parametrize("verdict", ["passed", "suspicious"])
 def test_only_a_failed_audit_has_consequences(answered: Audit, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calibrate(monkeypatch)
@@ -352,39 +378,3 @@ def test_the_page_shows_the_arithmetic(answered: Audit, job: Job, client: Client
     Job.objects.filter(pk=job.pk).update(spec=job.spec)
     nothing = client.get(f"/api/v1/jobs/{job.pk}/deterrence").json()["nodes"][0]
     assert (nothing["needed"], nothing["enough"]) == (None, False), "without audits nothing deters"
-
-
-# Calibration.
-
-
-def known(job: Job, number: int, verdicts: dict[int, str], *, auditor: str = "cpu") -> None:
-    for contribution in Contribution.objects.filter(round=paid(job, number, tuple(verdicts))):
-        Audit.objects.create(
-            contribution=contribution, node_id=contribution.node_id, segment=0, block=1, block_hash=HASH,
-            deadline=timezone.now(), precision="fp32", operator_class="a gpu", auditor_class=auditor,
-            state=verdicts[contribution.node_id],
-        )  # fmt: skip
-
-
-def test_honest_audits_are_those_of_nodes_that_pass_most_of_theirs(job: Job) -> None:
-    for number in range(10):
-        known(job, number, {1: "passed", 2: "failed" if number == 0 else "passed", 3: "passed" if number < 5 else "failed"})
-    known(job, 10, {1: "unanswered", 2: "suspicious"})
-    known(job, 11, {1: "passed"}, auditor="another")
-    found = calibration.of("fp32", "a gpu", "cpu")
-    assert (found.honest, found.false_alarms, found.calibrated) == (10 + 11, 1, False), "node 3 passed no more than half"
-    assert calibration.of("fp32", "a gpu").honest == 22, "over all auditors"
-    assert calibration.of("bf16", "a gpu", "cpu").honest == 0
-
-
-@pytest.mark.parametrize(("honest", "alarms", "calibrated"), [(299, 0, False), (300, 0, True), (300, 3, True), (300, 4, False)])
-def test_three_hundred_honest_audits_end_shadow_mode(honest: int, alarms: int, calibrated: bool) -> None:
-    assert Calibration("fp32", "a", "b", honest, alarms).calibrated is calibrated
-
-
-def test_the_bound_is_clopper_and_pearsons() -> None:
-    """R: qbeta(0.95, k + 1, n - k)."""
-    assert upper_bound(0, of=300) == pytest.approx(1 - 0.05 ** (1 / 300), abs=1e-9)
-    assert upper_bound(3, of=100) == pytest.approx(0.0757, abs=1e-4)
-    assert upper_bound(5, of=5) == 1.0
-    assert Calibration("fp32", "a", "b", 0, 0).highest_rate == 1.0

@@ -71,7 +71,8 @@ function Chances({ figures, audits }: { figures: Figures; audits: readonly Audit
       <dt>A case at the court then takes</dt>
       <dd data-testid="case-takes">
         the pay of that round and as much again: enough to deter where <b>{part(figures.deterring_rate)}</b>{' '}
-        of the contributions are audited. Who does not answer an audit is left out, and loses no pay.
+        of the contributions are audited. The node's other rounds that can still be disputed are audited then,
+        too. Who does not answer is left out, and loses no pay.
       </dd>
       <dt>So far</dt>
       <dd data-testid="audit-verdicts">{verdictsOf(audits)}</dd>
