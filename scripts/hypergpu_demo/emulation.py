@@ -18,7 +18,7 @@ from trainer.operator.emulation import LOSS, VARIABLE
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import parse_spec
 
-TIME = 20
+TIME = 12
 """Emulated seconds in a real one. The coordinator's own computing is not scaled: the more of them, the more it counts."""
 
 

@@ -21,7 +21,7 @@ ROUNDS = {"digits": 12, "text": 10}
 DEFAULT_MODEL = {"digits": "mlp", "text": "gpt"}
 EMULATED_MODEL = {"digits": "mlp-wide", "text": "gpt"}
 """On emulated links: larger, so that headers and orders, whose bytes are scaled too, weigh little beside its files."""
-EMULATED_ROUNDS = 8
+EMULATED_ROUNDS = 6
 PLAIN = {
     "encoding": {"kind": "fp32"}, "downlink": {"kind": "fp32"}, "network": {"policy": "equal"},
 }  # fmt: skip
