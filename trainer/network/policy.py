@@ -78,13 +78,15 @@ def plain(facts: Sequence[NodeFacts], spec: JobSpec) -> Plan:
 def plan_round(
     facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, scale: float = 1.0,
     before: Mapping[int, EncodingSpec] | None = None, standings: Mapping[int, Standing] | None = None,
-    fetch_bytes: Mapping[int, float] | None = None, limits: Mapping[int, int] | None = None, budget: int | None = None,
+    fetch_bytes: Mapping[int, float] | None = None, ahead_s: Mapping[int, float] | None = None,
+    limits: Mapping[int, int] | None = None, budget: int | None = None,
     settings: Settings = DEFAULTS,
 ) -> Plan:  # fmt: skip
     """The next round of a job with `count` parameters for the nodes of `facts`, as `spec.network` wants it.
 
     `before`: encodings of each node's last order. `standings`: health of nodes that have a history in the job. `fetch_bytes`:
-    what a node has to fetch before it can begin, where it is not the last outer step. `scale` multiplies the bytes of files on
+    what a node has to fetch before it can begin, where it is not the last outer step. `ahead_s`: seconds for which a node has
+    been at it already (`network.overlap` eager), so that its transfers cost nothing. `scale` multiplies the bytes of files on
     emulated links. `limits` are steps that a node may be given at most, for the capacity that it sold. The steps of a plan sum
     up to `spec.inner.steps` times its nodes at most, and to `budget` if that is less.
     """
@@ -107,14 +109,14 @@ def plan_round(
     uploads = {node: scale * encoded_bytes(count, choice.encoding) for node, choice in choices.items()}
     most = len(taking) * spec.inner.steps
     steps = steps_of(
-        taking, spec, levels, fetches=fetches, uploads=uploads, limits=limits, settings=settings,
+        taking, spec, levels, fetches=fetches, uploads=uploads, ahead_s=ahead_s or {}, limits=limits, settings=settings,
         behind=max(scale * 4 * count - down, 0.0),
         budget=most if budget is None else min(most, budget),
     )  # fmt: skip
     parts = {
         fact.node_id: part_of(
             fact, spec, steps[fact.node_id], choices[fact.node_id], levels[fact.node_id],
-            fetch=fetches[fact.node_id], upload=uploads[fact.node_id],
+            fetch=fetches[fact.node_id], upload=uploads[fact.node_id], ahead_s=(ahead_s or {}).get(fact.node_id, 0.0),
         )
         for fact in taking
     }  # fmt: skip
@@ -191,7 +193,8 @@ def computing_seconds(facts: Sequence[NodeFacts], spec: JobSpec) -> float:
 
 def steps_of(
     facts: Sequence[NodeFacts], spec: JobSpec, levels: Mapping[int, Standing], *, fetches: Mapping[int, float],
-    uploads: Mapping[int, float], limits: Mapping[int, int], budget: int, behind: float, settings: Settings,
+    uploads: Mapping[int, float], ahead_s: Mapping[int, float], limits: Mapping[int, int], budget: int, behind: float,
+    settings: Settings,
 ) -> dict[int, Share]:  # fmt: skip
     """Local steps by node: all finish together, within the bounds of the job and of each node's standing. `behind`: bytes that a
     node fetches more when it has missed a version."""
@@ -204,7 +207,9 @@ def steps_of(
         if fact.samples_per_second.source in UNTRIED and fact.samples_per_second.doubt >= 0.5:
             limit = min(limit, max(steps, least))
         sold = limits.get(fact.node_id, most)
-        transfers = predict(fact, samples=0, fetch_bytes=fetches[fact.node_id], upload_bytes=uploads[fact.node_id]).total_s
+        predicted = predict(fact, samples=0, fetch_bytes=fetches[fact.node_id], upload_bytes=uploads[fact.node_id])
+        ahead = ahead_s.get(fact.node_id, 0.0)
+        transfers = predicted.upload_s - ahead if ahead > 0 else predicted.total_s
         step_s = spec.inner.batch_size / fact.samples_per_second.value
         paces.append(
             Pace(
@@ -222,10 +227,11 @@ def steps_of(
 
 
 def part_of(
-    fact: NodeFacts, spec: JobSpec, share: Share, choice: Choice, standing: Standing, *, fetch: float, upload: float
-) -> Part:
+    fact: NodeFacts, spec: JobSpec, share: Share, choice: Choice, standing: Standing,
+    *, fetch: float, upload: float, ahead_s: float = 0.0,
+) -> Part:  # fmt: skip
     samples = share.steps * spec.inner.batch_size
-    predicted = predict(fact, samples=samples, fetch_bytes=fetch, upload_bytes=upload)
+    predicted = predict(fact, samples=samples, fetch_bytes=fetch, upload_bytes=upload, ahead_s=ahead_s)
     reasons = [share_reason(fact, spec, share, predicted), choice.reason]
     if standing.level not in ("high", "normal"):
         reasons.append(standing.reason)

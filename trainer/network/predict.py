@@ -44,8 +44,11 @@ class Prediction:
         return 0.5 * (1 + math.erf((seconds - self.total_s) / (self.doubt_s * math.sqrt(2))))
 
 
-def predict(fact: NodeFacts, *, samples: int, fetch_bytes: float, upload_bytes: float) -> Prediction:
-    """What a node's part takes: a round trip and the bytes each way, and the samples in between."""
+def predict(
+    fact: NodeFacts, *, samples: int, fetch_bytes: float, upload_bytes: float, ahead_s: float = 0.0
+) -> Prediction:  # fmt: skip
+    """What a node's part takes: a round trip and the bytes each way, and the samples in between, with which it is `ahead_s`
+    seconds early: then it goes on while it fetches."""
     fetching, sending = fetch_bytes / fact.down.value, upload_bytes / fact.up.value
     computing = samples / fact.samples_per_second.value
     parts = (
@@ -54,8 +57,9 @@ def predict(fact: NodeFacts, *, samples: int, fetch_bytes: float, upload_bytes: 
     )  # fmt: skip
     total = math.fsum(seconds for seconds, _ in parts)
     doubt = math.hypot(*(seconds * doubt for seconds, doubt in parts), LEAST_DOUBT * total)
+    left = max(computing - ahead_s - fact.rtt_s.value - fetching, 0.0) if ahead_s > 0 else computing
     return Prediction(
-        fetch_s=fact.rtt_s.value + fetching, compute_s=computing, upload_s=fact.rtt_s.value + sending,
+        fetch_s=fact.rtt_s.value + fetching, compute_s=left, upload_s=fact.rtt_s.value + sending,
         doubt_s=max(doubt, fact.spread * total),
     )  # fmt: skip
 

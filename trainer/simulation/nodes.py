@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,38 +14,61 @@ from torch import Tensor
 from trainer.data import Dataset
 from trainer.diloco.encoding import encode
 from trainer.diloco.local import NodeState, run_local_steps
+from trainer.diloco.trace import Lead, contribute
 from trainer.protocol.canonical import sha256_hex
-from trainer.protocol.orders import WorkOrder
+from trainer.protocol.orders import WorkOrder, foreseen
 from trainer.protocol.rounds import Submission
 from trainer.protocol.spec import JobSpec
 from trainer.simulation.attackers import Attack, Sight, mislabelled
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Before:
+    """What a node may begin its next order from (`network.overlap` eager): its order, whose base (n,) and upload give a guess of
+    the next version, and when (seconds on the clock) its computing ended."""
+
+    order: WorkOrder
+    base: Tensor
+    upload: bytes
+    ended: float
+
+
 class Operator:
     """A node with what it keeps between rounds. `version` is the model version that it holds, `busy` whether it still works
-    on a round that may be closed."""
+    on a round that may be closed, `before` its last contribution, `lead` the steps of the next order that it did in advance."""
 
     def __init__(self, node_id: int, spec: JobSpec, dataset: Dataset, *, seed: int) -> None:
         self.node_id, self.spec, self.dataset = node_id, spec, dataset
         self.random = random.Random(f"{seed}:{node_id}:failures")
         self.version: str | None = None
         self.busy = False
+        self.before: Before | None = None
+        self.lead = 0
         self.state = NodeState(spec, dataset.info, device=torch.device("cpu"))
 
     def crash(self) -> None:
         """What it held in memory is lost."""
-        self.version = None
+        self.version = self.before = None
         self.state = NodeState(self.spec, self.dataset.info, device=torch.device("cpu"))
 
-    def work(self, order: WorkOrder, base: Tensor) -> Tensor:
-        """The honest pseudo-gradient (n,)."""
-        return run_local_steps(self.state, order, base, self.dataset).pseudo_gradient
+    def contribute(self, order: WorkOrder, base: Tensor, *, ended: float) -> Submission:
+        """Honest work by the agent's own functions, its lead included; its computing has ended at `ended`."""
+        lead = None
+        if self.before is not None and self.lead and (following := foreseen(self.before.order)) is not None:
+            lead = Lead.behind(self.before.order, following, base=self.before.base, upload=self.before.upload)
+            lead.go_on(partial(run_local_steps, self.state, dataset=self.dataset), most=self.lead)
+        made = contribute(self.state, order, base, self.dataset, lead=lead if lead is not None and lead.serves(order) else None)
+        self.before = Before(order=order, base=base, upload=made.upload, ended=ended)
+        return self.submission(order, made.upload)
 
     def submit(self, order: WorkOrder, update: Tensor) -> Submission:
         encoded = encode(update, order.encoding, error=self.state.error)
         self.state.error = encoded.error
+        return self.submission(order, encoded.data)
+
+    def submission(self, order: WorkOrder, data: bytes) -> Submission:
         return Submission(
-            node_id=self.node_id, units=order.units, artifact=sha256_hex(encoded.data), data=encoded.data, shard=order.shard,
+            node_id=self.node_id, units=order.units, artifact=sha256_hex(data), data=data, shard=order.shard,
             seed=order.seed, steps=order.steps, encoding=order.encoding,
         )  # fmt: skip
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -34,11 +35,12 @@ from trainer.simulation.nodes import Gang, Operator
 
 
 class Policy(Protocol):
-    """`fetch_bytes` and `before` as `trainer.network.policy.plan_round` has them."""
+    """`fetch_bytes`, `ahead_s` and `before` as `trainer.network.policy.plan_round` has them."""
 
     def __call__(
-        self, facts: Sequence[NodeFacts], *, fetch_bytes: Mapping[int, float], before: Mapping[int, EncodingSpec]
-    ) -> Plan: ...
+        self, facts: Sequence[NodeFacts], *, fetch_bytes: Mapping[int, float], ahead_s: Mapping[int, float],
+        before: Mapping[int, EncodingSpec],
+    ) -> Plan: ...  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +48,8 @@ class Row:
     """One round, or as many steps of data parallelism. Emulated: `seconds` since the start at its end, `sent` and `received`
     bytes of all nodes, and `busy`, the part of the nodes' time in which they computed. Real: the rest. `units` and `qualities`
     (basis points) by accepted node; `refused` code by node; `missing` why by node; `late` by accepted node the rounds by which
-    its work is late."""
+    its work is late. `training_cpu_s` of all nodes' steps and `closing_cpu_s` of the round's close are what they really cost this
+    process; they are on no emulated clock."""
 
     round: int
     seconds: float
@@ -61,6 +64,8 @@ class Row:
     refused: dict[int, str] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
     late: dict[int, int] = field(default_factory=dict)
+    training_cpu_s: float = field(default=0.0, compare=False)
+    closing_cpu_s: float = field(default=0.0, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,6 +78,14 @@ class Event:
     kind: Literal["came", "gone", "crashed", "deadline", "closed"]
     round: int
     node_id: int = -1
+
+
+class Begun(NamedTuple):
+    """What was done of an order in advance: the rest begins at `until`; `samples` in `seconds` of computing before."""
+
+    until: float
+    samples: int
+    seconds: float
 
 
 class Rounds:
@@ -98,6 +111,8 @@ class Rounds:
         self.delta = b""
         self.published: dict[int, Tensor] = {}
         self.encodings: dict[int, EncodingSpec] = {}
+        self.ended: dict[int, float] = {}
+        """By node, when its computing ends."""
         self.travelling: dict[int, Submission | None] = {}
         """By node: what it hands in when its work comes, None for nothing; `origin` is the round that it was ordered in."""
         self.carried: list[Submission] = []
@@ -117,17 +132,22 @@ class Rounds:
         plan = self.policy(
             [self.observer.facts(node, self.clock.now) for node in ready], before=self.encodings,
             fetch_bytes={node: self.scale * self.download(self.operators[node]) for node in ready},
+            ahead_s={node: self.ahead(node) for node in ready},
         )  # fmt: skip
         orders = {node: self.order(node, part) for node, part in plan.parts.items()}
         expected = {node: self.start(node, order, plan.parts[node].predicted) for node, order in orders.items()}
         self.encodings |= {node: order.encoding for node, order in orders.items()}
+        began_cpu = time.process_time()
         made = self.contributions({node: order for node, order in orders.items() if expected[node] == "came"})
         self.travelling |= {node: one and replace(one, origin=self.work.number) for node, one in made.items()}
+        trained = time.process_time() - began_cpu
         arrived, missing = self.gather(plan, orders)
         submissions = [one if self.lateness(one) else replace(one, origin=None) for one in arrived]
+        began_cpu = time.process_time()
         result = close_round(replace(self.work, submissions=submissions))
+        closing = time.process_time() - began_cpu
         self.close(len(arrived))
-        row = self.row(result, arrived, missing, began)
+        row = replace(self.row(result, arrived, missing, began), training_cpu_s=trained, closing_cpu_s=closing)
         self.advance(result, arrived)
         return row
 
@@ -166,7 +186,9 @@ class Rounds:
         operator.busy = True
         down, up = self.scale * self.download(operator), self.scale * encoded_bytes(self.count, order.encoding)
         fetched = transferred(server, machine, self.clock.now, down) if down else self.clock.now
-        computed = machine.computed(fetched, order.units * self.gang.work(node))
+        begun = self.lead(node, order, fetched)
+        computed = machine.computed(begun.until, (order.units - begun.samples) * self.gang.work(node))
+        computing = computed - begun.until + begun.seconds
         came = transferred(machine, server, computed, up)
         crash = operator.random.random() < self.network.failures[node]
         lasting = operator.random.random()
@@ -174,7 +196,7 @@ class Rounds:
             self.observer.failed(node)
         else:
             timed = Timed(
-                fetched=down, fetch_s=fetched - self.clock.now, samples=order.units, compute_s=computed - fetched, sent=up,
+                fetched=down, fetch_s=fetched - self.clock.now, samples=order.units, compute_s=computing, sent=up,
                 upload_s=came - computed,
             )  # fmt: skip
             self.seen[node] = partial(self.observer.kept, node, came, timed, predicted)
@@ -185,9 +207,32 @@ class Rounds:
             return self.schedule("crashed", node, self.clock.now + lasting * (came - self.clock.now))
         self.received += down
         self.sent += up
-        self.computing += computed - fetched
-        operator.version = order.base
+        self.computing += computing
+        operator.version, self.ended[node] = order.base, computed
         return self.schedule("came", node, came)
+
+    def lead(self, node: int, order: WorkOrder, fetched: float) -> Begun:
+        """What a node has done of an order when its base is there: whole segments, from the end of its last order's computing to
+        the first border after `fetched`, at most as many steps as it had then (`network.overlap` eager)."""
+        operator, machine, batch = self.operators[node], self.network.machines[node], order.spec.inner.batch_size
+        operator.lead, before = 0, operator.before
+        if order.spec.network.overlap != "eager" or before is None or before.order.round != order.round - 1:
+            return Begun(fetched, 0, 0.0)
+        until, stride = before.ended, order.spec.audit.stride
+        while until < fetched and operator.lead + stride <= before.order.steps:
+            operator.lead += stride
+            until = machine.computed(before.ended, operator.lead * batch)
+        used = operator.lead if operator.lead <= order.steps else 0
+        return Begun(max(until, fetched), used * batch, until - before.ended)
+
+    def ahead(self, node: int) -> float:
+        """Seconds of the next order that a node has done by now."""
+        before = self.operators[node].before
+        eager = self.job.spec.network.overlap == "eager" and before is not None and before.order.round == self.work.number - 1
+        if not eager or before is None:
+            return 0.0
+        most = before.order.units / self.observer.nodes[node].speed.value
+        return min(self.clock.now - before.ended, most)
 
     def schedule(self, kind: Literal["came", "gone", "crashed"], node: int, time: float) -> str:
         self.clock.schedule(time, Event(kind, self.work.number, node))
@@ -208,7 +253,7 @@ class Rounds:
         found = self.gang.submissions(self.operators, orders, self.params, published=self.published, aggregate=aggregate)
         for node, order in orders.items():
             if node not in found:
-                found[node] = self.operators[node].submit(order, self.operators[node].work(order, self.params))
+                found[node] = self.operators[node].contribute(order, self.params, ended=self.ended[node])
         return found
 
     def gather(self, plan: Plan, orders: Mapping[int, WorkOrder]) -> tuple[list[Submission], dict[int, str]]:
@@ -270,7 +315,7 @@ class Rounds:
         elapsed = len(self.operators) * (self.clock.now - began)
         return Row(
             round=self.work.number, seconds=self.clock.now, **result.metric, samples=sum(units[v.node_id] for v in accepted),
-            sent=self.sent, received=self.received, busy=min(1.0, self.computing / elapsed) if elapsed else 0.0,
+            sent=self.sent, received=self.received, busy=self.computing / elapsed if elapsed else 0.0,
             units={verdict.node_id: units[verdict.node_id] for verdict in accepted},
             qualities={verdict.node_id: verdict.quality for verdict in accepted if verdict.quality is not None},
             refused={verdict.node_id: verdict.code for verdict in result.verdicts if verdict.quality is None}, missing=missing,
