@@ -33,6 +33,8 @@ export type PaymentState = Payment['state'];
 /** `stake` is the operator's, shared by all of its nodes. */
 export type Node = Full<'Node'>;
 export type NodeState = Node['state'];
+/** What a node was given in a round, and why; `origin` is the round in which late work was begun. */
+export type Part = Full<'Part'>;
 /** A measured value, with who measured it: `claimed` is the node's own word. */
 export type Fact = Full<'Fact'>;
 /** A quantity of a node over time; `of`: the architecture of a speed, the node that a peer's round trip goes to. */

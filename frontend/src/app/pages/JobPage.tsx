@@ -15,6 +15,7 @@ import { Deterrence } from '@/features/training/Deterrence';
 import { etaOf } from '@/features/training/eta';
 import { JobNodes } from '@/features/training/JobNodes';
 import { Pipeline } from '@/features/training/Pipeline';
+import { RoundPlan } from '@/features/training/RoundPlan';
 import { Versions } from '@/features/training/Versions';
 import { formatMetric, metricValue } from '@/lib/metric';
 import { useNow } from '@/lib/useNow';
@@ -73,6 +74,7 @@ function LiveJob({ id }: { id: number }) {
             <Pipeline job={job} entities={entities} />
             <Curves job={job} entities={entities} round={round} pickRound={pickRound} />
             <JobNodes job={job} entities={entities} />
+            <RoundPlan entities={entities} round={round} />
             <Links nodes={[...entities.nodes.values()]} />
             <Ledger job={job} entities={entities} round={round} pickRound={pickRound} />
             <Versions job={job} entities={entities} />

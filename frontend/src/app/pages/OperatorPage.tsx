@@ -5,6 +5,7 @@ import { Address, Empty, Panel, Skeleton } from '@/components/basics';
 import { Links } from '@/components/Links';
 import { ErrorNotice } from '@/components/Notice';
 import { LinkHistory } from '@/features/operators/LinkHistory';
+import { NodeHealth } from '@/features/operators/NodeHealth';
 import { NodeTable } from '@/features/operators/NodeTable';
 import { OperatorMoney } from '@/features/operators/OperatorMoney';
 import { PaymentTable } from '@/features/settlement/PaymentTable';
@@ -52,6 +53,9 @@ function LiveOperator({ address }: { address: Hex }) {
             )}
           </Panel>
           <Links nodes={nodes} />
+          {nodes.map((node) => (
+            <NodeHealth key={node.id} node={node} />
+          ))}
           {nodes.map((node) => (
             <LinkHistory key={node.id} node={node} />
           ))}
