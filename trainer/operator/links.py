@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import deque
 from typing import Any
 
 from trainer.network.estimators import Estimate, part, rate, smoothed
@@ -18,6 +19,8 @@ SEGMENTS = 2
 """Of a small request, there and back."""
 TOLD_SEGMENTS = 64
 """Without a loss among them, fewer are not worth the bytes that tell them."""
+RECENT = 64
+"""Round trips, the least of which is the path's."""
 UNKNOWN_SECONDS = 3.0
 LEAST_TRANSFER_SECONDS = 0.001
 
@@ -31,6 +34,7 @@ class Links:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.rtt: Estimate | None = None
+        self.recent: deque[float] = deque(maxlen=RECENT)
         self.up: Estimate | None = None
         self.down: Estimate | None = None
         self.loss: Estimate | None = None
@@ -45,6 +49,7 @@ class Links:
     def round_trip(self, seconds: float) -> None:
         """Of a small request on an open connection."""
         with self.lock:
+            self.recent.append(seconds)
             usual = self.rtt
             self.rtt = smoothed(self.rtt, seconds)
             self.wait("rtt", round(seconds * 1000, 1))
@@ -99,6 +104,13 @@ class Links:
             if self.down is None or self.rtt is None:
                 return UNKNOWN_SECONDS
             return self.rtt.value + size / self.down.value
+
+    @property
+    def path_s(self) -> float | None:
+        """The least of the last round trips: of the path alone, without what a busy coordinator takes to answer (RTprop of BBR,
+        Cardwell et al. 2016)."""
+        with self.lock:
+            return min(self.recent, default=None)
 
     # What is told.
 

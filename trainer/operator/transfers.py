@@ -66,7 +66,7 @@ def choose(coordinator: Coordinator, size: int, *, rate: Estimate | None) -> Tra
     links, loss = coordinator.links, emulated_loss()
     if loss is None:  # as much as is sure: one segment in the first hundred is no lossy link
         loss = max(0.0, links.loss.value - SURE * links.loss.deviation) if links.loss else 0.0
-    return transfer_of(size, rtt_s=links.rtt.value if links.rtt else None, loss=loss, rate=rate.value if rate else None)
+    return transfer_of(size, rtt_s=links.path_s, loss=loss, rate=rate.value if rate else None)
 
 
 class Pieces:

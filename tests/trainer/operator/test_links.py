@@ -122,6 +122,14 @@ def test_given_a_request_that_fails_then_what_it_told_goes_with_the_next(coordin
     assert coordinator.telling(lambda link: link["link"]["rtt"]) == [50.0, 60.0]
 
 
+def test_given_a_coordinator_that_is_busy_then_the_paths_own_round_trip_stays():
+    links = Links()
+    for seconds in [0.02] + [0.5] * 20:
+        links.round_trip(seconds)
+    assert links.path_s == 0.02
+    assert links.rtt.value > 0.4
+
+
 def test_given_a_server_that_is_gone_then_reconnects_count(coordinator):
     links = Coordinator("http://127.0.0.1:9", KEY, say=lambda *_: None)
     with pytest.raises(httpx.TransportError):

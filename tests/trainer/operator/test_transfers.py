@@ -172,7 +172,8 @@ def test_a_long_path_is_told_from_a_full_one(server, link, tmp_path):
     """At 20 MB/s and half a second one connection is as fast as its window allows."""
     sha256, shaper, said = server.put(DATA), link(), []
     coordinator = connected(shaper, said)
-    coordinator.links.rtt, coordinator.links.down = Estimate(value=0.5, samples=9), Estimate(value=20e6, samples=9)
+    coordinator.links.round_trip(0.5)
+    coordinator.links.down = Estimate(value=20e6, samples=9)
     assert fetch(coordinator, sha256, tmp_path, check=check).read_bytes() == DATA
     assert "transfer.ranges" in said
 
