@@ -19,6 +19,8 @@ from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 
 MICRO = 1_000_000
+SEVERAL_ROUNDS = "steps.several_rounds"
+"""Code of the reason for a part that its round does not wait for."""
 UNTRIED = ("assumed", "benchmark")
 """Sources of a speed that no order has confirmed: while it is in doubt by half, a node is given the job's own steps at most."""
 OLD_S = 1800.0
@@ -79,16 +81,17 @@ def plan_round(
     facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, scale: float = 1.0,
     before: Mapping[int, EncodingSpec] | None = None, standings: Mapping[int, Standing] | None = None,
     fetch_bytes: Mapping[int, float] | None = None, ahead_s: Mapping[int, float] | None = None,
-    limits: Mapping[int, int] | None = None, budget: int | None = None,
+    limits: Mapping[int, int] | None = None, budget: int | None = None, number: int = 0,
     settings: Settings = DEFAULTS,
 ) -> Plan:  # fmt: skip
     """The next round of a job with `count` parameters for the nodes of `facts`, as `spec.network` wants it.
 
     `before`: encodings of each node's last order. `standings`: health of nodes that have a history in the job. `fetch_bytes`:
     what a node has to fetch before it can begin, where it is not the last outer step. `ahead_s`: seconds for which a node has
-    been at it already (`network.overlap` eager), so that its transfers cost nothing. `scale` multiplies the bytes of files on
-    emulated links. `limits` are steps that a node may be given at most, for the capacity that it sold. The steps of a plan sum
-    up to `spec.inner.steps` times its nodes at most, and to `budget` if that is less.
+    been at it already (`network.overlap` eager), so that its transfers cost nothing. `number` of the round: no part lasts
+    beyond the job's last one. `scale` multiplies the bytes of files on emulated links. `limits` are steps that a node may be
+    given at most, for the capacity that it sold. The steps of a plan sum up to `spec.inner.steps` times its nodes at most, and
+    to `budget` if that is less.
     """
     limits = limits or {}
     down = scale * encoded_bytes(count, spec.downlink)
@@ -109,9 +112,8 @@ def plan_round(
     uploads = {node: scale * encoded_bytes(count, choice.encoding) for node, choice in choices.items()}
     most = len(taking) * spec.inner.steps
     steps = steps_of(
-        taking, spec, levels, fetches=fetches, uploads=uploads, ahead_s=ahead_s or {}, limits=limits, settings=settings,
-        behind=max(scale * 4 * count - down, 0.0),
-        budget=most if budget is None else min(most, budget),
+        taking, spec, levels, number=number, fetches=fetches, uploads=uploads, ahead_s=ahead_s or {}, limits=limits,
+        settings=settings, behind=max(scale * 4 * count - down, 0.0), budget=most if budget is None else min(most, budget),
     )  # fmt: skip
     parts = {
         fact.node_id: part_of(
@@ -192,9 +194,9 @@ def computing_seconds(facts: Sequence[NodeFacts], spec: JobSpec) -> float:
 
 
 def steps_of(
-    facts: Sequence[NodeFacts], spec: JobSpec, levels: Mapping[int, Standing], *, fetches: Mapping[int, float],
-    uploads: Mapping[int, float], ahead_s: Mapping[int, float], limits: Mapping[int, int], budget: int, behind: float,
-    settings: Settings,
+    facts: Sequence[NodeFacts], spec: JobSpec, levels: Mapping[int, Standing], *, number: int,
+    fetches: Mapping[int, float], uploads: Mapping[int, float], ahead_s: Mapping[int, float], limits: Mapping[int, int],
+    budget: int, behind: float, settings: Settings,
 ) -> dict[int, Share]:  # fmt: skip
     """Local steps by node: all finish together, within the bounds of the job and of each node's standing. `behind`: bytes that a
     node fetches more when it has missed a version."""
@@ -219,8 +221,9 @@ def steps_of(
             )
         )  # fmt: skip
     limit_us = round(MICRO * settings.deadline_share * spec.rounds.deadline_seconds)
+    most_rounds = max(1, min(spec.network.most_stale + 1, spec.rounds.rounds - number))
     found = shares(
-        paces, budget=budget, limit_us=limit_us, most_rounds=spec.network.most_stale + 1, discount=spec.network.stale_discount,
+        paces, budget=budget, limit_us=limit_us, most_rounds=most_rounds, discount=spec.network.stale_discount,
         fewest=min(max(spec.rounds.quorum, math.ceil(len(facts) / 2)), len(facts)),
     )  # fmt: skip
     return {fact.node_id: share for fact, share in zip(facts, found, strict=True)}
@@ -261,7 +264,7 @@ def share_reason(fact: NodeFacts, spec: JobSpec, share: Share, predicted: Predic
     if share.rounds > 1:
         worth = 1 / (1 + spec.network.stale_discount * (share.rounds - 1))
         text += f" It synchronises every {share.rounds} rounds, since the others are done sooner; each sample counts {worth:.0%}."
-        code = "steps.several_rounds"
+        code = SEVERAL_ROUNDS
     return Reason(code=code, text=text)
 
 

@@ -20,10 +20,10 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.operators.facts import facts_of
 from marketplace.operators.models import Node
 from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
-from marketplace.training.services.late import NO_BUDGET
+from marketplace.training.services.late import NO_BUDGET, newest
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.health import Standing, assess, parts_of
-from trainer.network.policy import Plan, plan_round
+from trainer.network.policy import SEVERAL_ROUNDS, Plan, plan_round
 from trainer.network.predict import relative_errors
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.types import QUALITY_ONE
@@ -72,7 +72,7 @@ def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> De
     carried, refused, budget = taken(spec, late=[slot for slot in late if slot.node_id in chosen], others=len(chosen))
     busy = {slot.node_id for slot in carried}
     plan = plan_round(
-        [facts[node] for node in chosen if node not in busy], spec, count=parameters(job), standings=standings,
+        [facts[node] for node in chosen if node not in busy], spec, count=parameters(job), number=job.round, standings=standings,
         before={node: EncodingSpec.model_validate(past.slots[0].encoding) for node, past in known.items() if past.slots},
         fetch_bytes=to_fetch(job, known), budget=budget, settings=policy,
         limits={seat.node_id: seat.capacity // spec.inner.batch_size for seat in seats},
@@ -161,7 +161,15 @@ def known_facts(job: Job, seats: Sequence[Seat], known: Mapping[int, History]) -
 
 
 def was_kept(slot: Assignment) -> bool:
+    """Whether it was handed in in time; work that was ordered over several rounds, whether it is on its way or was."""
+    if slot.state in (Assignment.State.LATE, Assignment.State.CARRIED) and lasts_longer(slot):
+        return newest(slot).state in (*Assignment.HELD, Assignment.State.HANDED_IN)
     return slot.state == Assignment.State.HANDED_IN
+
+
+def lasts_longer(slot: Assignment) -> bool:
+    """Whether the slot's round is not to wait for it: it was ordered over several rounds, and this is the first."""
+    return slot.origin_id is None and any(reason["code"] == SEVERAL_ROUNDS for reason in slot.reasons)
 
 
 def errors_of(slots: Sequence[Assignment]) -> list[float]:

@@ -201,6 +201,7 @@ def close_if_complete(round_: Round) -> bool:
     if round_.job.state in (Job.State.FAILED, Job.State.CLOSED):
         return begin_aggregation(round_) if good else abandon(round_)
     pending = Assignment.objects.filter(round=round_).exclude(state__in=Assignment.DONE)
+    pending = pending.exclude(pk__in=[slot.pk for slot in pending if planning.lasts_longer(slot)])
     reachable = pending.filter(node_id__in=Node.objects.filter(last_seen__gte=online_since()).values("pk"))
     own, now = round_.job.parsed_spec.rounds, timezone.now()
     enough = 1 if round_.job.state == Job.State.STOPPED else own.quorum

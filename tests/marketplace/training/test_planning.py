@@ -190,3 +190,24 @@ def test_weights_that_are_no_whole_are_refused() -> None:
     with pytest.raises(ValidationError, match="sum up to 1"):
         Settings(network={"health": {"compute": 0.9}})  # type: ignore[arg-type]
     assert Settings(network={"upload_share": 0.2}).network.upload_share == 0.2  # type: ignore[arg-type]
+
+
+def test_a_round_does_not_wait_for_work_that_was_ordered_over_several(nodes: list[TestNode], job: Job) -> None:
+    known(nodes[0], job, speed=200.0)
+    known(nodes[1], job, speed=16.0)
+    round_ = opened(job)
+    slot = Assignment.objects.get(round=round_, node_id=2)
+    assert slot.reasons[0]["code"] == "steps.several_rounds" and planning.lasts_longer(slot)
+    leased = lease(nodes[1])
+    contribute(nodes[0])
+    tasks.check_contribution(Contribution.objects.get().pk)
+    assert rounds.close_round_if_complete(round_id=round_.pk), "long before its deadline"
+    slot.refresh_from_db()
+    assert slot.state == Assignment.State.LATE and planning.was_kept(slot)
+    tasks.aggregate_round(round_.pk)
+    rounds.open_round(job_id=job.pk)
+    slot.refresh_from_db()
+    carried = Assignment.objects.get(origin=slot)
+    assert planning.was_kept(slot) and not planning.lasts_longer(carried), "the next round waits for it"
+    Assignment.objects.filter(pk=carried.pk).update(state=Assignment.State.FAILED)
+    assert not planning.was_kept(slot) and leased["assignment_id"] == slot.pk
