@@ -74,6 +74,8 @@ class Assignment(models.Model):
     # What this node is to do, which may differ from the job's: local steps, and the encoding (an EncodingSpec).
     steps = models.IntegerField()
     encoding = models.JSONField()
+    # Rounds that its part is for: the first ones do not wait for it.
+    rounds = models.IntegerField(default=1)
     # Why, as {code, text}, and the seconds by phase that it was expected to take and took (null: not known).
     reasons = models.JSONField(default=list)
     predicted = models.JSONField(null=True)
@@ -100,6 +102,11 @@ class Assignment(models.Model):
     def began(self) -> Assignment:
         """The slot in which the work began: this one, unless it is for late work."""
         return self if self.origin is None else self.origin.began
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether its round is to wait for it, up to the deadline: the rounds that its part is for end with this one."""
+        return self.round.number - self.began.round.number >= self.rounds - 1
 
 
 class Contribution(models.Model):

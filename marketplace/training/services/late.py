@@ -70,8 +70,8 @@ def carry(slot: Assignment, *, into: Round) -> Assignment | None:
     kept: dict[str, Any] = {
         name: getattr(slot, name)
         for name in (
-            "node_id", "shard", "steps", "encoding", "fence", "attempt", "leased_at", "committed_sha256", "committed_size",
-            "committed_at", "uploaded", "step", "losses", "predicted",
+            "node_id", "shard", "steps", "encoding", "rounds", "fence", "attempt", "leased_at", "committed_sha256",
+            "committed_size", "committed_at", "uploaded", "step", "losses", "predicted",
         )
     }  # fmt: skip
     carried = Assignment.objects.create(

@@ -23,7 +23,7 @@ from marketplace.training.models import Assignment, Checkpoint, Contribution, Ro
 from marketplace.training.services.late import NO_BUDGET, newest
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.health import Standing, assess, parts_of
-from trainer.network.policy import SEVERAL_ROUNDS, Plan, plan_round
+from trainer.network.policy import Plan, plan_round
 from trainer.network.predict import relative_errors
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.types import QUALITY_ONE
@@ -161,15 +161,10 @@ def known_facts(job: Job, seats: Sequence[Seat], known: Mapping[int, History]) -
 
 
 def was_kept(slot: Assignment) -> bool:
-    """Whether it was handed in in time; work that was ordered over several rounds, whether it is on its way or was."""
-    if slot.state in (Assignment.State.LATE, Assignment.State.CARRIED) and lasts_longer(slot):
+    """Whether it was handed in in time; a part for several rounds, whether it is on its way or was."""
+    if slot.state in (Assignment.State.LATE, Assignment.State.CARRIED) and slot.rounds > 1:
         return newest(slot).state in (*Assignment.HELD, Assignment.State.HANDED_IN)
     return slot.state == Assignment.State.HANDED_IN
-
-
-def lasts_longer(slot: Assignment) -> bool:
-    """Whether the slot's round is not to wait for it: it was ordered over several rounds, and this is the first."""
-    return slot.origin_id is None and any(reason["code"] == SEVERAL_ROUNDS for reason in slot.reasons)
 
 
 def errors_of(slots: Sequence[Assignment]) -> list[float]:

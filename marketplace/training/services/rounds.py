@@ -135,7 +135,7 @@ def give_places(round_: Round, decided: planning.Decision) -> list[Assignment]:
     return carried + [
         Assignment.objects.create(
             round=round_, node_id=node_id, shard=every_seat.index(node_id) % round_.job.parsed_spec.rounds.nodes,
-            steps=part.steps, encoding=part.encoding.model_dump(mode="json"),
+            steps=part.steps, encoding=part.encoding.model_dump(mode="json"), rounds=part.rounds,
             reasons=[asdict(reason) for reason in part.reasons], predicted=asdict(part.predicted) if part.predicted else None,
         )
         for node_id, part in decided.plan.parts.items()
@@ -201,16 +201,16 @@ def close_if_complete(round_: Round) -> bool:
     if round_.job.state in (Job.State.FAILED, Job.State.CLOSED):
         return begin_aggregation(round_) if good else abandon(round_)
     pending = Assignment.objects.filter(round=round_).exclude(state__in=Assignment.DONE)
-    pending = pending.exclude(pk__in=[slot.pk for slot in pending if planning.lasts_longer(slot)])
-    reachable = pending.filter(node_id__in=Node.objects.filter(last_seen__gte=online_since()).values("pk"))
+    online = pending.filter(node_id__in=Node.objects.filter(last_seen__gte=online_since()).values("pk"))
+    reachable = any(slot.is_awaited for slot in online.select_related("round", "origin__round"))
     own, now = round_.job.parsed_spec.rounds, timezone.now()
     enough = 1 if round_.job.state == Job.State.STOPPED else own.quorum
     # Between the planned deadline and the job's own, the planned quorum has to stand.
     last = max(round_.deadline, round_.opened_at + timedelta(seconds=own.deadline_seconds))
     is_over = now >= last or (now >= round_.deadline and good >= max(round_.quorum, enough))
-    if good >= enough and (is_over or not reachable.exists()):
+    if good >= enough and (is_over or not reachable):
         return begin_aggregation(round_)
-    if round_.job.state == Job.State.STOPPED and (is_over or not reachable.exists()):
+    if round_.job.state == Job.State.STOPPED and (is_over or not reachable):
         return abandon(round_)
     if is_over or not pending.exists():
         extend_or_fail(round_)

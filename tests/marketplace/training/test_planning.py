@@ -197,7 +197,7 @@ def test_a_round_does_not_wait_for_work_that_was_ordered_over_several(nodes: lis
     known(nodes[1], job, speed=16.0)
     round_ = opened(job)
     slot = Assignment.objects.get(round=round_, node_id=2)
-    assert slot.reasons[0]["code"] == "steps.several_rounds" and planning.lasts_longer(slot)
+    assert slot.reasons[0]["code"] == "steps.several_rounds" and not slot.is_awaited
     leased = lease(nodes[1])
     contribute(nodes[0])
     tasks.check_contribution(Contribution.objects.get().pk)
@@ -208,6 +208,6 @@ def test_a_round_does_not_wait_for_work_that_was_ordered_over_several(nodes: lis
     rounds.open_round(job_id=job.pk)
     slot.refresh_from_db()
     carried = Assignment.objects.get(origin=slot)
-    assert planning.was_kept(slot) and not planning.lasts_longer(carried), "the next round waits for it"
+    assert planning.was_kept(slot) and carried.is_awaited == (slot.rounds == 2), "its last round waits for it"
     Assignment.objects.filter(pk=carried.pk).update(state=Assignment.State.FAILED)
     assert not planning.was_kept(slot) and leased["assignment_id"] == slot.pk
