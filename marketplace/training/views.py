@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -220,9 +221,13 @@ def piece(request: HttpRequest, assignment_id: int, pieces: int, index: int) -> 
     """One of the pieces of an upload; the request's signature covers the piece's own hash."""
     node = authenticated_node(request, streamed_body=True)
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=fence_of(request))
+    was_whole = assignment.uploaded
     whole = intake.upload_piece(
         assignment=assignment, pieces=pieces, index=index, chunks=body_chunks(request), sha256=request.headers[HEADER_BODY]
     )
+    if whole and not was_whole and assignment.committed_at and assignment.committed_size:
+        seconds = (timezone.now() - assignment.committed_at).total_seconds()
+        links.record_upload(node_id=node.pk, size=assignment.committed_size, seconds=seconds, turnaround=None)
     return JsonResponse({"whole": whole})
 
 

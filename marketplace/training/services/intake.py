@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from datetime import datetime
 
 from django.db import IntegrityError, transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from marketplace.artifacts import pieces as kept
@@ -174,14 +176,24 @@ def accept_contribution(
 
 
 def note_speed(contribution: Contribution) -> None:
-    """What the order says of the node's machine: from the last file that it was sent to its commitment."""
-    assignment = contribution.assignment
-    fetched = Node.objects.values_list("fetched_at", flat=True).get(pk=contribution.node_id)
-    given = [moment for moment in (assignment.leased_at, fetched) if moment and moment < contribution.committed_at]
-    seen = (contribution.committed_at - max(given)).total_seconds() if given else 0.0
-    spec = contribution.round.job.parsed_spec
+    """What the order says of the node's machine, from when on it could work at it to its commitment."""
+    spec, begun = contribution.round.job.parsed_spec, could_begin(contribution)
+    seen = (contribution.committed_at - begun).total_seconds() if begun else 0.0
     samples = links.speeds(spec, units=contribution.units, said=contribution.seconds, seen=seen)
     links.record(node_id=contribution.node_id, samples=samples)
+
+
+def could_begin(contribution: Contribution) -> datetime | None:
+    """When the node had all that its order takes: after the lease and the last file that it was sent. One that works ahead had
+    it since it was done with its work before."""
+    earlier = Contribution.objects.filter(node_id=contribution.node_id, committed_at__lt=contribution.committed_at)
+    ends = earlier.filter(round__job=contribution.round.job_id).aggregate(newest=Max("committed_at"))
+    done: datetime | None = ends["newest"]
+    if done is not None and contribution.round.job.parsed_spec.network.overlap == "eager":
+        return done
+    fetched = Node.objects.values_list("fetched_at", flat=True).get(pk=contribution.node_id)
+    given = [at for at in (contribution.assignment.leased_at, fetched) if at and at < contribution.committed_at]
+    return max(given, default=None)
 
 
 def late() -> HyperGPUError:

@@ -16,8 +16,8 @@ from marketplace.operators.links import MOST_PEERS, MOST_POINTS, TIMED_BYTES, Li
 from marketplace.operators.models import Measurement, Node
 from marketplace.operators.peers import peers_of
 from marketplace.training import views
-from marketplace.training.models import Assignment, Round
-from marketplace.training.services import rounds
+from marketplace.training.models import Assignment, Contribution, Round
+from marketplace.training.services import intake, rounds
 from tests.marketplace.training.conftest import job, nodes, open_round  # noqa: F401
 from tests.marketplace.training.work import commit, hand_in, lease, train, upload
 from tests.marketplace.world import TestNode, register
@@ -208,3 +208,30 @@ def test_given_something_that_is_no_endpoint_then_hello_is_refused(endpoint: str
     node = register(1)
     answer = node.call("POST", "/agent/v1/hello", {"device": "cpu", "software": {}, "endpoint": endpoint})
     assert answer.status_code >= 400
+
+
+@pytest.mark.parametrize(("overlap", "seconds"), [("none", 4), ("eager", 10)])
+def test_given_a_node_that_works_ahead_then_its_time_counts_from_the_work_before(
+    open_round: Round,  # noqa: F811
+    nodes: list[TestNode],  # noqa: F811
+    overlap: str,
+    seconds: int,
+) -> None:
+    """It commits at 10 and at 20 s; its second order was leased at 16 s."""
+    start, running = timezone.now(), open_round.job
+    running.spec = running.spec | {"network": {"overlap": overlap}}
+    running.save()
+    later = Round.objects.create(job=running, number=1, base="00" * 32, deadline=start + timedelta(hours=1))
+    for round_, leased, committed in ((open_round, 0, 10), (later, 16, 20)):
+        slot, _ = Assignment.objects.get_or_create(round=round_, node_id=1, defaults={"shard": 0, "steps": 4, "encoding": {}})
+        slot.leased_at = start + timedelta(seconds=leased)
+        slot.save()
+        newest = Contribution.objects.create(
+            assignment=slot, round=round_, node_id=1, units=32, artifact="00" * 32, size=9, signature="", seconds=9.0,
+            committed_at=start + timedelta(seconds=committed),
+        )  # fmt: skip
+    newest.round.job.refresh_from_db()
+    intake.note_speed(newest)
+
+    row = Measurement.objects.get(node_id=1, quantity=Quantity.SPEED, claimed=False)
+    assert row.value == pytest.approx(32 / min(9, seconds))
