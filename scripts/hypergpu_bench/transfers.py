@@ -43,6 +43,10 @@ def measure(*, quick: bool) -> Measured:
             found = interval([one / other for one, other in zip(times["one request"], times[way], strict=True)])
             name = f"speedup_{link}_{update}_{way}".replace(" ", "_")
             figures[name] = Figure(value=found.mean, unit="times one request", low=found.low, high=found.high)
+    for row in rows:
+        if row["link"].endswith("hangs"):
+            name = f"p95_{row['link']}_{row['update']}_{row['way']}".replace(" ", "_")
+            figures[name] = Figure(value=row["p95 s"], unit="s")
     sizes = ", ".join(f"{size / 1e6:.1f} MB in {update}" for update, size in SIZES.items())
     return Measured(
         seeds=seeds,

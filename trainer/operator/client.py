@@ -33,6 +33,16 @@ BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
 
 
+SEND_BUFFER_BYTES = 2**22
+"""That a kernel takes of a body before the link has (Linux: net.ipv4.tcp_wmem), and the answer waits for all of it."""
+LEAST_BYTES_PER_SECOND = 2**15
+
+
+def upload_timeout(size: int) -> httpx.Timeout:
+    """For the answer to a body of `size` bytes: it may be under way long after it was handed over."""
+    return httpx.Timeout(15, connect=5, read=15 + min(size, SEND_BUFFER_BYTES) / LEAST_BYTES_PER_SECOND)
+
+
 class UnavailableError(HyperGPUError):
     """The server is there but cannot answer now (5xx, 429): worth trying again."""
 
@@ -126,7 +136,10 @@ class Coordinator:
     def put(self, path: str, file: Path, sha256: str) -> None:
         started = time.monotonic()
         with file.open("rb") as content:
-            self.request("PUT", path, content=content, body_sha256=sha256, kind="application/octet-stream")
+            self.request(
+                "PUT", path, content=content, body_sha256=sha256, kind="application/octet-stream",
+                timeout=upload_timeout(file.stat().st_size),
+            )  # fmt: skip
         self.links.sent(file.stat().st_size, time.monotonic() - started)
 
     def request(

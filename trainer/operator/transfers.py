@@ -15,7 +15,7 @@ import httpx
 from trainer.network.erasure import redundant
 from trainer.network.estimators import Estimate
 from trainer.network.transfers import Transfer, piece_size, piece_span, transfer_of
-from trainer.operator.client import BACKOFF_SECONDS, Check, Coordinator, UnavailableError
+from trainer.operator.client import BACKOFF_SECONDS, Check, Coordinator, UnavailableError, upload_timeout
 from trainer.operator.emulation import emulated_loss
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
@@ -191,6 +191,7 @@ def send_pieces(coordinator: Coordinator, assignment: int, fence: int, file: Pat
         response = coordinator.request(
             "PUT", f"{path}/{number}?fence={fence}", content=body(), body_sha256=sha256_hex(data),
             kind="application/octet-stream", headers={"Content-Length": str(len(data))},
+            timeout=upload_timeout(len(data)),
         )  # fmt: skip
         return bool(response.json()["whole"])
 

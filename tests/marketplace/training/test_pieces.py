@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from marketplace.artifacts import store
+from marketplace.artifacts import pieces, store
 from marketplace.training.models import Assignment, Round
 from tests.marketplace.training.work import commit, hand_in, lease, path, train
 from tests.marketplace.world import TestNode
@@ -26,18 +26,18 @@ def work(open_round: Round, nodes: list[TestNode]) -> tuple[TestNode, dict[str, 
     return nodes[0], leased, data
 
 
-def piece_of(data: bytes, pieces: int, index: int) -> bytes:
-    each = piece_size(len(data), pieces)
-    plain = [data[offset : offset + length] for offset, length in (piece_span(len(data), pieces, at) for at in range(pieces))]
-    return plain[index] if index < pieces else redundant([one.ljust(each, b"\0") for one in plain], index)
+def piece_of(data: bytes, count: int, index: int) -> bytes:
+    each = piece_size(len(data), count)
+    plain = [data[offset : offset + length] for offset, length in (piece_span(len(data), count, at) for at in range(count))]
+    return plain[index] if index < count else redundant([one.ljust(each, b"\0") for one in plain], index)
 
 
-def send(node: TestNode, leased: dict[str, Any], piece: bytes, pieces: int, index: int):  # type: ignore[no-untyped-def]
-    return node.call("PUT", path(leased, f"pieces/{pieces}/{index}?fence={leased['fence']}"), raw=piece)
+def send(node: TestNode, leased: dict[str, Any], piece: bytes, count: int, index: int):  # type: ignore[no-untyped-def]
+    return node.call("PUT", path(leased, f"pieces/{count}/{index}?fence={leased['fence']}"), raw=piece)
 
 
-def held(node: TestNode, leased: dict[str, Any], pieces: int) -> dict[str, Any]:
-    return node.call("GET", path(leased, f"pieces/{pieces}?fence={leased['fence']}")).json()  # type: ignore[attr-defined, no-any-return]
+def held(node: TestNode, leased: dict[str, Any], count: int) -> dict[str, Any]:
+    return node.call("GET", path(leased, f"pieces/{count}?fence={leased['fence']}")).json()  # type: ignore[attr-defined, no-any-return]
 
 
 @pytest.mark.parametrize("indices", [[0, 1, 2, 3], [3, 1, 0, 2], [2, 5, 0, 7]])
@@ -73,10 +73,24 @@ def test_only_the_committed_bytes_count(work):
     assert held(node, leased, 2) == {"held": [], "whole": False}, "nobody can say which piece is wrong"
 
 
-@pytest.mark.parametrize(("pieces", "index"), [(1, 0), (4, 8), (200, 0), (0, 0)])
-def test_no_more_than_twice_the_file_is_kept(work, pieces: int, index: int):
+def test_a_piece_that_comes_when_the_file_is_made_leaves_nothing(work, monkeypatch: pytest.MonkeyPatch):
+    """It was under way while the others made the file."""
     node, leased, data = work
-    answer = send(node, leased, data[:10], pieces, index)
+    store_piece = pieces.keep
+
+    def overtaken(*args: Any, **options: Any) -> list[int]:
+        Assignment.objects.filter(pk=leased["assignment_id"]).update(uploaded=True)
+        return store_piece(*args, **options)
+
+    monkeypatch.setattr(pieces, "keep", overtaken)
+    assert send(node, leased, piece_of(data, 4, 1), 4, 1).json() == {"whole": True}
+    assert held(node, leased, 4) == {"held": [], "whole": True}
+
+
+@pytest.mark.parametrize(("count", "index"), [(1, 0), (4, 8), (200, 0), (0, 0)])
+def test_no_more_than_twice_the_file_is_kept(work, count: int, index: int):
+    node, leased, data = work
+    answer = send(node, leased, data[:10], count, index)
     assert (answer.status_code, answer.json()["code"]) == (422, "upload.no_such_piece")
 
 
