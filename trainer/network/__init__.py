@@ -5,5 +5,5 @@ Reading order: `facts.py` (what is known of a node, with age and source) -> `est
 each is done, when the round closes) -> `policy.py` (the plan of a round, each decision with its reason) -> `curve.py`,
 `planner.py` (who would train a job, until when, for how much) -> `assignment.py` (several jobs share the operators).
 `profiles.py`: networks to emulate, JSON files in `profiles/`; `links.py`: how long a transfer takes on one; `shaper.py`: the
-same on real sockets.
+same on real sockets. `transfers.py`, `erasure.py`: how a file goes over a bad link.
 """
