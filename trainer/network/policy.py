@@ -202,6 +202,7 @@ def steps_of(
     node fetches more when it has missed a version."""
     steps = spec.inner.steps
     least, most = math.ceil(spec.network.least_steps * steps), math.floor(spec.network.most_steps * steps)
+    transfers = transfer_seconds(facts, fetches=fetches, uploads=uploads, ahead_s=ahead_s)
     paces = []
     for fact in facts:
         level = levels[fact.node_id].level
@@ -209,13 +210,10 @@ def steps_of(
         if fact.samples_per_second.source in UNTRIED and fact.samples_per_second.doubt >= 0.5:
             limit = min(limit, max(steps, least))
         sold = limits.get(fact.node_id, most)
-        predicted = predict(fact, samples=0, fetch_bytes=fetches[fact.node_id], upload_bytes=uploads[fact.node_id])
-        ahead = ahead_s.get(fact.node_id, 0.0)
-        transfers = predicted.upload_s - ahead if ahead > 0 else predicted.total_s
         step_s = spec.inner.batch_size / fact.samples_per_second.value
         paces.append(
             Pace(
-                transfer_us=round(MICRO * transfers), step_us=max(1, round(MICRO * step_s)), least=min(least, sold),
+                transfer_us=round(MICRO * transfers[fact.node_id]), step_us=max(1, round(MICRO * step_s)), least=min(least, sold),
                 most=min(least if level in ("probation", "excluded") else limit, sold),
                 behind_us=round(MICRO * behind / fact.down.value),
             )
@@ -227,6 +225,20 @@ def steps_of(
         fewest=min(max(spec.rounds.quorum, math.ceil(len(facts) / 2)), len(facts)),
     )  # fmt: skip
     return {fact.node_id: share for fact, share in zip(facts, found, strict=True)}
+
+
+def transfer_seconds(
+    facts: Sequence[NodeFacts], *, fetches: Mapping[int, float], uploads: Mapping[int, float], ahead_s: Mapping[int, float]
+) -> dict[int, float]:
+    """What of each node's part is not computing. Who is ahead has computed since, and goes on while it fetches; that may be more
+    than its transfers, so seconds are counted from when the first of them began: none is negative, and no budget is passed."""
+    found = {}
+    for fact in facts:
+        predicted = predict(fact, samples=0, fetch_bytes=fetches[fact.node_id], upload_bytes=uploads[fact.node_id])
+        ahead = ahead_s.get(fact.node_id, 0.0)
+        found[fact.node_id] = predicted.upload_s - ahead if ahead > 0 else predicted.total_s
+    first = min(0.0, *found.values())
+    return {node: seconds - first for node, seconds in found.items()}
 
 
 def part_of(

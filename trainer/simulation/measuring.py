@@ -23,7 +23,8 @@ RELIABILITY_GAIN = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timed:
-    """Seconds and amounts of a kept order: bytes fetched and sent, samples trained on."""
+    """Seconds and amounts of a kept order: bytes fetched and sent, samples trained on, `ahead_s` of the computing before what was
+    fetched had come."""
 
     fetched: float
     fetch_s: float
@@ -31,6 +32,7 @@ class Timed:
     compute_s: float
     sent: float
     upload_s: float
+    ahead_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -90,7 +92,7 @@ class Observer:
         if timed.fetched:
             known.down = self.first_or(known, known.down, timed.fetched, timed.fetch_s - known.rtt.value)
         if predicted is not None:
-            actual = timed.fetch_s + timed.compute_s + timed.upload_s
+            actual = timed.fetch_s + timed.compute_s + timed.upload_s - timed.ahead_s
             known.track = tracked(known.track, predicted_s=predicted.total_s, actual_s=actual)
         known.since, known.source = now, "work"
         known.reliability += RELIABILITY_GAIN * (1 - known.reliability)

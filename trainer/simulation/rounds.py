@@ -197,7 +197,7 @@ class Rounds:
         else:
             timed = Timed(
                 fetched=down, fetch_s=fetched - self.clock.now, samples=order.units, compute_s=computing, sent=up,
-                upload_s=came - computed,
+                upload_s=came - computed, ahead_s=computing - (computed - fetched),
             )  # fmt: skip
             self.seen[node] = partial(self.observer.kept, node, came, timed, predicted)
         if math.isinf(came):

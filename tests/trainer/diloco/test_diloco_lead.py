@@ -17,7 +17,7 @@ from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, foreseen, order_seed
 from trainer.protocol.rounds import JobWork
-from trainer.protocol.spec import InnerSpec, JobSpec, NetworkSpec, OuterSpec, RoundSpec
+from trainer.protocol.spec import InnerSpec, JobSpec, NetworkSpec, OuterSpec, RoundSpec, parse_spec
 from trainer.scoring.evidence import gather_evidence, read_evidence, write_evidence
 from trainer.scoring.replay import HandedIn, Replay, guess_after, replay_segment
 
@@ -138,6 +138,12 @@ def test_an_order_that_asks_for_other_batches_or_fewer_steps_is_not_served(worke
     assert lead.serves(order(1, steps=5)) and not lead.serves(order(1, steps=4))
     for change in ({"seed": 1}, {"shard": 0}, {"round": 2}, {"job_id": 2}, {"shards": 3}):
         assert not lead.serves(order(1).model_copy(update=change))
+
+
+def test_fragments_in_turn_are_refused_with_what_to_do_instead():
+    assert parse_spec({"network": {"fragments": 1, "overlap": "eager"}}).network.overlap == "eager"
+    with pytest.raises(HyperGPUError, match=r"spec\.invalid.*network\.fragments.*leave fragments at 1"):
+        parse_spec({"network": {"fragments": 2}})
 
 
 def test_nothing_is_foreseen_after_the_last_round():

@@ -57,6 +57,25 @@ def test_a_plan_never_orders_more_than_the_jobs_steps_and_keeps_its_bounds(found
     assert plan == plan_round(facts[::-1], spec, count=COUNT)
 
 
+@given(nodes, st.lists(st.floats(0, 500), min_size=12, max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_whoever_is_ahead_the_steps_stay_within_the_budget(found, ahead):
+    facts = [fact(node, speed, up=up, rtt_s=rtt) for node, (speed, up, rtt) in enumerate(found)]
+    plan = plan_round(facts, SPEC, count=COUNT, ahead_s=dict(enumerate(ahead)))
+    assert sum(part.steps for part in plan.parts.values()) <= len(facts) * SPEC.inner.steps
+    assert all(part.predicted and part.predicted.total_s > 0 for part in plan.parts.values())
+
+
+def test_who_has_begun_ahead_has_only_the_rest_to_do():
+    facts = [fact(0), fact(1), fact(2), fact(3, up=1e6, rtt_s=0.3)]
+    waiting = plan_round(facts, SPEC, count=COUNT).parts
+    ahead = plan_round(facts, SPEC, count=COUNT, ahead_s={0: 15.0, 1: 15.0, 2: 15.0, 3: 25.0}).parts
+    assert waiting[3].steps < waiting[0].steps < ahead[3].steps and sum(part.steps for part in ahead.values()) == 160
+    ends = [part.predicted.total_s for part in ahead.values()]
+    assert max(ends) - min(ends) < 1.5, "a step takes a second"
+    assert ahead[0].predicted.compute_s == pytest.approx(ahead[0].steps - 15 - ahead[0].predicted.fetch_s)
+
+
 paces = st.lists(
     st.builds(
         Pace, transfer_us=st.integers(0, 1000), step_us=st.integers(1, 100), least=st.integers(1, 5), most=st.integers(5, 30)
