@@ -40,6 +40,8 @@ HAND_IN_SECONDS = 10
 """What a stop signal leaves for work that is already being handed in."""
 MAX_PAUSE_SECONDS = 30
 TIDY_SECONDS = 60
+PUT_OFF = 4
+"""An audit waits for the end of an order that may take this much longer than the last one."""
 
 
 def run_agent(config: AgentConfig, console: Console) -> None:
@@ -87,6 +89,9 @@ class Agent:
         self.failures = 0
         self.tidy_at = float("-inf")
         self.unanswered: set[int] = set()
+        self.put_off: list[dict[str, Any]] = []
+        self.order_seconds = float("inf")
+        """What the last order took: audits that can wait that long wait until the round closes, when the worker would too."""
         self.bases: dict[int, str] = {}
         """By job, the version that its last order was trained from: the worker holds it."""
         self.is_handing_in = False
@@ -113,6 +118,8 @@ class Agent:
                 lease = self.coordinator.lease() or {}
                 if "order" in lease:
                     self.carry_out(lease)
+                    self.answer(self.put_off, check=self.check_stop)
+                    self.put_off = []
                 else:
                     self.answer(lease.get("audits", []), check=self.check_stop)
                 self.tidy()
@@ -210,19 +217,20 @@ class Agent:
         )  # fmt: skip
         for reason in lease.get("reasons", []):
             self.console.say("order.reason", f"  why: {reason}", job_id=order.job_id, round=order.round, reason=reason)
-        seconds_left = order.deadline - time.time() - self.coordinator.skew
+        started, seconds_left = time.monotonic(), order.deadline - time.time() - self.coordinator.skew
         try:
             with Pulse(
                 self.coordinator, assignment=assignment, fence=fence, steps=order.steps, seconds_left=seconds_left,
                 every=self.heartbeat_seconds, lease_seconds=lease["lease_seconds"], eager=order.round == 0,
             ) as pulse:  # fmt: skip
-                self.answer(lease.get("audits", []), check=pulse.check)
+                self.answer(self.urgent(lease.get("audits", [])), check=pulse.check)
                 result = find_result(self.home, order) or self.train(order.as_trained, pulse)
                 self.is_handing_in = True
                 if order.spec.network.overlap == "eager":
                     self.engine.go_ahead(order)
                 self.upload(assignment, fence, result, pulse)
             self.hand_in(assignment, fence, order, result, pulse)
+            self.order_seconds = time.monotonic() - started
         finally:
             self.is_handing_in = False
 
@@ -328,6 +336,11 @@ class Agent:
         time.sleep(min(MAX_PAUSE_SECONDS, 2 ** (self.failures - 1)))
 
     # Audits.
+
+    def urgent(self, audits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those that cannot wait for the end of an order as long as the last one; the others are put off until then."""
+        self.put_off = [audit for audit in audits if audit["deadline_seconds"] > PUT_OFF * self.order_seconds]
+        return [audit for audit in audits if audit not in self.put_off]
 
     def answer(self, audits: list[dict[str, Any]], *, check: Check) -> None:
         """Show the states of the segment that each audit asks for. Whether or not one can be shown, work goes on."""

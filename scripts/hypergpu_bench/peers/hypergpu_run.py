@@ -10,10 +10,11 @@ import argparse
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,11 @@ SETTLE_SECONDS, SETTLE_SECONDS_A_ROUND = 300, 30
 most of them."""
 BACKGROUND = (*ATTESTORS, "evaluation")
 POLL_SECONDS, WATCHFUL_SECONDS = 1.0, 0.1
-"""Between two looks at the job: each costs the coordinator a few milliseconds, so it is looked at often only before a kill."""
+"""Between two looks at the job; before a kill it is looked at often."""
+IS_LEASED = (
+    "SELECT 1 FROM training_assignment AS slot JOIN training_round AS round ON slot.round_id = round.id "
+    "WHERE round.job_id = ? AND round.number = ? AND slot.state = 'leased'"
+)
 
 
 class PeersStack(Stack):
@@ -148,20 +153,23 @@ def set_priorities(stack: PeersStack, *, background: int = priority.BACKGROUND) 
 
 
 def follow(stack: PeersStack, market: Market, job_id: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The job's snapshot once its last round has been aggregated."""
-    doomed, ended = options.kill_in_round, 0
-    while True:
-        stack.processes.check()
-        snapshot: dict[str, Any] = market.api.get(f"jobs/{job_id}")
-        if snapshot["job"]["round"] > ended:
-            ended = snapshot["job"]["round"]
-            say(f"{ended} rounds trained")
-        if doomed is not None and is_in_the_middle_of(doomed, snapshot):
-            stack.kill_node(len(stack.leaves))
-            doomed = None
-        if snapshot["job"]["state"] in ENDED:
-            return snapshot
-        time.sleep(POLL_SECONDS if doomed is None else WATCHFUL_SECONDS)
+    """The job's snapshot once its last round has been aggregated. Watched in the database: a page's whole snapshot every second
+    would take a core from the rounds of a long job."""
+    doomed, said = options.kill_in_round, 0
+    with closing(sqlite3.connect(stack.state / "hypergpu.sqlite3")) as rows:
+        while True:
+            stack.processes.check()
+            state, ended = rows.execute("SELECT state, round FROM jobs_job WHERE id = ?", [job_id]).fetchone()
+            if ended > said:
+                said = ended
+                say(f"{ended} rounds trained")
+            if doomed is not None and rows.execute(IS_LEASED, [job_id, doomed]).fetchone():
+                stack.kill_node(len(stack.leaves))
+                doomed = None
+            if state in ENDED:
+                snapshot: dict[str, Any] = market.api.get(f"jobs/{job_id}")
+                return snapshot
+            time.sleep(POLL_SECONDS if doomed is None else WATCHFUL_SECONDS)
 
 
 def follow_settlement(market: Market, job_id: int, *, seconds: float) -> dict[str, Any]:
@@ -177,10 +185,6 @@ def follow_settlement(market: Market, job_id: int, *, seconds: float) -> dict[st
             say(f"{settled} of {len(snapshot['rounds'])} rounds settled, the clock has stopped")
         time.sleep(POLL_SECONDS)
     raise StackError(f"Waited {seconds:.0f} s for the job to be settled.")
-
-
-def is_in_the_middle_of(number: int, snapshot: dict[str, Any]) -> bool:
-    return any(slot["round"] == number and slot["state"] == "leased" for slot in snapshot["assignments"])
 
 
 def is_settled(snapshot: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -115,7 +116,7 @@ def test_given_a_worker_killed_in_the_middle_of_a_round_then_it_goes_on_from_dis
     assert bases == ["0x" + versions[number].base for number in (0, 1, 3)]
 
 
-def test_given_audits_then_they_are_answered_with_an_order_or_without_one_and_a_lost_trace_stops_nothing(
+def test_given_audits_then_they_are_answered_after_an_order_unless_urgent_or_without_one_and_a_lost_trace_stops_nothing(
     agent, coordinator, offer, until
 ):
     slot = offer(QUICK)
@@ -123,8 +124,8 @@ def test_given_audits_then_they_are_answered_with_an_order_or_without_one_and_a_
     artifact = slot.committed["sha256"]
     with coordinator.changed:
         coordinator.audits = [
-            {"audit_id": 1, "artifact": artifact, "segment": 0, "deadline_seconds": 60},
-            {"audit_id": 2, "artifact": "ab" * 32, "segment": 0, "deadline_seconds": 60},
+            {"audit_id": 1, "artifact": artifact, "segment": 0, "deadline_seconds": 600},
+            {"audit_id": 2, "artifact": "ab" * 32, "segment": 0, "deadline_seconds": 0.1},
         ]
     following = offer(QUICK)
     coordinator.until(lambda: following.receipt)
@@ -136,6 +137,8 @@ def test_given_audits_then_they_are_answered_with_an_order_or_without_one_and_a_
     assert set(coordinator.evidence) == {1, 3}
     until(lambda: agent.events("audit.answered") == 2)
     assert agent.events("audit.failed") == 1
+    told = re.findall(r'"event": "(order\.handed_in|audit\.\w+)"', agent.log.read_text())
+    assert told[-5:] == ["order.handed_in", "audit.failed", "order.handed_in", "audit.answered", "audit.answered"]
     assert read_evidence(coordinator.evidence[3], count=count_of(QUICK)).segment == 1
 
 
