@@ -73,9 +73,10 @@ class PhasesSerializer(serializers.Serializer):
 
 
 class PredictionSerializer(PhasesSerializer):
-    """With the standard deviation of their sum."""
+    """With the standard deviation of their sum; `overhead_s`, which neither link nor machine explains, is a part of `fetch_s`."""
 
     doubt_s = serializers.FloatField()
+    overhead_s = serializers.FloatField()
 
 
 class HealthPartsSerializer(serializers.Serializer):

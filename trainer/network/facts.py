@@ -54,7 +54,8 @@ class NodeFacts:
     the coordinator; `rtt_s` seconds of a round trip (its deviation is the jitter); `loss` part of the packets (or segments
     retransmitted). `reliability`: part of its orders that it kept, `quality`: of its gradients, `uptime`: part of the time in
     which it was heard, each 0..1, recent ones first. `rate`: its price, base units a sample. `spread`: mean relative error of
-    what was predicted of its rounds.
+    what was predicted of its rounds. `overhead_s`: seconds that its rounds took beside computing and beyond what its link
+    explains: waiting, loading, whatever the coordinator itself takes.
     """
 
     node_id: int
@@ -68,6 +69,7 @@ class NodeFacts:
     uptime: float = 1.0
     rate: int = 0
     spread: float = 0.0
+    overhead_s: float = 0.0
 
 
 def architecture_of(spec: JobSpec) -> str:

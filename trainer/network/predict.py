@@ -26,12 +26,13 @@ PLACES = 64
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
     """Seconds that a node's part of a round is expected to take: to fetch, to compute, to send up. `doubt_s` is the standard
-    deviation of their sum."""
+    deviation of their sum; `overhead_s`, which neither link nor machine explains, is a part of `fetch_s`."""
 
     fetch_s: float
     compute_s: float
     upload_s: float
     doubt_s: float = 0.0
+    overhead_s: float = 0.0
 
     @property
     def total_s(self) -> float:
@@ -53,14 +54,14 @@ def predict(
     computing = samples / fact.samples_per_second.value
     parts = (
         (fetching, fact.down.doubt), (computing, fact.samples_per_second.doubt), (sending, fact.up.doubt),
-        (2 * fact.rtt_s.value, fact.rtt_s.doubt),
+        (2 * fact.rtt_s.value, fact.rtt_s.doubt), (fact.overhead_s, 0.0),
     )  # fmt: skip
     total = math.fsum(seconds for seconds, _ in parts)
     doubt = math.hypot(*(seconds * doubt for seconds, doubt in parts), LEAST_DOUBT * total)
     left = max(computing - ahead_s - fact.rtt_s.value - fetching, 0.0) if ahead_s > 0 else computing
     return Prediction(
-        fetch_s=fact.rtt_s.value + fetching, compute_s=left, upload_s=fact.rtt_s.value + sending,
-        doubt_s=max(doubt, fact.spread * total),
+        fetch_s=fact.rtt_s.value + fetching + fact.overhead_s, compute_s=left, upload_s=fact.rtt_s.value + sending,
+        doubt_s=max(doubt, fact.spread * total), overhead_s=fact.overhead_s,
     )  # fmt: skip
 
 

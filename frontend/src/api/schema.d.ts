@@ -1028,7 +1028,7 @@ export interface components {
         PostedBid: {
             bid: components["schemas"]["Bid"];
         };
-        /** @description With the standard deviation of their sum. */
+        /** @description With the standard deviation of their sum; `overhead_s`, which neither link nor machine explains, is a part of `fetch_s`. */
         Prediction: {
             /** Format: double */
             fetch_s: number;
@@ -1038,6 +1038,8 @@ export interface components {
             upload_s: number;
             /** Format: double */
             doubt_s: number;
+            /** Format: double */
+            overhead_s: number;
         };
         Proposal: {
             nodes: number[];

@@ -31,6 +31,8 @@ from trainer.protocol.wire import HEADER_BYTES
 
 MEMORY = 16
 """Rounds of a job that say how a node keeps its orders."""
+OVERHEAD_ROUNDS = 5
+"""Of them that say what it takes beside what is measured: the coordinator's load changes faster than a node's manners."""
 FORGETTING = 0.8
 """Weight of a round beside the one after it."""
 PRIORITY = ("high", "normal", "low", "probation", "excluded")
@@ -153,6 +155,7 @@ def known_facts(job: Job, seats: Sequence[Seat], known: Mapping[int, History]) -
     return {
         fact.node_id: replace(
             fact, uptime=uptimes[fact.node_id], spread=recent(errors_of(known[fact.node_id].slots), unknown=0.0),
+            overhead_s=overhead(known[fact.node_id].slots),
             reliability=recent([float(was_kept(slot)) for slot in known[fact.node_id].slots]),
             quality=recent(known[fact.node_id].qualities),
         )
@@ -169,8 +172,24 @@ def was_kept(slot: Assignment) -> bool:
 
 def errors_of(slots: Sequence[Assignment]) -> list[float]:
     """Relative errors of what was predicted of a node's slots, newest first."""
-    pairs = [(total(slot.predicted), total(slot.actual)) for slot in slots if slot.predicted and slot.actual]
+    pairs = [(total(predicted), total(actual)) for predicted, actual in both_known(slots)]
     return relative_errors([(expected, took) for expected, took in pairs if took > 0])
+
+
+def overhead(slots: Sequence[Assignment]) -> float:
+    """Median seconds of the newest rounds, beside computing, that link and machine did not explain."""
+    left = [beside(actual) - beside(predicted) + predicted.get("overhead_s", 0.0) for predicted, actual in both_known(slots)]
+    return max(statistics.median(left[:OVERHEAD_ROUNDS]), 0.0) if left else 0.0
+
+
+def both_known(slots: Sequence[Assignment]) -> list[tuple[dict[str, float], dict[str, float]]]:
+    """Predicted and actual seconds, where there are both, newest first."""
+    return [(slot.predicted, slot.actual) for slot in slots if slot.predicted and slot.actual]
+
+
+def beside(phases: Mapping[str, float]) -> float:
+    """Seconds beside computing."""
+    return phases["fetch_s"] + phases["upload_s"]
 
 
 def total(phases: Mapping[str, float]) -> float:

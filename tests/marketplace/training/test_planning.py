@@ -13,6 +13,7 @@ from django.conf import settings
 from django.test import override_settings
 from django.utils import timezone
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -131,7 +132,20 @@ def test_what_a_round_took_is_kept_by_phase_and_its_error_widens_the_next_predic
     rounds.close_round_if_complete(round_id=round_.pk)
     tasks.aggregate_round(round_.pk)
     again = Assignment.objects.get(round=opened(job), node_id=1)
-    assert again.predicted["doubt_s"] == pytest.approx(0.5 * planning.total(again.predicted), rel=0.05)
+    assert planning.errors_of([Assignment.objects.get(pk=slot.pk)]) == [pytest.approx(0.5)]
+    assert again.predicted["doubt_s"] >= 0.49 * planning.total(again.predicted)
+
+
+def test_what_link_and_machine_do_not_explain_is_predicted_from_the_rounds_before(nodes: list[TestNode], job: Job) -> None:
+    def slot(fetch: float, upload: float, predicted: float, known: float) -> Any:
+        expected = {"fetch_s": predicted + known, "compute_s": 9.0, "upload_s": predicted, "overhead_s": known}
+        return SimpleNamespace(predicted=expected, actual={"fetch_s": fetch, "compute_s": 5.0, "upload_s": upload})
+
+    # Newest first: 0.7 s and 0.5 s were not explained by the link's 2 x 0.2 s, whatever was foreseen of it; the last has hung.
+    slots = [slot(0.6, 0.5, 0.2, 0.6), slot(0.5, 0.4, 0.2, 0.0), slot(60.0, 0.4, 0.2, 0.0)]
+    assert planning.overhead(slots) == pytest.approx(0.7)
+    assert planning.overhead([SimpleNamespace(predicted=None, actual=None)]) == 0.0  # type: ignore[list-item]
+    assert planning.overhead([slot(0.1, 0.1, 0.2, 0.0)]) == 0.0
 
 
 def test_a_node_that_keeps_no_orders_loses_parts_is_left_out_and_has_a_way_back(nodes: list[TestNode], job: Job) -> None:
@@ -162,6 +176,7 @@ def test_a_node_that_keeps_no_orders_loses_parts_is_left_out_and_has_a_way_back(
     assert judged["score"] == pytest.approx(judged["parts"]["network"])
 
 
+@hypothesis_settings(deadline=None)
 @given(
     late=st.lists(st.integers(1, 160), max_size=6), others=st.integers(1, 8), steps=st.integers(1, 40),
     least=st.floats(0.01, 1),

@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.network.test_network_policy import fact
@@ -35,6 +35,7 @@ def test_doubt_comes_from_the_measures_or_from_what_predictions_were_off_by():
 ends = st.lists(st.tuples(st.floats(1, 100), st.floats(0.01, 0.5)), min_size=2, max_size=8)
 
 
+@settings(deadline=None)
 @given(ends, st.floats(0, 0.9))
 def test_a_round_closes_between_its_quorum_and_its_limit(found, late_worth):
     predicted = {node: Prediction(fetch_s=0, compute_s=s, upload_s=0, doubt_s=s * d) for node, (s, d) in enumerate(found)}

@@ -15,7 +15,7 @@ const PLAN = {
   excluded: [{ node_id: 3, code: 'health.excluded', text: 'Left out until round 9.' }],
   health: [],
 };
-const PREDICTED = { fetch_s: 1, compute_s: 4, upload_s: 3, doubt_s: 1 };
+const PREDICTED = { fetch_s: 1, compute_s: 4, upload_s: 3, doubt_s: 1, overhead_s: 0 };
 const ACTUAL = { fetch_s: 1, compute_s: 6, upload_s: 3 };
 
 function page(shown: number | null) {
