@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.utils import timezone
 
 from marketplace.artifacts.models import Artifact
 from marketplace.jobs.models import Job, Seat
@@ -76,7 +77,7 @@ def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> De
     plan = plan_round(
         [facts[node] for node in chosen if node not in busy], spec, count=parameters(job), number=job.round, standings=standings,
         before={node: EncodingSpec.model_validate(past.slots[0].encoding) for node, past in known.items() if past.slots},
-        fetch_bytes=to_fetch(job, known), budget=budget, settings=policy,
+        fetch_bytes=to_fetch(job, known), ahead_s=ahead_of(job, facts, known), budget=budget, settings=policy,
         limits={seat.node_id: seat.capacity // spec.inner.batch_size for seat in seats},
     )  # fmt: skip
     quorum, seconds, reasons = closing(spec, plan, count=len(plan.parts) + len(carried))
@@ -264,6 +265,20 @@ def to_fetch(job: Job, known: Mapping[int, History]) -> dict[int, float]:
         )
         for node, past in known.items()
     }  # fmt: skip
+
+
+def ahead_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, History]) -> dict[int, float]:
+    """Seconds for which nodes have been at the coming round's orders already (`network.overlap` eager): since they committed to
+    their work of the round before, for as many steps again at most."""
+    spec, now, found = job.parsed_spec, timezone.now(), {}
+    for node, past in known.items():
+        last, speed = next(iter(past.slots), None), facts[node].samples_per_second.value
+        if spec.network.overlap != "eager" or last is None or last.committed_at is None or speed <= 0:
+            continue
+        if last.state == Assignment.State.HANDED_IN and last.round.number == job.round - 1:
+            most = last.steps * spec.inner.batch_size / speed
+            found[node] = min((now - last.committed_at).total_seconds(), most)
+    return found
 
 
 # What it really took.
