@@ -53,10 +53,11 @@ def rate(known: Estimate | None, *, amount: float, seconds: float) -> Estimate:
 
 def part(known: Estimate | None, *, hits: int, trials: int) -> Estimate:
     """`hits` of `trials` and of what was known, back to LOSS_MEMORY trials (`samples` counts them); the deviation is that of a
-    part of so many trials."""
+    part of so many trials. Negative hits take back earlier ones."""
     before = min(known.samples, LOSS_MEMORY) if known else 0
     total = before + trials
     value = ((known.value if known else 0.0) * before + min(hits, trials)) / total
+    value = max(value, 0.0)
     return Estimate(value=value, deviation=(value * (1 - value) / total) ** 0.5, samples=total)
 
 

@@ -18,7 +18,7 @@ timeout of common kernels): how loss is found where the kernel does not count it
 SEGMENTS = 2
 """Of a small request, there and back."""
 TOLD_SEGMENTS = 64
-"""Without a loss among them, fewer are not worth the bytes that tell them."""
+"""Fewer are not worth the bytes that tell them, and what was lost may turn out not to be."""
 RECENT = 64
 """Round trips, the least of which is the path's."""
 UNKNOWN_SECONDS = 3.0
@@ -120,8 +120,10 @@ class Links:
         with self.lock:
             report, self.waiting = self.waiting, {}
             lost, segments = report.get("loss", (0, 0))
-            if not lost and 0 < segments < TOLD_SEGMENTS:
+            if 0 < segments < TOLD_SEGMENTS:
                 self.waiting["loss"] = report.pop("loss")
+            elif lost < 0:  # the receiver had what was told to be lost
+                report["loss"] = [0, segments]
             if self.probed and "loss" in report:
                 report["probed"] = True
             if self.reconnects != self.told_reconnects:

@@ -49,6 +49,7 @@ def test_given_segments_then_loss_is_the_part_sent_again_and_forgets_the_old():
     for _ in range(100):
         known = part(known, hits=0, trials=1000)
     assert known.value < 1e-4
+    assert part(known, hits=-50, trials=10).value == 0, "what was no loss after all"
 
 
 @given(st.integers(1, 400), st.integers(2, 40))

@@ -140,7 +140,7 @@ def test_given_a_server_that_is_gone_then_reconnects_count(coordinator):
 def test_given_a_platform_whose_kernel_does_not_tell_then_stalled_requests_count_as_losses():
     links = Links()
     links.answered(None)
-    for seconds in [0.05] * 30 + [0.05 + 2 * STALL_SECONDS] + [0.05]:
+    for seconds in [0.05] * TOLD_SEGMENTS + [0.05 + 2 * STALL_SECONDS] + [0.05]:
         links.round_trip(seconds)
 
     report = links.report()
