@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from scripts.hypergpu_bench.report import ROOT, Figure, Measured
 from scripts.hypergpu_demo import recipes
@@ -36,12 +39,14 @@ WITHIN = 0.25
 
 def measure(*, quick: bool) -> Measured:
     seeds, rounds = list(range(QUICK_SEEDS if quick else SEEDS)), QUICK_ROUNDS if quick else ROUNDS
+    torch.set_num_threads(1)
     rows, each = [], []
     for seed in seeds:
         for policy in POLICIES:
             real = demo(policy, seed=seed, rounds=rounds)
+            print(f"{policy}, seed {seed}: rounds of {[round(one['actual_seconds'], 1) for one in real]} s", flush=True)
             clock = virtual(policy, seed=seed, rounds=rounds, closing=closing_of(real))
-            rows.append(compared(policy, seed, real, clock))
+            rows.append(compared(policy, seed, real, clock) | {"load": round(os.getloadavg()[1], 1)})
             each += [round_row(policy, seed, one) for one in real]
     figures = {
         "order_holds": Figure(value=part(order_holds(rows, seeds)), unit="part of the seeds", goal=1.0),
@@ -57,8 +62,9 @@ def measure(*, quick: bool) -> Measured:
             f"of its machines; a second stands for {TIME}, and times here are real seconds.",
             "A round lasts from its opening to its close. What the coordinator then computes is told beside it, and given to the "
             "virtual clock as it was measured.",
-            f"plan: what the round's own plan predicted from what was measured of links and machines (equal parts are predicted "
-            f"too). clock: the same job on the virtual clock, whose times are divided by {TIME}.",
+            "plan: what the round's own plan predicted from what was measured of links and machines (equal parts are predicted "
+            "too). load: of the machine in those five minutes; beyond its cores, real processes wait for each other.",
+            f"clock: the same job on the virtual clock, whose times are divided by {TIME}.",
         ],
         rows=rows, figures=figures, more={"rounds": each},
     )  # fmt: skip
