@@ -128,3 +128,8 @@ def test_a_process_that_hangs_is_ended_and_shows_a_sign_of_life_before(
 @pytest.mark.parametrize(("text", "seconds"), [("2026-11-21 16:00:00", 1795276800.0), ("2026-11-21T16:00:00.5Z", 1795276800.5)])
 def test_moments_without_a_zone_are_utc(text: str, seconds: float):
     assert runs.moment(text) == seconds
+
+
+def test_nodes_wait_from_the_last_receipt_to_the_next_rounds_leases():
+    assert runs.pause([(0.0, 10.0), (10.5, 20.0), (21.5, 30.0), (30.25, 40.0)]) == 0.5
+    assert runs.pause([(0.0, 10.0)]) is None

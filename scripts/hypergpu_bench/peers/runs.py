@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from scripts.hypergpu_bench.peers import priority
@@ -30,6 +31,11 @@ HERE = Path(__file__).parent
 PATIENCE, PATIENCE_A_ROUND = 300, 30
 """Seconds for one run; far beyond the slowest on an idle machine."""
 PROGRESS_SECONDS = 20
+ROUND_ENDS = (
+    "SELECT (SELECT max(leased_at) FROM training_assignment WHERE round_id = round.id) AS leased, "
+    "(SELECT max(received_at) FROM training_contribution WHERE round_id = round.id) AS received "
+    "FROM training_round AS round WHERE leased IS NOT NULL AND received IS NOT NULL ORDER BY round.number"
+)
 SPARSE: dict[str, Any] = {
     "encoding": {"kind": "topk", "k": 96, "error_decay": 0.95},
     "downlink": {"kind": "topk", "k": 208, "error_decay": 0.95},
@@ -188,6 +194,7 @@ def read_run(name: str, found: dict[str, Any], spec: JobSpec, database: Path) ->
     )
     with closing(sqlite3.connect(database)) as rows:
         trainings = rows.execute("SELECT committed_at, seconds FROM training_contribution").fetchall()
+        ends = rows.execute(ROUND_ENDS).fetchall()
     began = min(moment(at) - seconds for at, seconds in trainings)
     ended = max(moment(one["aggregated_at"]) for one in job["rounds"] if one["aggregated_at"])
     rate = spec.inner.steps * len(trainings) / sum(seconds for _, seconds in trainings)
@@ -199,6 +206,7 @@ def read_run(name: str, found: dict[str, Any], spec: JobSpec, database: Path) ->
             "packets": sum(cable["packets"] for cable in cables),
             "loopback_bytes_in_the_coordinator": trained["loopback"] - before["loopback"],
             "contributions": len(trainings),
+            "seconds_from_last_receipt_to_next_leases": pause([(moment(leased), moment(received)) for leased, received in ends]),
             "audits": len(job["audits"]),
             "audits_passed": sum(one["state"] == "passed" for one in job["audits"]),
             "bytes_with_audits": whole,
@@ -206,6 +214,13 @@ def read_run(name: str, found: dict[str, Any], spec: JobSpec, database: Path) ->
             "cpu_seconds": cpu_table(before["cpu"], after["cpu"]),
         },
     )  # fmt: skip
+
+
+def pause(rounds: Sequence[tuple[float, float]]) -> float | None:
+    """Median seconds in which nodes wait between rounds, from when each was leased to the last node and when its last receipt
+    came; None for one round."""
+    waits = [leased - received for (_, received), (leased, _) in pairwise(rounds)]
+    return round(median(waits), 3) if waits else None
 
 
 def cpu_table(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
