@@ -19,7 +19,7 @@ from marketplace.operators.models import Bid, Node
 from marketplace.operators.selectors import online_since, usable_bids
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, part_json, round_json
-from marketplace.training.services import late, planning
+from marketplace.training.services import late, planning, sharing
 
 SETTLING = timedelta(minutes=5)
 """What a settlement may take at the worst."""
@@ -32,7 +32,8 @@ def topic_of(job_id: int) -> str:
 
 
 def seat_bidders(*, job: Job) -> list[Seat]:
-    """Seats for the cheapest fitting bids of nodes that are online, until the job has as many as it wants."""
+    """Seats for fitting bids of nodes that are online, until the job has as many as it wants: the cheapest of those that no
+    other job works with or should rather have, then the rest."""
     spec = job.parsed_spec
     chosen: dict[int, Bid] = {}
     for bid in usable_bids(chain_job_id=job.chain_id or 0, max_rate=job.max_rate, units=spec.units_per_round):
@@ -40,7 +41,8 @@ def seat_bidders(*, job: Job) -> list[Seat]:
             chosen.setdefault(bid.node_id, bid)
     seated = set(online_seats(job).values_list("node_id", flat=True))
     wanted = spec.rounds.nodes - len(seated - planning.left_out(job))
-    picks = [bid for node_id, bid in chosen.items() if node_id not in seated][: max(wanted, 0)]
+    unseated = {node_id: bid for node_id, bid in chosen.items() if node_id not in seated}
+    picks = sharing.in_order(job, unseated)[:wanted] if wanted > 0 and unseated else []
     with transaction.atomic():
         jobs.seat_nodes(job=job, bids=[as_message(bid) for bid in picks])
         for bid in picks:
