@@ -46,7 +46,8 @@ def spec(
         "seed": seed,
         "rounds": {
             "rounds": rounds or (EMULATED_ROUNDS if emulated else ROUNDS[job]), "nodes": operators,
-            "quorum": operators if policy == "equal" else max(1, operators // 2), "deadline_seconds": 120,
+            "quorum": operators if policy == "equal" else max(1, operators // 2),
+            "deadline_seconds": 600 if emulated else 120,
         },
     } | (PLAIN if policy == "equal" else {})  # fmt: skip
     if job == "digits":
