@@ -75,7 +75,7 @@ def claims(report: LinkReport) -> Iterable[Sample]:
         yield Sample(quantity=Quantity.LOSS, fold=fold, source="probe" if report.probed else "kernel", claimed=True)
     if report.reconnects is not None:
         count = Estimate(value=report.reconnects, samples=1)
-        yield Sample(quantity=Quantity.RECONNECTS, fold=lambda _: count, source="work", claimed=True)
+        yield Sample(quantity=Quantity.RECONNECTS, fold=lambda _: count, source="heartbeat", claimed=True)
     for peer, milliseconds in report.peers.items():
         if 0 < milliseconds < 1e6:
             fold = partial(estimators.smoothed, sample=milliseconds / 1000)

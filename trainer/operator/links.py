@@ -39,6 +39,7 @@ class Links:
         self.down: Estimate | None = None
         self.loss: Estimate | None = None
         self.reconnects = 0
+        self.is_connected = False
         self.told_reconnects: int | None = None
         self.probed = False
         self.waiting: dict[str, Any] = {}
@@ -75,10 +76,14 @@ class Links:
         """After an answer: what the kernel has counted on the connection that brought it."""
         info = tcp_info(connection) if connection is not None else None
         with self.lock:
+            self.is_connected = True
             self.probed = info is None
             if connection is None or info is None:
                 return
-            ends = (connection.getsockname(), connection.getpeername())
+            try:
+                ends = (connection.getsockname(), connection.getpeername())
+            except OSError:  # the other end is gone by now
+                return
             segments, retransmits = self.seen.get(ends, (0, 0))
             if info.segments < segments:  # another connection from the same port
                 segments, retransmits = 0, 0
@@ -94,9 +99,10 @@ class Links:
             self.waiting.setdefault("peers", {})[node] = round(seconds * 1000, 2)
 
     def broken(self) -> None:
-        """A connection broke or was refused: the next attempt opens another."""
+        """A request found no connection or lost it. Attempts in a row are one loss, those before the first answer none."""
         with self.lock:
-            self.reconnects += 1
+            self.reconnects += self.is_connected
+            self.is_connected = False
 
     def seconds_down(self, size: int) -> float:
         """What a file of `size` bytes from the coordinator is expected to take; some seconds while nothing is known."""

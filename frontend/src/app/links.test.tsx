@@ -21,8 +21,8 @@ describe('what is measured of links', () => {
     const [row, ...others] = await screen.findAllByTestId('link-row');
     expect(others).toHaveLength(0);
     const cells = within(row as HTMLElement);
-    expect(cells.getByTitle('seen by the coordinator, timed on real files')).toHaveTextContent('125 kB/s');
-    expect(cells.getByTitle("the node's word, timed on small requests")).toHaveTextContent('8.2 ms');
+    expect(cells.getByTitle('seen by the coordinator, from real files')).toHaveTextContent('125 kB/s');
+    expect(cells.getByTitle("the node's word, from small requests")).toHaveTextContent('8.2 ms');
     expect(cells.getByText(/± 1\.1 ms \(node\)/)).toBeInTheDocument();
   });
 

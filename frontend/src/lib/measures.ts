@@ -31,13 +31,13 @@ export function newestSpeed({
 }
 
 const HOW: Record<string, string> = {
-  transfer: 'timed on real files',
-  heartbeat: 'timed on small requests',
+  transfer: 'from real files',
+  heartbeat: 'from small requests',
   kernel: "by the kernel's count of segments",
   probe: 'by timed probes',
-  peer: 'timed by another node',
+  peer: 'from pings of its endpoint',
   benchmark: 'by its benchmark',
-  work: 'timed on real orders',
+  work: 'from real orders',
 };
 
 /** Who measured a value and on what. */

@@ -130,11 +130,17 @@ def test_given_a_coordinator_that_is_busy_then_the_paths_own_round_trip_stays():
     assert links.rtt.value > 0.4
 
 
-def test_given_a_server_that_is_gone_then_reconnects_count(coordinator):
-    links = Coordinator("http://127.0.0.1:9", KEY, say=lambda *_: None)
-    with pytest.raises(httpx.TransportError):
-        links.post("/agent/v1/x", {})
-    assert links.links.report()["reconnects"] == 1
+def test_given_a_connection_that_is_lost_then_it_counts_once_however_often_it_is_tried(coordinator):
+    links = coordinator.links
+    for _ in range(3):
+        links.broken()
+    assert links.report()["reconnects"] == 0, "it was never there"
+    coordinator.post("/agent/v1/x", {})
+    coordinator.http = httpx.Client(base_url="http://127.0.0.1:9")
+    for _ in range(3):
+        with pytest.raises(httpx.TransportError):
+            coordinator.post("/agent/v1/x", {})
+    assert links.report()["reconnects"] == 1
 
 
 def test_given_a_platform_whose_kernel_does_not_tell_then_stalled_requests_count_as_losses():
