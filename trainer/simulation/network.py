@@ -104,11 +104,9 @@ def present(network: Network, time: float) -> list[int]:
 
 
 def on_a_lan(network: Network) -> list[Machine]:
-    """The same machines with the links of `LAN` and no outages."""
-    return [
-        Machine(
-            [(time, at if at is AWAY else Conditions(at.samples_per_second, *link_of(LAN))) for time, at in machine.timeline],
-            seed="lan",
-        )
-        for machine in network.machines
-    ]
+    """The same machines in one room: the links of `LAN`, no outages, there from the start and to the end."""
+    lan = []
+    for machine in network.machines:
+        there = [(time, Conditions(at.samples_per_second, *link_of(LAN))) for time, at in machine.timeline if at is not AWAY]
+        lan.append(Machine([(0.0, there[0][1]), *there[1:]], seed="lan"))
+    return lan
