@@ -21,6 +21,10 @@ BENCHES = {
     ),
     "gpu": Bench("gpu", "the inner loop beside a bare PyTorch loop of the same model and the card's matrix rate (needs CUDA)"),
     "attacks": Bench("attacks", "loss and pay with 2 of 8 nodes hostile, by attack and by aggregation rule; nodes that crash"),
+    "time-to-target": Bench(
+        "time_to_target", "emulated time to a loss on slow links: network-aware rounds, plain DiLoCo, data parallel, centralized"
+    ),
+    "scaling": Bench("scaling", "throughput from 2 to 50 nodes on emulated links, the coordinator's own time, overlap"),
     "settlement-gas": Bench(
         "settlement_gas", "gas of a receipt on chain, by Ethereum's and Monad's prices, beside other designs"
     ),
