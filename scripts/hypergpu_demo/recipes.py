@@ -22,6 +22,8 @@ DEFAULT_MODEL = {"digits": "mlp", "text": "gpt"}
 EMULATED_MODEL = {"digits": "mlp-wide", "text": "gpt"}
 """On emulated links: larger, so that headers and orders, whose bytes are scaled too, weigh little beside its files."""
 EMULATED_ROUNDS = 6
+UNAUDITED = {"audit": {"rate": 0, "newcomer_rate": 0}}
+"""The evidence of an audit is as large as many updates: it would stand for gigabytes, which the virtual clock does not know."""
 PLAIN = {
     "encoding": {"kind": "fp32"}, "downlink": {"kind": "fp32"}, "network": {"policy": "equal"},
 }  # fmt: skip
@@ -49,7 +51,7 @@ def spec(
             "quorum": operators if policy == "equal" else max(1, operators // 2),
             "deadline_seconds": 600 if emulated else 120,
         },
-    } | (PLAIN if policy == "equal" else {})  # fmt: skip
+    } | (PLAIN if policy == "equal" else {}) | (UNAUDITED if emulated else {})  # fmt: skip
     if job == "digits":
         return common | {"data": {"kind": "digits"}, "target": {"metric": "accuracy", "value": 0.95}}
     return common | {

@@ -28,6 +28,7 @@ def test_plain_diloco_is_dense_equal_and_waits_for_all():
     assert plain.rounds.quorum == plain.rounds.nodes == 8
     assert (adaptive.network.policy, adaptive.encoding.kind) == ("adaptive", "int4")
     assert plain.model == adaptive.model
+    assert adaptive.audit.rate == adaptive.audit.newcomer_rate == 0
 
 
 def test_machines_and_bytes_are_scaled_to_the_profiles_model(emulation: Emulation):
