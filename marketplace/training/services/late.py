@@ -19,6 +19,7 @@ from marketplace.training.services.timing import lease_end
 TOO_STALE = "lease.too_stale"
 NO_ROUND = "lease.no_round"
 NO_BUDGET = "lease.no_budget"
+REFUSALS = (TOO_STALE, NO_ROUND, NO_BUDGET)
 
 
 def keep_late(round_: Round) -> None:

@@ -16,7 +16,7 @@ from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.training.models import Assignment, Checkpoint, Round
 from marketplace.training.serializers import assignment_json
-from marketplace.training.services.late import TOO_STALE, newest
+from marketplace.training.services.late import REFUSALS, newest
 from marketplace.training.services.rounds import topic_of
 from marketplace.training.services.timing import lease_end
 from trainer.protocol.errors import HyperGPUError
@@ -86,8 +86,8 @@ def place_of(round_: Round) -> Origin:
 def held(*, assignment_id: int, node_id: int, fence: int) -> Assignment:
     """The assignment, if `node_id` holds its lease under `fence`; of work that was carried, the slot where it is now.
 
-    Raises HyperGPUError `assignment.unknown`, `assignment.not_yours`, `lease.stale_fence`, `lease.expired` or
-    `lease.too_stale` (late work that no round takes any more).
+    Raises HyperGPUError `assignment.unknown`, `assignment.not_yours`, `lease.stale_fence`, `lease.expired`, or
+    for late work that no round takes `lease.too_stale`, `lease.no_round` or `lease.no_budget`.
     """
     assignment = Assignment.objects.select_related("round__job").filter(pk=assignment_id).first()
     if assignment is None:
@@ -98,8 +98,8 @@ def held(*, assignment_id: int, node_id: int, fence: int) -> Assignment:
     if assignment.fence != fence:
         raise HyperGPUError("lease.stale_fence", "This slot was leased again since; drop the work and ask for a lease.")
     if not Assignment.objects.filter(pk=assignment.pk, state__in=Assignment.HELD, lease_until__gte=Now()).exists():
-        if stale := next((reason for reason in assignment.reasons if reason["code"] == TOO_STALE), None):
-            raise HyperGPUError(TOO_STALE, stale["text"])
+        if refused := next((reason for reason in assignment.reasons if reason["code"] in REFUSALS), None):
+            raise HyperGPUError(refused["code"], refused["text"])
         raise HyperGPUError("lease.expired", "The lease has ended; drop the work and ask for a lease.")
     return assignment
 

@@ -201,7 +201,7 @@ def test_the_last_round_leaves_nothing_to_carry_into(open_round: Round, nodes: l
     Round.objects.filter(pk=open_round.pk).update(number=5)
     contribute_last(nodes[0], open_round)
     assert Assignment.objects.get(node_id=nodes[1].id).reasons[-1]["code"] == "lease.no_round"
-    assert beat(nodes[1], leased).json()["code"] == "lease.expired"
+    assert beat(nodes[1], leased).json()["code"] == "lease.no_round"
 
 
 def contribute_last(node: TestNode, round_: Round) -> None:
@@ -258,4 +258,4 @@ def test_a_stopped_job_does_not_keep_late_work(open_round: Round, nodes: list[Te
     jobs.end(job_id=job.pk, state=Job.State.STOPPED, reason="Stopped by its requester.")
     overdue()
     assert rounds.close_round_if_complete(round_id=open_round.pk)
-    assert beat(nodes[1], leased).json()["code"] == "lease.expired"
+    assert beat(nodes[1], leased).json()["code"] == "lease.no_round"
