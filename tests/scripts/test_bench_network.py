@@ -77,7 +77,9 @@ def test_scaling_against_cases_by_hand():
     result = [row(0, 8.0, closing_cpu_s=1.0, training_cpu_s=4.0), row(1, 12.5, closing_cpu_s=3.0, training_cpu_s=12.0, busy=0.9)]
     assert scaling.efficiency(cell, result) == pytest.approx(80.0)  # 660 samples in 12.5 s where 825 were possible
     assert scaling.round_seconds(result) == 4.5 and scaling.closing_share(result) == pytest.approx(100 * 2 / 4.5)
-    assert scaling.closing_of_training(result) == pytest.approx(25.0) and scaling.busy(result) == pytest.approx(90.0)
+    assert scaling.closing_of_training(result) == pytest.approx(25.0)
+    later = [row(2, 15.0, busy=0.8), row(3, 20.0, busy=0.95)]
+    assert scaling.busy([*result, *later]) == pytest.approx(100 * (0.8 * 2.5 + 0.95 * 5.0) / 7.5)
 
 
 def test_cells_on_a_tiny_task(monkeypatch: pytest.MonkeyPatch):
