@@ -198,7 +198,7 @@ def conditions(closing: Closing) -> list[str]:
         "coordinator_of_training assumes nothing of machines: CPU seconds of closing by those of all nodes' steps, in the same "
         "process. A coordinator no faster than one node would need that part of a round times the number of nodes.",
         "One process a run, one thread. Evaluation of the model is part of closing here.",
-        "Overlap: the part of the nodes' time in which they compute, from the third round on, when each begins ahead of its opening.",
+        "Overlap: the part of the nodes' time in which they compute, from the third round on, when all begin ahead.",
     ]  # fmt: skip
 
 

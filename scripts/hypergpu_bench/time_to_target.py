@@ -41,10 +41,10 @@ PROFILES = (MAIN, "lan", "wan-good", "flaky", "asymmetric", "mobile")
 QUICK_PROFILES = (MAIN, "lan")
 TASKS = {MAIN: ("text", "images")}
 """Of the other profiles: text alone."""
-TARGETS = {"text": 2.75, "images": 0.5}
-"""Nats of the evaluation split."""
+TARGETS = {"text": 2.75, "images": 0.3}
+"""Nats of the evaluation split: what plain DiLoCo reaches after about two thirds of its rounds."""
 ROUNDS = {"text": 8, "images": 8}
-DDP_STEPS = {"text": 240, "images": 120}
+DDP_STEPS = {"text": 240, "images": 240}
 DDP_RATES = {"text": (4e-3, 8e-3), "images": (2e-3, 4e-3)}
 FAILURE = 0.2
 DILOCO_GOAL, DDP_GOAL, THROUGHPUT_GOAL, FAILURES_GOAL = 2.0, 20.0, 90.0, 20.0
