@@ -237,8 +237,7 @@ class Agent:
     def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
         """The worker says what it lacks: data at first, then the outer step alone, or a checkpoint when it cannot follow. A step
         that it will ask for comes before it does; one that has begun already works on meanwhile."""
-        follows = self.engine.ahead is not None or order.parent == self.bases.get(order.job_id)
-        if order.delta is not None and follows:
+        if order.delta is not None and order.parent == self.bases.get(order.job_id):
             self.fetch(order, "outer step", order.delta, pulse)
         for _ in range(FETCHES):
             made = self.engine.run(order, on_progress=pulse.progress, check=pulse.check)

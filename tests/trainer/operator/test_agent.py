@@ -30,7 +30,7 @@ pytestmark = pytest.mark.processes
 QUICK = parse_spec({"inner": {"steps": 20, "batch_size": 16}})
 SLOW = parse_spec({"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 600, "batch_size": 64}})
 EAGER = parse_spec(
-    {"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 300, "batch_size": 64}, "network": {"overlap": "eager"}}
+    {"model": {"config": {"hidden": [256, 192]}}, "inner": {"steps": 300, "batch_size": 64}, "network": {"overlap": "eager"}}
 )
 ENDLESS = parse_spec({"model": {"config": {"hidden": [256, 256]}}, "inner": {"steps": 10_000, "batch_size": 256}})
 
