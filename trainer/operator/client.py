@@ -35,7 +35,7 @@ MAX_BACKOFF_SECONDS = 5.0
 
 SEND_BUFFER_BYTES = 2**22
 """That a kernel takes of a body before the link has (Linux: net.ipv4.tcp_wmem), and the answer waits for all of it."""
-LEAST_BYTES_PER_SECOND = 2**15
+LEAST_BYTES_PER_SECOND = 2**14
 
 
 def upload_timeout(size: int) -> httpx.Timeout:
