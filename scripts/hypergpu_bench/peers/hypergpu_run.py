@@ -136,7 +136,10 @@ def run(stack: PeersStack, spec: dict[str, Any], options: argparse.Namespace) ->
     last = follow(stack, market, job["id"], options)
     trained = measured(stack)
     set_priorities(stack, background=priority.COORDINATOR)
-    settled = follow_settlement(market, job["id"], seconds=SETTLE_SECONDS + SETTLE_SECONDS_A_ROUND * spec["rounds"]["rounds"])
+    settled = follow_settlement(
+        market, job["id"], seconds=SETTLE_SECONDS + SETTLE_SECONDS_A_ROUND * spec["rounds"]["rounds"],
+        audited=options.kill_in_round is None,
+    )  # fmt: skip
     return {"job": last, "settled": settled, "before": before, "trained": trained, "after": measured(stack)}
 
 
@@ -172,12 +175,13 @@ def follow(stack: PeersStack, market: Market, job_id: int, options: argparse.Nam
             time.sleep(POLL_SECONDS if doomed is None else WATCHFUL_SECONDS)
 
 
-def follow_settlement(market: Market, job_id: int, *, seconds: float) -> dict[str, Any]:
-    """The job's snapshot once all is paid and audited. Raises StackError after `seconds`."""
+def follow_settlement(market: Market, job_id: int, *, seconds: float, audited: bool) -> dict[str, Any]:
+    """The job's snapshot once all is paid and, if `audited`, every audit is answered: a dead node answers none, for ten minutes.
+    Raises StackError after `seconds`."""
     until, said = time.monotonic() + seconds, -1
     while time.monotonic() < until:
         snapshot: dict[str, Any] = market.api.get(f"jobs/{job_id}")
-        if is_settled(snapshot):
+        if is_settled(snapshot, audited=audited):
             return snapshot
         settled = sum(one["state"] == "settled" for one in snapshot["rounds"])
         if settled > said:
@@ -187,10 +191,10 @@ def follow_settlement(market: Market, job_id: int, *, seconds: float) -> dict[st
     raise StackError(f"Waited {seconds:.0f} s for the job to be settled.")
 
 
-def is_settled(snapshot: dict[str, Any]) -> bool:
+def is_settled(snapshot: dict[str, Any], *, audited: bool) -> bool:
     ended = snapshot["job"]["state"] in ("closed", "failed")
-    audited = all(one["state"] not in ("requested", "answered") for one in snapshot["audits"])
-    return ended and audited and all(one["metric"] for one in snapshot["rounds"])
+    judged = not audited or all(one["state"] not in ("requested", "answered") for one in snapshot["audits"])
+    return ended and judged and all(one["metric"] for one in snapshot["rounds"])
 
 
 def measured(stack: PeersStack) -> dict[str, Any]:
