@@ -135,7 +135,8 @@ def race(found: Mapping[Run, Result], profile: str, task: str, seed: int) -> Rac
             continue
         if isinstance(run, Cell) and run.profile == profile and run.failure is None:
             curves[run.way] = curve_of(result)
-            busy[run.way] = statistics.fmean(row.busy for row in result)
+            lengths = [row.seconds - began for row, began in zip(result, [0.0, *(row.seconds for row in result)], strict=False)]
+            busy[run.way] = sum(row.busy * lasting for row, lasting in zip(result, lengths, strict=True)) / result[-1].seconds
     for way in (DDP, CENTRAL):
         tried = [
             cells.data_parallel_curve(result, network_for(profile, seed=seed, nodes=NODES), centralized=way == CENTRAL)
