@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -20,6 +22,8 @@ from trainer.protocol.errors import HyperGPUError
 
 STRIPE = 2**16
 """Bytes of each piece that are rebuilt at a time, so that memory does not grow with the file."""
+GIVEN_UP_SECONDS = 7 * 24 * 3600
+"""An upload of which nothing has come for so long is forgotten when another one begins: no round lasts that long."""
 
 
 def folder_of(upload: str, sha256: str, pieces: int) -> Path:
@@ -48,6 +52,8 @@ def keep(
     folder = folder_of(upload, sha256, pieces)
     for other in set(folder.parent.glob("*")) - {folder}:
         shutil.rmtree(other, ignore_errors=True)
+    if not folder.exists():
+        forget_old(folder.parents[1])
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder)
     try:
@@ -100,3 +106,11 @@ def forget(upload: str) -> None:
     """Remove what has come of an upload."""
     root = settings.HYPERGPU.state_dir / "artifacts" / "pieces" / upload
     shutil.rmtree(root, ignore_errors=True)
+
+
+def forget_old(root: Path) -> None:
+    """Remove uploads that nobody goes on with."""
+    for folder in root.glob("*/*"):
+        with suppress(FileNotFoundError):  # another process forgets, too
+            if folder.stat().st_mtime < time.time() - GIVEN_UP_SECONDS:
+                shutil.rmtree(folder.parent, ignore_errors=True)

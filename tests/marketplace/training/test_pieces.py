@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 import pytest
@@ -60,6 +62,18 @@ def test_what_has_come_is_known(work):
     assert held(node, leased, 4) == {"held": [1, 3], "whole": False}
     send(node, leased, piece_of(data, 3, 0), 3, 0)
     assert (held(node, leased, 4)["held"], held(node, leased, 3)["held"]) == ([], [0])
+
+
+def test_an_upload_that_nobody_goes_on_with_is_forgotten_when_another_begins(work):
+    node, leased, data = work
+    root = settings.HYPERGPU.state_dir / "artifacts" / "pieces"
+    ages = {"old": pieces.GIVEN_UP_SECONDS + 60, "slow": pieces.GIVEN_UP_SECONDS - 60}
+    for name, age in ages.items():
+        pieces.keep(name, sha256="a" * 64, size=4, pieces=2, index=0, chunks=[b"ab"], piece_sha256=sha256_hex(b"ab"))
+        then = time.time() - age
+        os.utime(root / name / f"{'a' * 64}-2", (then, then))
+    send(node, leased, piece_of(data, 2, 0), 2, 0)
+    assert sorted(folder.name for folder in root.iterdir()) == [f"assignment-{leased['assignment_id']}", "slow"]
 
 
 def test_only_the_committed_bytes_count(work):
