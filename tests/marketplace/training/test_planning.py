@@ -25,7 +25,7 @@ from marketplace.operators.services import UPTIME_MEMORY, heard
 from marketplace.training import engine, selectors, tasks
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.services import planning, rounds, verdicts
-from tests.marketplace.training.work import contribute, lease, overdue
+from tests.marketplace.training.work import contribute, hand_in_all, lease, overdue
 from tests.marketplace.world import TestNode, fund
 from trainer.network.facts import architecture_of
 from trainer.network.health import HealthSettings
@@ -128,7 +128,9 @@ def test_what_a_round_took_is_kept_by_phase_and_its_error_widens_the_next_predic
         known(node, job, speed=1000.0)
     round_ = opened(job)
     for node in nodes:
-        contribute(node)
+        leased = lease(node)
+        Assignment.objects.filter(pk=leased["assignment_id"]).update(leased_at=timezone.now() - timedelta(seconds=1))
+        hand_in_all(node, leased)
     slot = Assignment.objects.get(round=round_, node_id=1)
     assert set(slot.actual) == set(PHASES)
     assert slot.actual["compute_s"] == pytest.approx(0.1), "by the node's word, within what passed"

@@ -73,7 +73,11 @@ def hand_in(
 
 def contribute(node: TestNode, data: bytes | None = None):  # type: ignore[no-untyped-def]
     """The whole of a slot: lease, train (or send `data`), commit, upload, receipt."""
-    leased = lease(node)
+    return hand_in_all(node, lease(node), data)
+
+
+def hand_in_all(node: TestNode, leased: dict[str, Any], data: bytes | None = None):  # type: ignore[no-untyped-def]
+    """What follows a lease."""
     data = train(leased) if data is None else data
     assert commit(node, leased, data).status_code == 200
     assert upload(node, leased, data).status_code == 200
