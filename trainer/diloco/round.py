@@ -30,7 +30,7 @@ from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit, orders_apart
 from trainer.scoring.effort import MOST_SAMPLES, is_looked_at, score_samples
-from trainer.scoring.ownership import assigned_samples, ownership, passes_of, refuse_other_data, renewed
+from trainer.scoring.ownership import assigned_samples, is_suspected, ownership, passes_of, refuse_other_data, renewed
 from trainer.scoring.quality import STEP_SCALE, Score, carried, expectations, falls_short, in_doubt, passes_gate, qualities
 from trainer.scoring.scores import draw_batch, each_loss, evaluate, improvement
 
@@ -177,14 +177,16 @@ def expected(work: RoundWork, nodes: Collection[int]) -> dict[int, float]:
 
 def improve(work: RoundWork, base: Tensor, found: Findings) -> None:
     """Fill in the scores: on as much of the round's batch as its orders afford, and on the rest too where that leaves in doubt
-    whether an update falls short. What diverges is refused."""
-    at, gate = bench(work.job), work.job.spec.aggregation.gate
+    whether an update harms or falls short. What diverges is refused."""
+    at, rules = bench(work.job), work.job.spec.aggregation
     kind = at.dataset.info.kind
     batch = draw_batch(at.dataset.score, seed=score_seed(work), size=MOST_SAMPLES[kind])
     size = score_samples(kind, trained=trained(work), updates=len(found.updates))
     before, after = torch.empty(0), {node_id: torch.empty(0) for node_id in found.updates}
     for inputs, targets in zip(*(samples.tensor_split([size]) for samples in batch), strict=True):
-        if not len(targets) or (found.scores and not (gate and in_doubt(found.scores, expected(work, found.scores)))):
+        if not len(targets):
+            return
+        if found.scores and not (rules.gate and in_doubt(found.scores, expected(work, found.scores), rules.gate_tolerance)):
             return
         before = torch.cat([before, each_loss(at.model, at.shapes, base, inputs, targets)])
         for node_id in [node_id for node_id in after if node_id not in found.refused]:
@@ -199,11 +201,13 @@ def improve(work: RoundWork, base: Tensor, found: Findings) -> None:
 
 def compare_with_orders(work: RoundWork, base: Tensor, found: Findings) -> None:
     """Whether each update knows the data that its order named: that moves the node's standing, and one too low refuses. Where
-    orders are small it is looked at in some rounds only; standings stay in the others."""
+    orders are small it is looked at in some rounds only, and in all that somebody's standing speaks against; standings stay in
+    the others, and nobody is refused without another look."""
     at, seed = bench(work.job), score_seed(work)
     updates = {node_id: found.updates[node_id].values for node_id in found.accepted}
     gains = {}
-    if is_looked_at(seed, passes=passes_of(len(updates), at.dataset.info.kind), trained=trained(work)):
+    passes = passes_of(len(work.submissions), at.dataset.info.kind)
+    if any(map(is_suspected, found.standings.values())) or is_looked_at(seed, passes=passes, trained=trained(work)):
         assigned = {s.node_id: assigned_samples(at.dataset.train, work.job.spec, s) for s in work.submissions}
         gains = ownership(at.model, at.shapes, base, updates, train=at.dataset.train, assigned=assigned, seed=seed)
     for node_id in updates:

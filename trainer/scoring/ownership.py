@@ -10,6 +10,7 @@ on their own samples in 94 to 100 % of the rounds (a byte GPT of 388 thousand pa
 but in 81 to 91 % of the first six on a byte GPT a third as large with topk; updates held against another's order, in 37 to 70 %.
 So `LEAST_OWNED` spares the honest: at 86 % one is refused wrongly within 60 rounds with a probability of 0.016 (at 93 %: 0.0005),
 and a cheat at 57 % is found within 24 rounds with 0.6, within 60 with 0.98 (simulated). Nobody is refused before the sixth round.
+Rounds are those that are looked at (`trainer.scoring.effort`): of small orders a part, until somebody is suspected.
 `./scripts/bench audits` measures the shares again; those above are from before gains were counted against the typical update.
 """
 
@@ -140,9 +141,14 @@ def renewed(standing: Standing, gains: Gains | None) -> Standing:
     return replace(standing, rounds=standing.rounds + 1, owned=owned)
 
 
+def is_suspected(standing: Standing) -> bool:
+    """Whether the node seems to train on something else than it is paid for."""
+    return standing.owned < LEAST_OWNED
+
+
 def refuse_other_data(standing: Standing) -> None:
     """Raises HyperGPUError `contribution.not_assigned_data`. Rounds of assigned data lift a standing again."""
-    if standing.owned < LEAST_OWNED:
+    if is_suspected(standing):
         raise HyperGPUError(
             "contribution.not_assigned_data",
             f"Over the last of its {standing.rounds} rounds the node's updates gained more on the data assigned to it than on "

@@ -92,8 +92,10 @@ def falls_short(scores: Mapping[int, Score], expected: Mapping[int, float]) -> d
     }  # fmt: skip
 
 
-def in_doubt(scores: Mapping[int, Score], expected: Mapping[int, float]) -> bool:
-    """Whether more samples could make one fall short: none does that surely improves by the share already."""
+def in_doubt(scores: Mapping[int, Score], expected: Mapping[int, float], tolerance: float) -> bool:
+    """Whether more samples could make one fail the gate of `tolerance`, or fall short: none does that surely passes already."""
+    if any(score.improvement - SURE * score.error < -(score.loss_before * tolerance + SLACK) for score in scores.values()):
+        return True
     if len(scores) < 3:
         return False
     median = statistics.median(score.improvement for score in scores.values())
