@@ -30,7 +30,7 @@ def market() -> Iterator[Market]:
 
 def test_a_job_is_trained_settled_and_paid_to_the_last_unit(market: Market):
     job = market.post_job("lifecycle", SPEC)
-    snapshot = finished(market, job["id"], seconds=120)
+    snapshot = finished(market, job["id"], seconds=300)
 
     assert snapshot["job"]["state"] == "closed", snapshot["job"]["reason"]
     assert snapshot["job"]["round"] == 3

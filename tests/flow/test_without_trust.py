@@ -71,7 +71,7 @@ def proven(market: Market, snapshot: dict[str, Any]) -> None:
 
 def test_every_contribution_is_on_chain_as_it_arrives_and_then_paid(market: Market) -> None:
     job = market.post_job("per receipt", SPEC)
-    snapshot = finished(market, job["id"], seconds=120)
+    snapshot = finished(market, job["id"], seconds=300)
     recorded = market.chain.final_logs("ContributionRecorded", jobId=snapshot["job"]["chain_id"])
     assert sorted((log["args"]["round"], log["args"]["nodeId"]) for log in recorded) == [(0, 1), (0, 2), (1, 1), (1, 2)]
     assert len({log["transactionHash"] for log in recorded}) == 4
@@ -85,7 +85,7 @@ def test_every_contribution_is_on_chain_as_it_arrives_and_then_paid(market: Mark
 def test_a_quorum_pays_when_an_attestor_is_gone(market: Market) -> None:
     attestor = take_away(market, "attestor-3")
     job = market.post_job("two of three", SPEC)
-    snapshot = finished(market, job["id"], seconds=120)
+    snapshot = finished(market, job["id"], seconds=300)
     market.stack.processes.start(attestor)
     bundle = market.api.get(f"jobs/{job['id']}/rounds/1/settlement")
     gone = market.stack.keys.address("attestor-3")
@@ -95,9 +95,9 @@ def test_a_quorum_pays_when_an_attestor_is_gone(market: Market) -> None:
 
 
 def test_the_attestors_take_turns(market: Market) -> None:
-    until(lambda: market.api.get("network")["epoch"] > 1, what="the second epoch", seconds=120)
+    until(lambda: market.api.get("network")["epoch"] > 1, what="the second epoch", seconds=300)
     job = market.post_job("after a new epoch", SPEC)
-    proven(market, finished(market, job["id"], seconds=120))
+    proven(market, finished(market, job["id"], seconds=300))
 
 
 def test_a_stranger_settles_when_the_coordinator_does_not(market: Market) -> None:
@@ -119,7 +119,7 @@ def test_a_stranger_settles_when_the_coordinator_does_not(market: Market) -> Non
         settled = hypergpu(market, "settle", str(job["id"]), str(round_), *source, HYPERGPU_KEY=market.stack.keys.key(stranger))
         assert settled.returncode == 0, settled.stdout + settled.stderr
     market.stack.processes.start(follower)
-    snapshot = finished(market, job["id"], seconds=120)
+    snapshot = finished(market, job["id"], seconds=300)
     for payment in snapshot["payments"]:
         sender = market.chain.web3.eth.get_transaction(payment["tx_hash"])["from"]
         assert sender == market.stack.keys.address(stranger)
