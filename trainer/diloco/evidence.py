@@ -12,10 +12,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from trainer.diloco.checkpoint import save_checkpoint, save_outer
 from trainer.diloco.flat import Shapes
-from trainer.diloco.round import first_version, replay_round, score_seed
+from trainer.diloco.round import Advance, bench, first_state, replay_round, score_seed
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.orders import order_seed
 from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Standing, Submission
 from trainer.protocol.spec import EncodingSpec
 
@@ -93,7 +95,7 @@ def round_work(document: Document, job: JobWork, read: Callable[[str], bytes]) -
 
 
 def check_chain(document: Document, before: Document | None, job: JobWork) -> None:
-    """That the round begins where the one before ended, or the first one at the seed's version.
+    """That the round begins where the one before ended, or the first one at the seed's version with nothing behind it.
 
     Raises HyperGPUError `evidence.broken_chain`, and `evidence.too_stale` for late work that the specification refuses.
     """
@@ -104,12 +106,10 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
                 f"Round {number} counts work of round {entry['origin']} (node {entry['node']}): {most} rounds late is the most."
             )
             raise HyperGPUError("evidence.too_stale", text)
-    if before is None:
-        begins, expected = {"base": document["base"]}, {"base": first_version(job)}
-    else:
-        after = before["after"]
-        names = {"base": "version", "checkpoint": "checkpoint", "outer_state": "outer_state", "previous_aggregate": "aggregate"}
-        begins, expected = {name: document[name] for name in names}, {name: after[source] for name, source in names.items()}
+    after = before["after"] if before is not None else outcome(Advance(first_state(job), None, b""), bench(job).shapes)
+    names = {"base": "version", "checkpoint": "checkpoint", "outer_state": "outer_state", "previous_aggregate": "aggregate"}
+    begins, expected = {name: document[name] for name in names}, {name: after[source] for name, source in names.items()}
+    if before is not None:
         known = {entry["node"]: entry["standing_after"] for entry in before["contributions"]}
         for entry in document["contributions"]:
             if entry["node"] in known:
@@ -123,18 +123,31 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
 
 
 def check_outcome(work: RoundWork, document: Document, *, shapes: Shapes | None = None) -> None:
-    """Aggregates and steps again, from the contributions that the document calls accepted, and compares bit by bit. `shapes`
-    serves whoever does not have the data, from which the model's own would follow.
+    """Aggregates and steps again, from the contributions that the document calls accepted, and compares all that came out bit
+    by bit. `shapes` serves whoever does not have the data, from which the model's own would follow.
 
-    Raises HyperGPUError `evidence.other_outcome`, `evidence.other_batch` and what `replay_round` raises.
+    Raises HyperGPUError `evidence.other_outcome`, `evidence.other_batch`, `evidence.other_order` and what `replay_round` raises.
     """
+    for submission in work.submissions:
+        began = work.number if submission.origin is None else submission.origin
+        if submission.seed != order_seed(work.job.spec, began, submission.shard):
+            text = f"Orders for shard {submission.shard} of round {began} have another seed (node {submission.node_id})."
+            raise HyperGPUError("evidence.other_order", text)
     if score_seed(work) != document["score_seed"]:
         raise HyperGPUError("evidence.other_batch", "The held-out batch was not drawn from these commitments.")
     accepted = [entry["node"] for entry in document["contributions"] if not entry["refused"]]
-    found = replay_round(work, accepted, shapes=shapes)
     said = document["after"]
-    mine = {"version": found.version, "delta": hash_of(found.delta)}
+    mine = outcome(replay_round(work, accepted, shapes=shapes), bench(work.job).shapes if shapes is None else shapes)
     if wrong := sorted(name for name, value in mine.items() if value != said[name]):
         raise HyperGPUError(
             "evidence.other_outcome", f"Round {work.number}, computed again, gives another {' and '.join(wrong)}.", found=mine
         )
+
+
+def outcome(after: Advance, shapes: Shapes) -> Document:
+    """What a document says came out of a round, from the round computed again."""
+    gathered = save_checkpoint(after.gathered.pseudo_gradient, shapes) if after.gathered else b""
+    return {
+        "version": after.version, "checkpoint": sha256_hex(save_checkpoint(after.state.params, shapes)),
+        "outer_state": sha256_hex(save_outer(after.state)), "aggregate": hash_of(gathered), "delta": hash_of(after.delta),
+    }  # fmt: skip

@@ -64,18 +64,17 @@ def cached_bench(spec_json: str, files: tuple[Any, ...]) -> Bench:
 def prepare(job: JobWork) -> Prepared:
     """The job before its first round. Raises HyperGPUError when data or model cannot be had."""
     at = bench(job)
-    params = initial_params(job.spec, at.dataset.info)
+    first = first_state(job)
     return Prepared(
-        base=model_root(params), params=save_checkpoint(params, at.shapes),
-        outer_state=save_outer(OuterState.start(params, job.spec)),
-        metric=asdict(evaluate(at.model, at.shapes, params, at.dataset.eval)),
+        base=model_root(first.params), params=save_checkpoint(first.params, at.shapes), outer_state=save_outer(first),
+        metric=asdict(evaluate(at.model, at.shapes, first.params, at.dataset.eval)),
         upload_limit=encoded_bytes(at.size, EncodingSpec(kind="fp32")),
     )  # fmt: skip
 
 
-def first_version(job: JobWork) -> str:
-    """The version before the first round, from the job's seed."""
-    return model_root(initial_params(job.spec, bench(job).dataset.info))
+def first_state(job: JobWork) -> OuterState:
+    """Parameters and outer state before the first round, from the job's seed."""
+    return OuterState.start(initial_params(job.spec, bench(job).dataset.info), job.spec)
 
 
 def check(job: JobWork, submission: Submission) -> None:

@@ -26,10 +26,11 @@ from marketplace.training.services import planning, rounds
 from tests.marketplace.settlement.conftest import aggregate
 from tests.marketplace.world import ATTESTORS, TestNode, ask, attest, begin_epoch, wallet
 from tests.settings import test_key as key_of
-from trainer.diloco.round import replay_round, score_seed
+from trainer.diloco.evidence import outcome
+from trainer.diloco.round import bench, replay_round, score_seed
 from trainer.network.policy import Part, Plan
 from trainer.protocol import eip712
-from trainer.protocol.canonical import canonical_bytes, sha256_hex
+from trainer.protocol.canonical import canonical_bytes
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import commitment, commitments_hash, pack_scores, unpack_scores
 from trainer.protocol.spec import EncodingSpec
@@ -124,7 +125,7 @@ def test_work_that_the_recomputation_refuses_gets_nothing_and_stops_nobody(aggre
     work = engine.round_work(document, selectors.job_work(aggregated.job), store.read)
     after = replay_round(work, [1, 2])
     document["score_seed"] = score_seed(work)
-    document["after"] |= {"version": after.version, "delta": sha256_hex(after.delta)}
+    document["after"] = outcome(after, bench(work.job).shapes)
     claim(aggregated, document)
     (batch,) = batches.build_batches(round_id=aggregated.pk)
     attest(batch)
@@ -187,16 +188,10 @@ def test_two_honest_rounds_are_attested(second: Round) -> None:
     assert attest(batch).commitments is not None
 
 
-def test_a_version_that_does_not_follow_is_not_attested(aggregated: Round) -> None:
+@pytest.mark.parametrize("name", ["version", "checkpoint", "outer_state", "aggregate", "delta"])
+def test_an_outcome_that_does_not_follow_is_not_attested(aggregated: Round, name: str) -> None:
     document = evidence_of(aggregated)
-    document["after"]["version"] = "00" * 32
-    claim(aggregated, document)
-    assert refusal_of(aggregated) == "evidence.other_outcome"
-
-
-def test_a_delta_that_does_not_follow_is_not_attested(aggregated: Round) -> None:
-    document = evidence_of(aggregated)
-    document["after"]["delta"] = document["contributions"][0]["artifact"]
+    document["after"][name] = document["contributions"][0]["artifact"]
     claim(aggregated, document)
     assert refusal_of(aggregated) == "evidence.other_outcome"
 

@@ -12,7 +12,7 @@ from trainer.diloco.evidence import check_chain, check_outcome, evidence, round_
 from trainer.diloco.round import bench, close_round, judge_round, replay_round
 from trainer.protocol.canonical import canonical_bytes, sha256_hex
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.orders import Origin
+from trainer.protocol.orders import Origin, order_seed
 from trainer.protocol.rounds import JobWork, RoundWork
 from trainer.protocol.spec import EncodingSpec
 
@@ -57,6 +57,13 @@ def test_evidence_is_canonical_json(world):
     [
         (lambda d: d["after"].update(version="0" * 64), "evidence.other_outcome"),
         (lambda d: d["after"].update(delta="0" * 64), "evidence.other_outcome"),
+        (lambda d: d["after"].update(checkpoint=d["checkpoint"]), "evidence.other_outcome"),
+        (lambda d: d["after"].update(outer_state=d["outer_state"]), "evidence.other_outcome"),
+        (lambda d: d["after"].update(aggregate=d["previous_aggregate"]), "evidence.other_outcome"),
+        (lambda d: d["after"].update(aggregate=None), "evidence.other_outcome"),
+        (lambda d: d["contributions"][0].update(seed=d["contributions"][0]["seed"] + 1), "evidence.other_order"),
+        (lambda d: d["contributions"][0].update(shard=d["contributions"][1]["shard"]), "evidence.other_order"),
+        (lambda d: d["contributions"][0].update(origin=0), "evidence.other_order"),
         (lambda d: d["contributions"][0].update(refused="contribution.copy"), "evidence.other_outcome"),
         (lambda d: d["contributions"][0].update(units=1), "evidence.other_outcome"),
         (lambda d: d.update(score_seed="0" * 64), "evidence.other_batch"),
@@ -84,7 +91,8 @@ def test_a_round_must_begin_where_the_one_before_ended(change, world):
 def late(work: RoundWork) -> RoundWork:
     """The round, if its first submission had been trained in the round before."""
     first, *others = work.submissions
-    return replace(work, submissions=[replace(first, origin=work.number - 1), *others])
+    origin = work.number - 1
+    return replace(work, submissions=[replace(first, origin=origin, seed=order_seed(SPEC, origin, first.shard)), *others])
 
 
 def test_late_work_weighs_less_for_everybody(world):
@@ -97,7 +105,7 @@ def test_late_work_weighs_less_for_everybody(world):
     assert work.discount(work.submissions[0]) == 1 + SPEC.network.stale_discount
     weights = [{verdict.node_id: verdict.weight for verdict in found.verdicts} for found in (result, usual)]
     assert weights[0][node] < weights[1][node]
-    on_time = changed(document, lambda d: d["contributions"][0].update(origin=None))
+    on_time = changed(document, lambda d: d["contributions"][0].update(origin=None, seed=plain.submissions[0].seed))
     assert refusal(lambda: check_outcome(round_work(on_time, JOB, world.read), on_time)) == "evidence.other_outcome"
 
 
@@ -117,6 +125,23 @@ def test_a_carried_order_is_trained_as_it_was_first_given(world):
 def test_the_first_round_must_begin_at_the_seeds_version(world):
     other = JobWork(spec=SPEC.model_copy(update={"seed": 1}), files={})
     assert refusal(check_chain, world.documents[0], None, other) == "evidence.broken_chain"
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "outer_state", "previous_aggregate"])
+def test_the_first_round_must_begin_with_nothing_behind_it(name, world):
+    claimed = changed(world.documents[0], lambda d: d.update({name: world.documents[1][name]}))
+    assert refusal(check_chain, claimed, None, JOB) == "evidence.broken_chain"
+
+
+def test_a_round_that_accepts_nothing_leaves_all_as_it_was(world):
+    work = replace(world.works[1], submissions=[])
+    document = evidence(work, close_round(work))
+    check_outcome(work, document)
+    after = document["after"]
+    assert (after["version"], after["outer_state"], after["aggregate"]) == (work.base, document["outer_state"], None)
+    assert refusal(check_outcome, work, changed(document, lambda d: d["after"].update(aggregate="0" * 64))) == (
+        "evidence.other_outcome"
+    )
 
 
 def test_a_part_never_passes_as_the_whole(world):

@@ -84,9 +84,10 @@ def test_a_missing_artifact_is_a_finding(world):
     assert codes(report) == ["artifact.unknown"] and report.rows[0].problems and not report.rows[1].problems
 
 
-def test_an_invented_version_is_found(world):
+@pytest.mark.parametrize("name", ["version", "checkpoint", "outer_state", "aggregate", "delta"])
+def test_an_invented_outcome_is_found(name, world):
     document = copy.deepcopy(world.documents[1])
-    document["after"]["version"] = "0" * 64
+    document["after"][name] = "0" * 64
     store = world.store | {sha256_hex(canonical_bytes(document)): canonical_bytes(document)}
     report = run(settled(world, documents=[world.documents[0], document]), lambda name: store[name])
     assert codes(report) == ["evidence.other_outcome"] and not report.ok
