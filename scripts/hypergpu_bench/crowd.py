@@ -196,8 +196,8 @@ class Crowd:
         assignment = self.held(leased[0])
         intake.upload(assignment=assignment, chunks=[data], size=len(data))
         receipt = Receipt(
-            job_id=round_.job.chain_id or 0, round=round_.number, node_id=node.id, units=round_.job.parsed_spec.units_per_round,
-            base="0x" + round_.base, artifact="0x" + sha256,
+            job_id=round_.job.chain_id or 0, round=round_.number, node_id=node.id,
+            units=assignment.steps * round_.job.parsed_spec.inner.batch_size, base="0x" + round_.base, artifact="0x" + sha256,
         )  # fmt: skip
         return Work(row, self.held(assignment), receipt, sign(domain(), receipt, node.hot.key))
 

@@ -128,7 +128,7 @@ def accept_contribution(
 ) -> Contribution:
     """A signed receipt for uploaded bytes becomes a contribution. The same receipt again answers the same.
 
-    Raises HyperGPUError `receipt.mismatch` (not this order's job, round, node, base, artifact or too many units),
+    Raises HyperGPUError `receipt.mismatch` (not this order's job, round, node, base, artifact or units: orders count whole),
     `receipt.wrong_signature`, `signature.*`, `receipt.replayed` (another one stands for this slot), `order.late` (its round has
     closed: the next heartbeat says for which round to sign).
     """
@@ -218,12 +218,11 @@ def standing_contribution(*, assignment_id: int, node_id: int, signature: str) -
 def check_receipt(assignment: Assignment, receipt: Receipt) -> None:
     round_ = assignment.round
     expected = Receipt(
-        job_id=round_.job.chain_id or 0, round=round_.number, node_id=assignment.node_id, units=receipt.units,
+        job_id=round_.job.chain_id or 0, round=round_.number, node_id=assignment.node_id,
+        units=assignment.steps * round_.job.parsed_spec.inner.batch_size,
         base="0x" + round_.base, artifact="0x" + assignment.committed_sha256,
     )  # fmt: skip
     wrong = [name for name, value in expected.as_dict().items() if getattr(receipt, name) != value]
-    if not 0 < receipt.units <= assignment.steps * round_.job.parsed_spec.inner.batch_size:
-        wrong.append("units")
     if wrong:
         raise HyperGPUError(
             "receipt.mismatch", f"The receipt does not match the work order in: {', '.join(wrong)}.", fields=wrong

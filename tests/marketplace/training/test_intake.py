@@ -78,7 +78,7 @@ def test_a_wrong_signature_is_refused(open_round: Round, nodes: list[TestNode]) 
     assert Assignment.objects.get(node_id=1).state == Assignment.State.COMMITTED
 
 
-@pytest.mark.parametrize("changes", [{"job_id": 2}, {"round": 1}, {"units": 10**6}, {"units": 0}, {"base": "0x" + "00" * 32}])
+@pytest.mark.parametrize("changes", [{"job_id": 2}, {"round": 1}, {"units": 10**6}, {"base": "0x" + "00" * 32}])
 def test_a_receipt_for_something_else_is_refused(open_round: Round, nodes: list[TestNode], changes: dict) -> None:
     leased = lease(nodes[0])
     data = train(leased)
@@ -86,6 +86,23 @@ def test_a_receipt_for_something_else_is_refused(open_round: Round, nodes: list[
     upload(nodes[0], leased, data)
     refused(hand_in(nodes[0], leased, data, **changes), 422, "receipt.mismatch")
     assert not Contribution.objects.exists()
+
+
+@pytest.mark.parametrize("missing", ["one sample", "one step", "all"])
+def test_a_part_of_an_order_is_refused(open_round: Round, nodes: list[TestNode], missing: str) -> None:
+    """Audits and committees replay whole steps: of other units they could not say what was attested."""
+    leased = lease(nodes[0])
+    data = train(leased)
+    commit(nodes[0], leased, data)
+    upload(nodes[0], leased, data)
+    batch = leased["order"]["spec"]["inner"]["batch_size"]
+    ordered = leased["order"]["steps"] * batch
+    units = ordered - {"one sample": 1, "one step": batch, "all": ordered}[missing]
+    answer = hand_in(nodes[0], leased, data, units=units)
+    refused(answer, 422, "receipt.mismatch")
+    assert answer.json()["data"]["fields"] == ["units"]
+    assert not Contribution.objects.exists()
+    assert hand_in(nodes[0], leased, data, units=ordered).status_code == 200
 
 
 def test_a_stale_fence_is_refused(open_round: Round, nodes: list[TestNode]) -> None:
