@@ -54,11 +54,8 @@ def open_cases(*, round_id: int) -> None:
     for contribution in convicted(round=round_id):
         if (contribution.payment.quality or 0) <= tolerance:
             continue
-        if not challenger_signers():
-            text = "A replay audit has failed, and nobody can bring it to the court: set HYPERGPU_CHALLENGER_KEY."
-            raise_alarm(NO_CHALLENGER, "challenger", text)
+        if not has_challenger():
             return
-        end_alarm(NO_CHALLENGER, "challenger")
         with transaction.atomic():
             case, new = Case.objects.get_or_create(
                 contribution=contribution, defaults={"paid": contribution.payment.quality, "intent_key": key_of(contribution)}
@@ -66,6 +63,16 @@ def open_cases(*, round_id: int) -> None:
             if new:
                 promise(case)
                 tell(case)
+
+
+def has_challenger() -> bool:
+    """Whether there is a key to promise cases with. An alarm says so while one is needed and there is none."""
+    if challenger_signers():
+        end_alarm(NO_CHALLENGER, "challenger")
+        return True
+    text = "A replay audit has failed, and nobody can bring it to the court: set HYPERGPU_CHALLENGER_KEY."
+    raise_alarm(NO_CHALLENGER, "challenger", text)
+    return False
 
 
 def key_of(contribution: Contribution) -> str:
@@ -125,10 +132,12 @@ def record_intent(intent: Intent) -> None:
 
 
 def send_again(*, case_id: int) -> None:
-    """A new promise of the same call."""
+    """A new promise of the same call. Without a challenger it stays due."""
     with transaction.atomic():
         case = Case.objects.select_related("contribution__round__job").select_for_update(of=("self",)).get(pk=case_id)
         if case.state != Case.State.PROMISED or case.retry_at is None or case.retry_at > timezone.now():
+            return
+        if not has_challenger():
             return
         case.retry_at, case.intent_key = None, f"{key_of(case.contribution)}#{case.attempt}"
         case.save(update_fields=["retry_at", "intent_key"])

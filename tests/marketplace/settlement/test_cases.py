@@ -154,6 +154,18 @@ def test_a_case_whose_bond_nobody_has_is_asked_for_again(case: Case) -> None:
     assert (case.state, case.chain_id, Alarm.objects.count()) == (Case.State.DRAWING, 3, 0)
 
 
+def test_a_case_whose_challenger_is_gone_waits_for_one(case: Case) -> None:
+    refuse(case, "ERC20InsufficientBalance(sender=0x, balance=0, needed=5)")
+    told(case, retry_at=timezone.now() - timedelta(seconds=1))
+    with override_settings(HYPERGPU=settings.HYPERGPU.model_copy(update={"challenger_key": SecretStr("")})):
+        tasks.send_case_again(case.pk)
+    assert Alarm.objects.filter(code=cases.NO_CHALLENGER).exists()
+    assert selectors.due_cases() == [{"case_id": case.pk}], "it is tried again"
+    tasks.send_case_again(case.pk)
+    assert not Alarm.objects.filter(code=cases.NO_CHALLENGER).exists()
+    assert Intent.objects.filter(kind="challengeQuality").count() == 2
+
+
 @pytest.mark.parametrize("reason", ["WindowOver(job_id=1, round=0, until=7)", "RoundIsAccepted(job_id=1, round=0)"])
 def test_a_case_that_comes_too_late_is_over(case: Case, reason: str) -> None:
     refuse(case, reason)
