@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -13,7 +14,7 @@ from marketplace.chain.services import domain
 from marketplace.jobs.models import Job
 from marketplace.settlement.attestor import Statement
 from marketplace.settlement.models import Attestation, AttestorSet, Batch, Closure, Payment
-from marketplace.training.models import Audit, Case, Round
+from marketplace.training.models import Audit, Case, Contribution, Round
 from marketplace.training.selectors import claim
 from trainer.protocol.errors import HyperGPUError
 
@@ -134,10 +135,21 @@ def unclosed_jobs() -> Iterable[dict[str, Any]]:
     return [{"job_id": pk} for pk in claim(ended)]
 
 
+def convicted() -> QuerySet[Contribution]:
+    """Paid contributions that a replay has proven false, and about which no case was promised.
+
+    A receipt that was paid so little that the court would not move anything is left alone: its case would cost the bond.
+    """
+    proven = Audit.objects.filter(state=Audit.State.FAILED, shadow=False, proven=True)
+    tolerance = int(settings.HYPERGPU.deployment["terms"]["court"]["tolerance"])
+    paid = Contribution.objects.filter(case=None, payment__quality__gt=tolerance)
+    return paid.filter(pk__in=proven.values("contribution"))
+
+
 def unopened_cases() -> Iterable[dict[str, Any]]:
-    """Rounds with contributions that a replay has proven false, and about which no case was promised."""
-    proven = Audit.objects.filter(state=Audit.State.FAILED, shadow=False, proven=True, contribution__case=None)
-    return [{"round_id": pk} for pk in proven.values_list("contribution__round", flat=True).distinct()[:100]]
+    """Rounds with such contributions, the newest first: what has waited for long may be past its challenge window."""
+    rounds = convicted().order_by("-round").values_list("round", flat=True).distinct()
+    return [{"round_id": pk} for pk in rounds[:100]]
 
 
 def due_cases() -> Iterable[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client, override_settings
 from eth_account import Account
 from pydantic import SecretStr
@@ -200,7 +201,7 @@ def test_a_cheat_gives_back_twice_its_pay_and_a_false_accusation_costs_the_bond(
     assert unopened_cases() == []
     assert Intent.objects.filter(kind="challengeQuality").count() == 2
     market.drive(state("drawing", "drawing"))
-    challenger = str(Account.from_key(cases.settings.HYPERGPU.challenger_key.get_secret_value()).address)
+    challenger = str(Account.from_key(settings.HYPERGPU.challenger_key.get_secret_value()).address)
     assert set(Case.objects.values_list("challenger", "bond")) == {(challenger, BOND)}
     assert balance(challenger) == BOND
 

@@ -10,7 +10,6 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -19,6 +18,7 @@ from marketplace.chain.models import ChainLog, Intent
 from marketplace.chain.projections import LogEntry
 from marketplace.chain.services import contract_address, enqueue
 from marketplace.chain.signer import CHALLENGES, challenger_signers
+from marketplace.settlement import selectors
 from marketplace.settlement.models import Batch, Payment
 from marketplace.training.models import Audit, Case, Contribution
 from marketplace.training.services import audits
@@ -38,22 +38,10 @@ NO_CHALLENGER, NO_BOND = "court.no_challenger", "court.no_bond"
 # Opening.
 
 
-def convicted(**of: Any) -> list[Contribution]:
-    """Paid contributions that a replay has proven false, and about which there is no case."""
-    proven = Audit.objects.filter(state=Audit.State.FAILED, shadow=False, proven=True, contribution__case=None)
-    ids = proven.filter(**{f"contribution__{name}": value for name, value in of.items()}).values("contribution")
-    return list(Contribution.objects.filter(pk__in=ids).select_related("round__job", "payment__batch").order_by("pk"))
-
-
 def open_cases(*, round_id: int) -> None:
-    """Promise a case for each contribution of the round that a replay has proven false. Idempotent.
-
-    A receipt that was paid so little that the court would not move anything is left alone: its case would cost the bond.
-    """
-    tolerance = int(settings.HYPERGPU.deployment["terms"]["court"]["tolerance"])
-    for contribution in convicted(round=round_id):
-        if (contribution.payment.quality or 0) <= tolerance:
-            continue
+    """Promise a case for each contribution of the round that a replay has proven false. Idempotent."""
+    convicted = selectors.convicted().filter(round=round_id)
+    for contribution in convicted.select_related("round__job", "payment__batch").order_by("pk"):
         if not has_challenger():
             return
         with transaction.atomic():

@@ -113,6 +113,23 @@ def test_what_was_paid_nearly_nothing_is_not_worth_a_bond(failed: Audit, challen
     failed.contribution.payment.save()
     tasks.open_cases(failed.contribution.round_id)
     assert not Case.objects.exists()
+    assert selectors.unopened_cases() == [], "nor asked for again for ever"
+
+
+def test_newer_rounds_are_brought_to_the_court_first(failed: Audit) -> None:
+    """More rounds may wait than one sweep takes, and the oldest ones' windows are nearly over or past."""
+    first = failed.contribution.round
+    later = Round.objects.create(job=first.job, number=1, base="bb" * 32, deadline=timezone.now(), state=Round.State.SETTLED)
+    paid = failed.contribution.payment
+    slot = Assignment.objects.create(round=later, node_id=1, shard=0, steps=4, encoding={}, state="handed_in")
+    again = Contribution.objects.get(pk=failed.contribution_id)
+    again.pk, again.round, again.assignment, again.artifact = None, later, slot, "ab" * 32
+    again.save()
+    paid.pk, paid.contribution = None, again
+    paid.save()
+    failed.pk, failed.contribution = None, again
+    failed.save()
+    assert selectors.unopened_cases() == [{"round_id": later.pk}, {"round_id": first.pk}]
 
 
 def test_one_contribution_has_one_case_whatever_of_it_fails(case: Case, failed: Audit) -> None:
