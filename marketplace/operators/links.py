@@ -93,8 +93,8 @@ def transfer(quantity: str, *, size: int, seconds: float, claimed: bool) -> Samp
 
 def speeds(spec: JobSpec, *, units: int, said: float, seen: float) -> Iterable[Sample]:
     """Of an order of `units` samples: `said` are the seconds of its steps by the node's word, `seen` those that passed between
-    what it was sent and its commitment. The latter hold transfers and waiting too, so the word counts between BELIEVED of
-    them and all."""
+    its lease and its commitment. The latter hold transfers and waiting too, so the word counts between BELIEVED of them and
+    all."""
     architecture = architecture_of(spec)
 
     def sample(seconds: float, *, claimed: bool) -> Sample:
@@ -154,6 +154,5 @@ def record_upload(*, node_id: int, size: int, seconds: float, turnaround: float 
 
 def record_download(*, node_id: int, size: int, seconds: float) -> None:
     """A file was sent to the node within `seconds`, as far as can be seen from here."""
-    Node.objects.filter(pk=node_id).update(fetched_at=timezone.now())
     if size >= TIMED_BYTES:
         record(node_id=node_id, samples=[transfer(Quantity.DOWN, size=size, seconds=seconds, claimed=False)])

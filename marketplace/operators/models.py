@@ -48,8 +48,6 @@ class Node(models.Model):
     last_seen = models.DateTimeField(null=True)
     # The best of its `Measurement`s by quantity, as pages show them (links.summary).
     measured = models.JSONField(default=dict)
-    # When the coordinator had last sent it a file to work from.
-    fetched_at = models.DateTimeField(null=True)
     # The node's benchmark, before its first order.
     samples_per_second = models.FloatField(null=True)
     samples_at = models.DateTimeField(null=True)

@@ -106,7 +106,7 @@ class BidsView(APIView):
 class HelloSerializer(serializers.Serializer):
     device = serializers.CharField(max_length=120)
     software = serializers.DictField(child=serializers.CharField(max_length=80, allow_null=True))
-    samples_per_second = serializers.FloatField(allow_null=True, min_value=0, default=None)
+    samples_per_second = serializers.FloatField(allow_null=True, min_value=0, max_value=1e9, default=None)
     name = serializers.CharField(max_length=80, allow_blank=True, default="")
     endpoint = serializers.RegexField(r"^https?://[^\s/?#@]+$", max_length=200, default="")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trainer.network.encodings import Choice, file_sizes, fitting
-from trainer.network.facts import NodeFacts
+from trainer.network.facts import Measure, NodeFacts
 from trainer.network.facts import Reason as Reason
 from trainer.network.health import HealthSettings, Standing, assess
 from trainer.network.predict import Prediction as Prediction
@@ -189,8 +189,16 @@ def participants(
 
 
 def computing_seconds(facts: Sequence[NodeFacts], spec: JobSpec) -> float:
-    """Seconds of a round in which the nodes together do everybody's local steps and nothing else."""
-    return len(facts) * spec.units_per_round / math.fsum(fact.samples_per_second.value for fact in facts)
+    """Seconds of a round in which the nodes together do everybody's local steps and nothing else. A speed that is not tried
+    counts up to the median of those that are (of all, if none is): no claim makes the round short for the others."""
+    speeds = [fact.samples_per_second for fact in facts]
+    cap = statistics.median([speed.value for speed in speeds if is_tried(speed)] or [speed.value for speed in speeds])
+    return len(facts) * spec.units_per_round / math.fsum(s.value if is_tried(s) else min(s.value, cap) for s in speeds)
+
+
+def is_tried(speed: Measure) -> bool:
+    """Whether the coordinator saw an order done at it."""
+    return speed.source not in UNTRIED and not speed.claimed
 
 
 def steps_of(
@@ -207,7 +215,7 @@ def steps_of(
     for fact in facts:
         level = levels[fact.node_id].level
         limit = {"low": max(least, math.ceil(settings.health.low_steps * steps))}.get(level, most)
-        if fact.samples_per_second.source in UNTRIED and fact.samples_per_second.doubt >= 0.5:
+        if not is_tried(fact.samples_per_second) and fact.samples_per_second.doubt >= 0.5:
             limit = min(limit, max(steps, least))
         sold = limits.get(fact.node_id, most)
         step_s = spec.inner.batch_size / fact.samples_per_second.value

@@ -180,7 +180,7 @@ def accept_contribution(
 
 
 def note_speed(contribution: Contribution) -> None:
-    """What the order says of the node's machine, from when on it could work at it to its commitment."""
+    """What the order says of the node's machine, from when on it was at it to its commitment."""
     spec, begun = contribution.round.job.parsed_spec, could_begin(contribution)
     seen = (contribution.committed_at - begun).total_seconds() if begun else 0.0
     samples = links.speeds(spec, units=contribution.units, said=contribution.seconds, seen=seen)
@@ -188,16 +188,14 @@ def note_speed(contribution: Contribution) -> None:
 
 
 def could_begin(contribution: Contribution) -> datetime | None:
-    """When the node had all that its order takes: after the lease and the last file that it was sent. One that works ahead had
-    it since it was done with its work before."""
+    """From when on the node was at its order: from its first lease, or, one that works ahead, from the work before. Fetching is
+    within, for a node chooses when it fetches: over a slow link what is seen of its speed is a lower bound."""
     earlier = Contribution.objects.filter(node_id=contribution.node_id, committed_at__lt=contribution.committed_at)
     ends = earlier.filter(round__job=contribution.round.job_id).aggregate(newest=Max("committed_at"))
     done: datetime | None = ends["newest"]
     if done is not None and contribution.round.job.parsed_spec.network.overlap == "eager":
         return done
-    fetched = Node.objects.values_list("fetched_at", flat=True).get(pk=contribution.node_id)
-    given = [at for at in (contribution.assignment.leased_at, fetched) if at and at < contribution.committed_at]
-    return max(given, default=None)
+    return contribution.assignment.leased_at
 
 
 def late() -> HyperGPUError:

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from marketplace.chain.services import domain
@@ -36,7 +36,8 @@ AT_WORK = (Job.State.RUNNING, Job.State.STOPPED)
 def lease_next(*, node_id: int) -> tuple[Assignment, SignedOrder] | None:
     """The node's next slot under a new fence, or None when there is nothing to do.
 
-    A node that comes back after a crash gets the slot that it held again; its former self holds a stale fence.
+    A node that comes back after a crash gets the slot that it held again; its former self holds a stale fence. Its time counts
+    from its first lease: asking again just before it commits does not make it fast.
     """
     mine = Assignment.objects.filter(node_id=node_id, round__state=Round.State.OPEN, round__job__state__in=AT_WORK)
     waiting = mine.filter(Q(state=Assignment.State.OPEN) | Q(state__in=Assignment.LIVE), attempt__lt=MAX_ATTEMPTS).order_by(
@@ -47,8 +48,8 @@ def lease_next(*, node_id: int) -> tuple[Assignment, SignedOrder] | None:
         return None
     with transaction.atomic():
         taken = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state=assignment.state).update(
-            state=Assignment.State.LEASED, fence=F("fence") + 1, attempt=F("attempt") + 1, leased_at=Now(), step=0, losses=[],
-            lease_until=lease_end(), uploaded=False, committed_sha256="",
+            state=Assignment.State.LEASED, fence=F("fence") + 1, attempt=F("attempt") + 1, step=0, losses=[],
+            leased_at=Coalesce(F("leased_at"), Now()), lease_until=lease_end(), uploaded=False, committed_sha256="",
         )  # fmt: skip
         if not taken:
             return None

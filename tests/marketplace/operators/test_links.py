@@ -134,7 +134,6 @@ def test_given_small_files_then_their_sending_is_not_timed() -> None:
     assert facts(1)[0].down.source == "assumed"
     links.record_download(node_id=1, size=TIMED_BYTES, seconds=0.5)
     assert (facts(1)[0].down.value, facts(1)[0].down.claimed) == (pytest.approx(TIMED_BYTES / 0.5), False)
-    assert Node.objects.get(pk=1).fetched_at is not None
 
 
 @pytest.mark.parametrize("nonsense", [{"rtt": [-1.0]}, {"up": [[0, 1.0]]}, {"loss": [5, 3]}, {"down": [[5, float("inf")]]}])
@@ -163,10 +162,35 @@ def test_given_an_upload_then_the_coordinator_times_its_bytes_and_the_turnaround
     assert (known.samples_per_second.source, known.samples_per_second.claimed) == ("work", False)
 
 
-def test_given_a_download_then_its_end_is_known(job: Job, nodes: list[TestNode]) -> None:  # noqa: F811
-    answer = nodes[0].call("GET", f"/agent/v1/artifacts/{job.checkpoint}")
-    assert b"".join(answer.streaming_content)
-    assert nodes[0].row.fetched_at is not None
+@pytest.mark.parametrize("delay", ["fetch", "range", "lease"])
+def test_given_a_node_that_asks_again_just_before_it_commits_then_its_time_counts_from_its_first_lease(
+    open_round: Round,  # noqa: F811
+    nodes: list[TestNode],  # noqa: F811
+    job: Job,  # noqa: F811
+    delay: str,
+) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    Assignment.objects.filter(node_id=1).update(leased_at=timezone.now() - timedelta(seconds=100))
+    if delay == "lease":
+        leased = lease(nodes[0])
+    else:
+        headers = {"Range": "bytes=0-0"} if delay == "range" else {}
+        answer = nodes[0].call("GET", f"/agent/v1/artifacts/{job.checkpoint}", **headers)
+        assert b"".join(answer.streaming_content)
+    assert commit(nodes[0], leased, data).status_code == upload(nodes[0], leased, data).status_code == 200
+    assert hand_in(nodes[0], leased, data).status_code == 200
+
+    row = Measurement.objects.get(node_id=1, quantity=Quantity.SPEED, claimed=False)
+    assert row.value <= Contribution.objects.get(node_id=1).units / 50
+
+
+@pytest.mark.parametrize("speed", ["inf", "nan", "1e400", 2e9, -1])
+def test_given_a_benchmark_that_cannot_be_then_hello_is_refused(speed: str | float) -> None:
+    node = register(1)
+    said = {"device": "cpu", "software": {}, "samples_per_second": speed}
+    assert node.call("POST", "/agent/v1/hello", said).status_code == 400
+    assert node.row.samples_per_second is None
 
 
 def test_given_measurements_then_pages_get_them_with_unit_source_and_history() -> None:

@@ -235,6 +235,16 @@ def test_a_speed_that_no_order_has_confirmed_gives_no_more_than_the_jobs_own_ste
     assert plan.parts[3].steps == 40 and plan_round([*facts[:3], fact(3, 100.0)], SPEC, count=COUNT).parts[3].steps > 80
 
 
+@pytest.mark.parametrize("tried", ["work", "benchmark"])
+@pytest.mark.parametrize("claim", [{"source": "benchmark"}, {"source": "work", "claimed": True}])
+def test_an_untried_claim_changes_nobody_elses_encoding(tried, claim):
+    others = [fact(node, source=tried, up=1e6) for node in range(4)]
+    boast = dataclasses.replace(fact(9, up=1e6), samples_per_second=Measure(value=1e9, deviation=5e8, samples=1, **claim))
+    before, after = (plan_round(facts, SPEC, count=COUNT).parts for facts in (others, [*others, boast]))
+    assert [after[node].encoding for node in range(4)] == [before[node].encoding for node in range(4)]
+    assert before[0].encoding.k != 64, "or there would be nothing sparser"
+
+
 def test_several_rounds_are_not_worth_a_checkpoint_over_a_slow_link():
     facts = [fact(node) for node in range(4)]
     wide, narrow = fact(4, 2.0), fact(4, 2.0, down=2e5)
