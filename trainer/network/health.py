@@ -37,7 +37,8 @@ class HealthSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """A node's level in a job. Excluded until round `until`, for the `exclusions`-th time since it was last normal."""
+    """A node's level in a job. Excluded until round `until`, for the `exclusions`-th time since it was last normal; on probation
+    since round `until`."""
 
     level: Level
     score: float
@@ -65,7 +66,8 @@ def assess(
     fact: NodeFacts, before: Standing | None, *, round: int, median_speed: float, kept: bool | None = None,
     settings: HealthSettings = HealthSettings(),
 ) -> Standing:  # fmt: skip
-    """The standing for round `round`. `kept`: whether the node's last order was kept, None when it had none.
+    """The standing for round `round`. `kept`: whether the node's last order was kept, None when it had none
+    (on probation: since that began).
 
     Who falls to `low` or below is left out, then comes back on probation with the least steps: while it keeps its orders it
     stays until its score has recovered; when it fails one it is left out for twice as long. Nobody is left out unseen: without
@@ -91,6 +93,7 @@ def assess(
     if score > settings.low:
         return standing("low", f"At most {settings.low_steps:.0%} of the job's local steps.")
     if before is None or before.level == "excluded" or (before.level == "probation" and kept is not False):
-        return standing("probation", "On probation with the least steps: it stays while it keeps its orders.")
+        since = before.until if before and before.level == "probation" else round
+        return standing("probation", "On probation with the least steps: it stays while it keeps its orders.", until=since)
     pause = min(settings.first_rounds * 2**exclusions, settings.most_rounds)
     return standing("excluded", f"Left out until round {round + pause}.", until=round + pause, exclusions=exclusions + 1)

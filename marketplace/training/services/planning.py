@@ -36,6 +36,8 @@ OVERHEAD_ROUNDS = 5
 """Of them that say what it takes beside what is measured: the coordinator's load changes faster than a node's manners."""
 FORGETTING = 0.8
 """Weight of a round beside the one after it."""
+ABSENT = 64
+"""Nodes that are not there whose standings a job remembers, those that were there last."""
 PRIORITY = ("high", "normal", "low", "probation", "excluded")
 
 
@@ -71,7 +73,7 @@ def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> De
     known = histories(job, [seat.node_id for seat in seats])
     facts = known_facts(job, seats, known)
     standings = standings_of(job, facts, known)
-    chosen = places(seats, standings, spec)
+    chosen = places(seats, standings, spec, waited=waiting(job, known))
     carried, refused, budget = taken(spec, late=[slot for slot in late if slot.node_id in chosen], others=len(chosen))
     busy = {slot.node_id for slot in carried}
     plan = plan_round(
@@ -88,19 +90,25 @@ def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> De
         "steps": steps + sum(slot.steps for slot in carried), "most_steps": spec.rounds.nodes * spec.inner.steps,
         "reasons": [asdict(reason) for reason in (*plan.reasons, *reasons)],
         "excluded": [{"node_id": node, **asdict(reason)} for node, reason in plan.excluded.items()],
-        "health": [{"node_id": node, **health[node]} for node in sorted(health)],
+        "health": [*({"node_id": node, **health[node]} for node in sorted(health)), *absent(job, facts)],
     }  # fmt: skip
     return Decision(plan=plan, carried=carried, refused=refused, quorum=quorum, seconds=seconds, health=health, record=record)
 
 
-def places(seats: Sequence[Seat], standings: Mapping[int, Standing], spec: JobSpec) -> list[int]:
-    """Nodes that the plan is made for: as many as the job wants, the best first, and those left out, so that it says why."""
+def places(seats: Sequence[Seat], standings: Mapping[int, Standing], spec: JobSpec, *, waited: Mapping[int, int]) -> list[int]:
+    """Nodes that the plan is made for: as many as the job wants, the best first, and those left out, so that it says why. Where
+    the quorum stands without it, one place is for who has `waited` on probation (rounds): it could not recover unseen."""
     nodes = [seat.node_id for seat in seats]
     if spec.network.policy == "equal":
         return nodes[: spec.rounds.nodes]
     best = sorted(nodes, key=lambda node: PRIORITY.index(standings[node].level))
     out = [node for node in best if standings[node].level == "excluded"]
-    return [*[node for node in best if node not in out][: spec.rounds.nodes], *out]
+    able = [node for node in best if node not in out]
+    chosen, others = able[: spec.rounds.nodes], able[spec.rounds.nodes :]
+    untried = [node for node in others if standings[node].level == "probation" and waited[node]]
+    if untried and spec.rounds.quorum < spec.rounds.nodes and standings[chosen[-1]].level != "probation":
+        chosen[-1] = max(untried, key=lambda node: waited[node])
+    return [*chosen, *out]
 
 
 def taken(
@@ -205,22 +213,45 @@ def recent(values: Sequence[float], *, unknown: float = 1.0) -> float:
 
 def standings_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, History]) -> dict[int, Standing]:
     """Each node's health for the round that opens, from its health in the round before."""
-    before = Round.objects.filter(job=job).order_by("-number").first()
-    past = {entry["node_id"]: entry for entry in (before.plan.get("health", []) if before else [])}
+    before = {entry["node_id"]: standing(entry) for entry in newest_health(job)}
     median = median_speed(facts)
     return {
         node: assess(
-            fact, standing(past.get(node)), round=job.round, median_speed=median,
-            kept=was_kept(known[node].slots[0]) if known[node].slots else None, settings=settings.HYPERGPU.network.health,
+            fact, before.get(node), round=job.round, median_speed=median, kept=kept_last(known[node], before.get(node)),
+            settings=settings.HYPERGPU.network.health,
         )
         for node, fact in facts.items()
     }  # fmt: skip
 
 
-def standing(entry: Mapping[str, Any] | None) -> Standing | None:
-    """As a round's record has it."""
-    if entry is None:
+def kept_last(past: History, before: Standing | None) -> bool | None:
+    """Whether a node's last order was kept. What it was left out for is not held against it on probation a second time."""
+    slot = next(iter(past.slots), None)
+    if slot is None or (before and before.level == "probation" and slot.round.number < before.until):
         return None
+    return was_kept(slot)
+
+
+def waiting(job: Job, known: Mapping[int, History]) -> dict[int, int]:
+    """Rounds since each node's last slot; all that are remembered, where it has none."""
+    return {node: job.round - 1 - past.slots[0].round.number if past.slots else MEMORY for node, past in known.items()}
+
+
+def newest_health(job: Job) -> list[dict[str, Any]]:
+    """As the newest round's plan recorded it."""
+    before = Round.objects.filter(job=job).order_by("-number").first()
+    health: list[dict[str, Any]] = before.plan.get("health", []) if before else []
+    return health
+
+
+def absent(job: Job, facts: Mapping[int, NodeFacts]) -> list[dict[str, Any]]:
+    """What is to be remembered of nodes that are not there as the round opens: going away for a while ends no exclusion."""
+    gone = [entry for entry in newest_health(job) if entry["node_id"] not in facts]
+    return [entry for entry in gone if entry["exclusions"] or entry["level"] == "probation"][:ABSENT]
+
+
+def standing(entry: Mapping[str, Any]) -> Standing:
+    """As a round's record has it."""
     return Standing(
         level=entry["level"], score=entry["score"], until=entry["until"], exclusions=entry["exclusions"],
         reason=Reason(**entry["reason"]),
@@ -235,9 +266,7 @@ def health_of(facts: Mapping[int, NodeFacts], standings: Mapping[int, Standing])
 
 def left_out(job: Job) -> set[int]:
     """Nodes that the newest round's plan leaves out of the next one too: others may have their places."""
-    newest = Round.objects.filter(job=job).order_by("-number").first()
-    health = newest.plan.get("health", []) if newest else []
-    return {entry["node_id"] for entry in health if entry["level"] == "excluded" and job.round < entry["until"]}
+    return {entry["node_id"] for entry in newest_health(job) if entry["level"] == "excluded" and job.round < entry["until"]}
 
 
 def median_speed(facts: Mapping[int, NodeFacts]) -> float:

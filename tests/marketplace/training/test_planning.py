@@ -26,7 +26,7 @@ from marketplace.training import engine, selectors, tasks
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.services import planning, rounds, verdicts
 from tests.marketplace.training.work import contribute, hand_in_all, lease, overdue
-from tests.marketplace.world import TestNode, fund
+from tests.marketplace.world import TestNode, fund, register
 from trainer.network.facts import architecture_of
 from trainer.network.health import HealthSettings
 from trainer.protocol.spec import JobSpec, parse_spec
@@ -203,6 +203,80 @@ def test_a_node_that_keeps_no_orders_loses_parts_is_left_out_and_has_a_way_back(
     judged = Node.objects.get(pk=2).health
     assert set(judged["parts"]) == {"compute", "network", "quality", "uptime"}
     assert judged["score"] == pytest.approx(judged["parts"]["network"])
+
+
+def levels_of_the_second(job: Job, count: int, *, silent: tuple[int, ...] = (), keeps_from: int = 99) -> list[tuple[str, bool]]:
+    """Round by round, node 2's recorded level and whether it had a slot. It keeps its orders from round `keeps_from` on, and is
+    offline as the rounds `silent` open; everybody else keeps theirs."""
+    found = []
+    health = HealthSettings(compute=0.0, network=1.0, quality=0.0, uptime=0.0, first_rounds=2)
+    changed = replace(settings.HYPERGPU.network, health=health)
+    with override_settings(HYPERGPU=settings.HYPERGPU.model_copy(update={"network": changed})):
+        for number in range(count):
+            heard_at = timezone.now() - timedelta(hours=number in silent)
+            Node.objects.filter(pk=2).update(last_seen=heard_at)
+            round_ = opened(job)
+            level = next((entry["level"] for entry in round_.plan["health"] if entry["node_id"] == 2), "forgotten")
+            slots = Assignment.objects.filter(round=round_)
+            found.append((level, slots.filter(node_id=2).exists()))
+            slots.update(state=Assignment.State.HANDED_IN)
+            if number < keeps_from:
+                slots.filter(node_id=2).update(state=Assignment.State.EXPIRED)
+            job.checkpoints.create(number=number + 1, version=f"{number + 1}", params=job.checkpoint, outer_state=job.checkpoint)
+            Job.objects.filter(pk=job.pk).update(round=number + 1)
+            Round.objects.filter(pk=round_.pk).update(state=Round.State.SETTLED)
+            job.refresh_from_db()
+    return found
+
+
+def test_an_exclusion_is_not_cancelled_by_going_away_for_a_round(nodes: list[TestNode], job: Job) -> None:
+    for node in nodes:
+        known(node, job, speed=1000.0)
+    found = levels_of_the_second(job, 9, silent=(2, 4))
+    left_out = ("excluded", False)
+    # Left out in 1 and 2, on probation in 3; it fails that order and is left out from 5 on, when it is heard again.
+    assert found[1:4] == [left_out, left_out, ("probation", True)]
+    assert found[4] == ("probation", False)
+    assert found[5:] == [left_out] * 4
+
+
+def test_the_absent_are_remembered_in_a_bounded_number(job: Job) -> None:
+    entry = {"score": 0.1, "until": 9, "reason": {"code": "", "text": ""}}
+    health = [{"node_id": 1, "level": "high", "exclusions": 0, **entry}]
+    health += [{"node_id": node, "level": "excluded", "exclusions": 1, **entry} for node in range(2, 200)]
+    Round.objects.create(job=job, number=0, base="", deadline=timezone.now(), quorum=1, plan={"health": health})
+    assert [one["node_id"] for one in planning.absent(job, {2: None})] == list(range(3, 3 + planning.ABSENT))  # type: ignore[dict-item]
+
+
+def test_whose_place_was_taken_is_tried_before_it_is_left_out_again(nodes: list[TestNode], job: Job) -> None:
+    third = register(3)
+    third.bid()
+    for node in [*nodes, third]:
+        known(node, job, speed=1000.0)
+    found = levels_of_the_second(job, 7, keeps_from=1)
+    assert found[:3] == [("high", True), ("excluded", False), ("excluded", False)]
+    assert Assignment.objects.filter(node_id=3, round__number=2).exists(), "its place was taken"
+    assert found[3] == ("probation", True), "one place is for who has waited"
+    assert "excluded" not in {level for level, _ in found[3:]}, "it kept its order"
+
+
+def test_who_waits_on_probation_costs_no_quorum_and_is_not_judged_by_what_it_was_left_out_for(
+    nodes: list[TestNode], job: Job
+) -> None:
+    third = register(3)
+    third.bid()
+    for node in [*nodes, third]:
+        known(node, job, speed=1000.0)
+    assert levels_of_the_second(job, 3)[-1] == ("excluded", False)
+    Job.objects.filter(pk=job.pk).update(spec={**job.spec, "rounds": {**job.spec["rounds"], "quorum": 2}})
+    job.refresh_from_db()
+    seats = list(Seat.objects.filter(job=job).order_by("id"))
+    past = planning.histories(job, [1, 2, 3])
+    decided = planning.decide(job=job, seats=seats, late=[])
+    assert set(decided.plan.parts) == {1, 3}
+    before = replace(planning.standing(decided.record["health"][1]), level="probation", until=3)
+    assert not planning.was_kept(past[2].slots[0]) and planning.kept_last(past[2], before) is None
+    assert planning.kept_last(past[2], replace(before, until=0)) is False
 
 
 @hypothesis_settings(deadline=None)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.trainer.network.test_network_policy import fact
-from trainer.network.facts import Measure
+from trainer.network.facts import Measure, Reason
 from trainer.network.health import HealthSettings, Standing, assess, score_of
 
 SETTINGS = HealthSettings()
@@ -61,3 +61,11 @@ def test_on_probation_it_stays_while_it_keeps_its_orders_and_recovery_forgets():
     assert low.level == "low" and low.exclusions == 3
     longest = assess(ill(), dataclasses.replace(before, exclusions=50), round=9, median_speed=8.0, kept=False)  # type: ignore[arg-type]
     assert longest.until == 9 + SETTINGS.most_rounds
+
+
+def test_probation_says_since_when_it_is():
+    out = Standing(level="excluded", score=0.2, until=5, exclusions=1, reason=Reason(code="health.excluded", text=""))
+    first = assess(ill(), out, round=7, median_speed=8.0, kept=False)  # type: ignore[arg-type]
+    later = assess(ill(), first, round=9, median_speed=8.0, kept=None)  # type: ignore[arg-type]
+    assert (first.level, first.until) == (later.level, later.until) == ("probation", 7)
+    assert assess(ill(), None, round=3, median_speed=8.0).until == 3  # type: ignore[arg-type]
