@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from trainer.operator.client import Check
-from trainer.operator.config import is_loopback, sha256_of
+from trainer.operator.config import sha256_of
 from trainer.operator.links import Links
 from trainer.protocol.errors import HyperGPUError
 
@@ -104,6 +105,25 @@ class Asked(BaseHTTPRequestHandler):
         return
 
 
+class Pinned(httpx.HTTPTransport):
+    """Connects to one of `addresses`, whatever the URL's name means by then; Host and TLS's server name stay the URL's."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        super().__init__(trust_env=False)
+        self.addresses = addresses
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions = {**request.extensions, "sni_hostname": request.url.host}
+        while True:
+            request.url = request.url.copy_with(host=self.addresses[0])
+            try:
+                return super().handle_request(request)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if len(self.addresses) == 1:
+                    raise
+                self.addresses = self.addresses[1:]
+
+
 class Peers:
     """Asks other nodes' endpoints. `may_be_local`: addresses of this machine are meant, since the coordinator's is one."""
 
@@ -114,11 +134,7 @@ class Peers:
     def ping_all(self, endpoints: Mapping[int, str]) -> threading.Thread | None:
         """In a thread: time the way to each that was not timed lately. Results go out with the next heartbeat."""
         now = time.monotonic()
-        due = {
-            node: url
-            for node, url in endpoints.items()
-            if now - self.pinged.get(node, float("-inf")) > PING_AGAIN_SECONDS and self.is_allowed(url)
-        }
+        due = {node: url for node, url in endpoints.items() if now - self.pinged.get(node, float("-inf")) > PING_AGAIN_SECONDS}
         if not due:
             return None
         self.pinged |= dict.fromkeys(due, now)
@@ -132,9 +148,11 @@ class Peers:
         return thread
 
     def ping(self, node: int, url: str) -> None:
-        """One round trip on a connection that is open already; nothing when nobody answers."""
+        """One round trip on a connection that is open already; nothing when nobody answers, or nobody may be asked."""
+        if not (addresses := self.addresses_to_ask(url)):
+            return
         try:
-            with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as http:
+            with httpx.Client(base_url=url, timeout=TIMEOUT, transport=Pinned(addresses), trust_env=False) as http:
                 http.get("/ping")
                 started = time.monotonic()
                 http.get("/ping")
@@ -145,14 +163,14 @@ class Peers:
     def fetch(self, url: str, sha256: str, folder: Path, *, seconds: float, check: Check) -> bool:
         """The artifact into `folder`, if the peer has it or gets it soon: it may take `seconds` to get it, and as long again to
         send it. False when it does not come so; what is not the artifact is thrown away. Raises what `check` raises."""
-        if not self.is_allowed(url):
+        if not (addresses := self.addresses_to_ask(url)):
             return False
         part, ends = folder / f".{sha256}.{threading.get_ident()}.part", time.monotonic() + 2 * seconds + 1
         wait = min(seconds, MOST_WAIT_SECONDS)
         try:
             timeout = httpx.Timeout(wait + 1, connect=2)
             with (
-                httpx.Client(base_url=url, timeout=timeout, trust_env=False) as http,
+                httpx.Client(base_url=url, timeout=timeout, transport=Pinned(addresses), trust_env=False) as http,
                 http.stream("GET", f"/artifacts/{sha256}", params={"wait": f"{wait:.3f}"}) as response,
             ):
                 if response.status_code != httpx.codes.OK:
@@ -172,18 +190,20 @@ class Peers:
         finally:
             part.unlink(missing_ok=True)
 
-    def is_allowed(self, url: str) -> bool:
-        """An operator may announce any address: this machine's own services and its network's metadata are not asked."""
+    def addresses_to_ask(self, url: str) -> list[str]:
+        """What the endpoint's host resolves to, or nothing if any of it is not to be asked. An operator may announce anything:
+        this machine's own services, its network and the network's metadata are not asked. Ask these, not the name again."""
         try:
-            host = urlsplit(checked_endpoint(url)).hostname or ""
-        except HyperGPUError:
-            return False
-        if is_loopback(host):
-            return self.may_be_local
-        try:
-            return not ipaddress.ip_address(host).is_link_local
-        except ValueError:
-            return True
+            host = urlsplit(checked_endpoint(url)).hostname
+            found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+        except (HyperGPUError, OSError, ValueError):  # ValueError: brackets without an address, a label too long
+            return []
+        return found if all(self.may_ask(ipaddress.ip_address(address)) for address in found) else []
+
+    def may_ask(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+        if isinstance(address, ipaddress.IPv6Address):
+            address = address.ipv4_mapped or address.sixtofour or address
+        return not address.is_link_local if self.may_be_local else address.is_global
 
 
 def checked_endpoint(url: str) -> str:

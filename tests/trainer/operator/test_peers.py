@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from trainer.operator.config import AgentConfig, Home
 from trainer.operator.console import Console
 from trainer.operator.identity import address_of
 from trainer.operator.links import Links
-from trainer.operator.peers import Endpoint, Peers, Shelf, checked_endpoint, listening_address
+from trainer.operator.peers import Asked, Endpoint, Peers, Pinned, Shelf, checked_endpoint, listening_address
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 
@@ -98,10 +99,62 @@ def test_given_a_file_that_was_not_put_on_the_shelf_then_nobody_gets_it(shelf, u
 
 
 @pytest.mark.parametrize(
-    "where", ["http://169.254.169.254", "http://127.0.0.1:80", "http://localhost", "ftp://x", "http://a/b", "http://u@a"]
-)
+    "where",
+    [
+        "http://169.254.169.254", "http://2852039166", "http://127.0.0.1:80", "http://127.1", "http://2130706433", "http://localhost",
+        "http://0.0.0.0", "http://[::]", "http://[::1]", "http://[::ffff:127.0.0.1]", "http://[2002:7f00:1::]", "http://10.0.0.1",
+        "http://10.255.255.254", "http://192.168.0.1", "http://[fd00::1]", "http://[1.2]", "ftp://x", "http://a/b", "http://u@a",
+    ],
+)  # fmt: skip
 def test_given_an_address_that_nobody_should_announce_then_it_is_not_asked(where):
-    assert not Peers(Links(), may_be_local=False).is_allowed(where)
+    assert Peers(Links(), may_be_local=False).addresses_to_ask(where) == []
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """Names and their addresses, one answer after the other; what is no name here resolves as ever."""
+    answers: dict[str, list[list[str]]] = {}
+    resolve = socket.getaddrinfo
+
+    def answer(host, port, *args, **options):
+        if host not in answers:
+            return resolve(host, port, *args, **options)
+        return [entry for address in answers[host].pop(0) for entry in resolve(address, port, *args, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("addresses", "asked"),
+    [
+        (["8.8.8.8"], ["8.8.8.8"]), (["8.8.8.8", "2001:4860:4860::8888"], ["8.8.8.8", "2001:4860:4860::8888"]),
+        (["169.254.169.254"], []), (["8.8.8.8", "10.0.0.1"], []),
+    ],
+)  # fmt: skip
+def test_given_a_name_then_all_that_it_resolves_to_must_be_public(names, addresses, asked):
+    names["metadata.google.internal"] = [addresses]
+    assert Peers(Links(), may_be_local=False).addresses_to_ask("http://metadata.google.internal") == asked
+
+
+def test_given_a_name_then_it_is_resolved_once_and_still_named_to_the_peer(peers, names, shelf, url, tmp_path, monkeypatch):
+    hosts: list[str] = []
+    answer = Asked.do_GET
+    monkeypatch.setattr(Asked, "do_GET", lambda asked: (hosts.append(asked.headers["Host"]), answer(asked))[1])
+    put(shelf)
+    names["node.example"] = [["127.0.0.2", "127.0.0.1"]]  # nobody is at the first; a second question would find no answer
+    named = url.replace("127.0.0.1", "node.example")
+    assert peers.fetch(named, NAME, tmp_path, seconds=1, check=check)
+    assert hosts == [named.removeprefix("http://")]
+
+
+def test_given_a_peer_with_tls_then_the_certificate_is_asked_of_its_name(monkeypatch):
+    sent: list[httpx.Request] = []
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _, request: sent.append(request) or httpx.Response(204))
+    with httpx.Client(base_url="https://node.example:7070", transport=Pinned(["8.8.8.8"])) as http:
+        http.get("/ping")
+    assert (sent[0].url.host, sent[0].headers["Host"]) == ("8.8.8.8", "node.example:7070")
+    assert sent[0].extensions["sni_hostname"] == "node.example"
 
 
 def test_given_a_public_url_then_its_port_is_listened_at():
