@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -26,22 +27,52 @@ GIVEN_UP_SECONDS = 7 * 24 * 3600
 """An upload of which nothing has come for so long is forgotten when another one begins: no round lasts that long."""
 
 
-def folder_of(upload: str, sha256: str, pieces: int) -> Path:
+def root_of(upload: str) -> Path:
     root: Path = settings.HYPERGPU.state_dir / "artifacts" / "pieces"
-    return root / upload / f"{sha256}-{pieces}"
+    return root / upload
+
+
+def folder_of(upload: str, sha256: str, pieces: int) -> Path:
+    return root_of(upload) / f"{sha256}-{pieces}"
 
 
 def held(upload: str, *, sha256: str, pieces: int) -> list[int]:
     """Numbers of the pieces that have come."""
-    folder = folder_of(upload, sha256, pieces)
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
+    try:
+        return sorted(int(path.name) for path in folder_of(upload, sha256, pieces).iterdir() if path.name.isdecimal())
+    except FileNotFoundError:
+        return []
 
 
-def keep(
-    upload: str, *, sha256: str, size: int, pieces: int, index: int, chunks: Iterable[bytes], piece_sha256: str
-) -> list[int]:
-    """Store piece `index` of a file of `size` bytes with hash `sha256`, and say which have come. Another division of the file, or
-    another file, replaces what has come of the upload before.
+@contextmanager
+def alone(upload: str) -> Iterator[None]:
+    """Wait until nobody else, thread or process, changes what has come of an upload, and keep it so. The lock is on the upload's
+    folder: the kernel frees it however its holder ends."""
+    folder = root_of(upload)
+    lock = lock_of(folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty, or forgotten
+            folder.rmdir()
+        os.close(lock)
+
+
+def lock_of(folder: Path) -> int:
+    """A locked descriptor of the folder that is there, not of one that was forgotten while this one waited."""
+    while True:
+        with suppress(FileNotFoundError, FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists() and os.path.samestat(os.fstat(lock), folder.stat()):
+                return lock
+            os.close(lock)
+
+
+def keep(upload: str, *, sha256: str, size: int, pieces: int, index: int, chunks: Iterable[bytes], piece_sha256: str) -> None:
+    """Store piece `index` of a file of `size` bytes with hash `sha256`. Another division of the file, or another file, replaces
+    what has come of the upload before.
 
     Raises HyperGPUError `upload.no_such_piece`, and as `store.write_stream`.
     """
@@ -49,24 +80,24 @@ def keep(
         text = f"A file of {size} bytes has no piece {index} of {pieces}: 2 to {MOST_PIECES} pieces, and as many redundant ones."
         raise HyperGPUError("upload.no_such_piece", text)
     expected = piece_span(size, pieces, index)[1] if index < pieces else piece_size(size, pieces)
-    folder = folder_of(upload, sha256, pieces)
-    for other in set(folder.parent.glob("*")) - {folder}:
-        shutil.rmtree(other, ignore_errors=True)
-    if not folder.exists():
-        forget_old(folder.parents[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder)
+    handle, temporary = tempfile.mkstemp(dir=store.incoming())
     try:
         with os.fdopen(handle, "wb") as file:
             store.copy_checked(chunks, file, limit=expected, expected_sha256=piece_sha256, expected_size=expected)
-        os.replace(temporary, folder / str(index))
+        with alone(upload):
+            folder = folder_of(upload, sha256, pieces)
+            for other in set(folder.parent.glob("*")) - {folder}:
+                shutil.rmtree(other, ignore_errors=True)
+            if not folder.exists():
+                forget_old(folder.parents[1])
+            folder.mkdir(exist_ok=True)
+            os.replace(temporary, folder / str(index))
     finally:
         Path(temporary).unlink(missing_ok=True)
-    return held(upload, sha256=sha256, pieces=pieces)
 
 
 def joined(upload: str, *, sha256: str, size: int, pieces: int) -> Iterator[bytes]:
-    """The file's bytes from the pieces that have come. Raises HyperGPUError `upload.incomplete`."""
+    """The file's bytes from the pieces that have come, for who is `alone`. Raises HyperGPUError `upload.incomplete`."""
     there = held(upload, sha256=sha256, pieces=pieces)
     if len(there) < pieces:
         raise HyperGPUError("upload.incomplete", f"{len(there)} of {pieces} pieces are here.")
@@ -84,9 +115,9 @@ def fill(folder: Path, there: list[int], missing: list[int], *, size: int, piece
     """Write the plain pieces that have not come, from redundant ones."""
     each = piece_size(size, pieces)
     used = [index for index in there if index < pieces] + [index for index in there if index >= pieces][: len(missing)]
-    with_names = {index: folder / f".{index}" for index in missing}
+    written = {index: tempfile.mkstemp(dir=folder) for index in missing}
     files = {index: (folder / str(index)).open("rb") for index in used} | {
-        index: path.open("wb") for index, path in with_names.items()
+        index: os.fdopen(handle, "wb") for index, (handle, _) in written.items()
     }
     try:
         for offset in range(0, each, STRIPE):
@@ -98,14 +129,13 @@ def fill(folder: Path, there: list[int], missing: list[int], *, size: int, piece
     finally:
         for file in files.values():
             file.close()
-    for index, path in with_names.items():
+    for index, (_, path) in written.items():
         os.replace(path, folder / str(index))
 
 
 def forget(upload: str) -> None:
-    """Remove what has come of an upload."""
-    root = settings.HYPERGPU.state_dir / "artifacts" / "pieces" / upload
-    shutil.rmtree(root, ignore_errors=True)
+    """Remove what has come of an upload, for who is `alone`."""
+    shutil.rmtree(root_of(upload), ignore_errors=True)
 
 
 def forget_old(root: Path) -> None:

@@ -19,6 +19,13 @@ def path_of(sha256: str) -> Path:
     return root / sha256[:2] / sha256
 
 
+def incoming() -> Path:
+    """Where a file is written until it is whole."""
+    folder: Path = settings.HYPERGPU.state_dir / "artifacts" / "incoming"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def write_stream(
     chunks: Iterable[bytes], *, limit: int, expected_sha256: str | None = None, expected_size: int | None = None
 ) -> tuple[str, int]:
@@ -26,9 +33,7 @@ def write_stream(
 
     Raises HyperGPUError `artifact.too_large`, `artifact.truncated` or `artifact.hash_mismatch`; then nothing is stored.
     """
-    incoming = settings.HYPERGPU.state_dir / "artifacts" / "incoming"
-    incoming.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=incoming)
+    handle, temporary = tempfile.mkstemp(dir=incoming())
     try:
         with os.fdopen(handle, "wb") as file:
             sha256, size = copy_checked(chunks, file, limit=limit, expected_sha256=expected_sha256, expected_size=expected_size)

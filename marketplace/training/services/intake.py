@@ -90,24 +90,22 @@ def upload_piece(*, assignment: Assignment, pieces: int, index: int, chunks: Ite
     if assignment.uploaded:
         return True
     name, whole, size = f"assignment-{assignment.pk}", assignment.committed_sha256, assignment.committed_size
-    there = kept.keep(name, sha256=whole, size=size, pieces=pieces, index=index, chunks=chunks, piece_sha256=sha256)
-    assignment.refresh_from_db(fields=["uploaded"])
-    if assignment.uploaded:  # this one was under way when the others made the file
-        kept.forget(name)
-        return True
-    if len(there) < pieces:
-        return False
-    try:
-        artifacts.store_upload(
-            chunks=kept.joined(name, sha256=whole, size=size, pieces=pieces), kind=Artifact.Kind.PSEUDO_GRADIENT, limit=size,
-            sha256=whole, size=size,
-        )  # fmt: skip
-        note_uploaded(assignment)
-    except FileNotFoundError:  # another piece came at the same moment and has made the file
-        assignment.refresh_from_db()
-        return assignment.uploaded
-    finally:
-        kept.forget(name)
+    kept.keep(name, sha256=whole, size=size, pieces=pieces, index=index, chunks=chunks, piece_sha256=sha256)
+    with kept.alone(name):  # of pieces that come together, one makes the file and the others find it made
+        assignment.refresh_from_db(fields=["uploaded"])
+        if assignment.uploaded:
+            kept.forget(name)
+            return True
+        if len(kept.held(name, sha256=whole, pieces=pieces)) < pieces:
+            return False
+        try:
+            artifacts.store_upload(
+                chunks=kept.joined(name, sha256=whole, size=size, pieces=pieces), kind=Artifact.Kind.PSEUDO_GRADIENT, limit=size,
+                sha256=whole, size=size,
+            )  # fmt: skip
+            note_uploaded(assignment)
+        finally:
+            kept.forget(name)
     return True
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from django.conf import settings
 
 from marketplace.artifacts import pieces, store
 from marketplace.training.models import Assignment, Round
+from marketplace.training.services import intake
 from tests.marketplace.training.work import commit, hand_in, lease, path, train
 from tests.marketplace.world import TestNode
 from trainer.network.erasure import redundant
@@ -92,13 +95,52 @@ def test_a_piece_that_comes_when_the_file_is_made_leaves_nothing(work, monkeypat
     node, leased, data = work
     store_piece = pieces.keep
 
-    def overtaken(*args: Any, **options: Any) -> list[int]:
+    def overtaken(*args: Any, **options: Any) -> None:
         Assignment.objects.filter(pk=leased["assignment_id"]).update(uploaded=True)
-        return store_piece(*args, **options)
+        store_piece(*args, **options)
 
     monkeypatch.setattr(pieces, "keep", overtaken)
     assert send(node, leased, piece_of(data, 4, 1), 4, 1).json() == {"whole": True}
     assert held(node, leased, 4) == {"held": [], "whole": True}
+
+
+class Slot:
+    """What an upload in pieces needs of an assignment: each request has its own, and `rows` is the table."""
+
+    def __init__(self, pk: int, data: bytes, rows: set[int]) -> None:
+        self.pk, self.rows, self.uploaded = pk, rows, False
+        self.committed_sha256, self.committed_size = sha256_hex(data), len(data)
+
+    def refresh_from_db(self, fields: list[str] | None = None) -> None:
+        self.uploaded = self.pk in self.rows
+
+
+def test_of_pieces_that_come_together_one_makes_the_file(monkeypatch: pytest.MonkeyPatch):
+    """The third and the fourth, where three are needed: neither changes or deletes what the other reads."""
+    rows = set[int]()
+    monkeypatch.setattr(
+        intake.artifacts, "store_upload",
+        lambda chunks, kind, limit, sha256, size: store.write_stream(chunks, limit=limit, expected_sha256=sha256),
+    )  # fmt: skip
+    monkeypatch.setattr(intake, "note_uploaded", lambda slot: rows.add(slot.pk))
+    together = Barrier(2)
+
+    def give(slot: Any, data: bytes, index: int) -> bool:
+        piece = piece_of(data, 3, index)
+        if index > 3:
+            together.wait(10)
+        return intake.upload_piece(assignment=slot, pieces=3, index=index, chunks=[piece], sha256=sha256_hex(piece))
+
+    with ThreadPoolExecutor(2) as pool:
+        for trial in range(40):
+            data = bytes([trial]) * 300_000
+            assert not give(Slot(trial, data, rows), data, 1)
+            assert not give(Slot(trial, data, rows), data, 3)
+            answers = [pool.submit(give, Slot(trial, data, rows), data, index) for index in (4, 5)]
+            assert True in [answer.result() for answer in answers]
+            assert trial in rows
+            assert store.read(sha256_hex(data)) == data
+            assert not list((settings.HYPERGPU.state_dir / "artifacts" / "pieces").iterdir())
 
 
 @pytest.mark.parametrize(("count", "index"), [(1, 0), (4, 8), (200, 0), (0, 0)])
