@@ -40,9 +40,9 @@ def main() -> int:
     except StackError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    show(result)
     if target:
-        write(result, target)
+        write(result, target)  # before anything can go wrong on the screen
+    show(result)
     return 0
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from scipy import stats
 
@@ -102,7 +103,7 @@ def show(result: Result) -> None:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     measured = result.measured
     for sentence in measured.conditions:
-        console.print(f"[dim]{sentence}[/dim]")
+        console.print(f"[dim]{escape(sentence)}[/dim]")
     for title, lines in {result.name: measured.rows, **measured.more}.items():
         console.print(table(title, lines))
     figures = [
@@ -129,7 +130,7 @@ def number(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}" if abs(value) < 10 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else escape(str(value))
 
 
 def write(result: Result, path: Path) -> None:
