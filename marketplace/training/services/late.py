@@ -7,7 +7,7 @@ the new round, whose number and base it names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.db.models.functions import Now
@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from marketplace.jobs.models import Job
 from marketplace.training.models import Assignment, Round
 from marketplace.training.services.timing import lease_end
+from trainer.protocol.errors import HyperGPUError
 
 TOO_STALE = "lease.too_stale"
 NO_ROUND = "lease.no_round"
@@ -27,39 +28,53 @@ def keep_late(round_: Round) -> None:
     can take them. Call inside the transaction of the close."""
     working = Assignment.objects.filter(round=round_, state__in=Assignment.LIVE, lease_until__gte=Now())
     for slot in working.select_related("round__job", "origin"):
-        why_not = refusal(slot)
+        why_not = refusal(slot, into=round_.number + 1)
         if why_not is None:
             Assignment.objects.filter(pk=slot.pk).update(state=Assignment.State.LATE)
         else:
             expire(slot, *why_not)
 
 
-def refusal(slot: Assignment) -> tuple[str, str] | None:
-    """Code and text of why the next round must not take this work; None when it may."""
-    job, following = slot.round.job, slot.round.number + 1
+def refusal(slot: Assignment, *, into: int) -> tuple[str, str] | None:
+    """Code and text of why round number `into`, and so every later one, must not take this work; None when it may."""
+    job = slot.round.job
     spec, began = job.parsed_spec, slot.began.round.number
-    if job.state != Job.State.RUNNING or following >= spec.rounds.rounds:
-        return NO_ROUND, f"Round {slot.round.number} closed without this work, and no round follows it."
-    if following - began > (most := spec.network.most_stale):
-        text = f"Round {slot.round.number} closed without this work of round {began}: at most {most} rounds late it counts."
+    if job.state != Job.State.RUNNING or into >= spec.rounds.rounds:
+        return NO_ROUND, f"Round {into - 1} does not take this work, and no round follows it."
+    if into - began > (most := spec.network.most_stale):
+        text = f"Round {into} would be the first to take this work of round {began}: at most {most} rounds late it counts."
         return TOO_STALE, text
     return None
 
 
 def expire(slot: Assignment, code: str, text: str) -> None:
     reasons = [*slot.reasons, {"code": code, "text": text}]
-    Assignment.objects.filter(pk=slot.pk).update(state=Assignment.State.EXPIRED, reason=text[:300], reasons=reasons)
+    Assignment.objects.filter(pk=slot.pk, state__in=Assignment.HELD).update(
+        state=Assignment.State.EXPIRED, reason=text[:300], reasons=reasons
+    )
 
 
-def waiting(job: Job, *, nodes: Sequence[int]) -> list[Assignment]:
-    """Late slots of these nodes whose leases are alive: what the round that opens now takes."""
-    late = Assignment.objects.filter(round__job=job, state=Assignment.State.LATE, lease_until__gte=Now(), node_id__in=nodes)
+def waiting(job: Job) -> list[Assignment]:
+    """Late slots whose leases are alive, whether or not their nodes have a place in the round that opens now."""
+    late = Assignment.objects.filter(round__job=job, state=Assignment.State.LATE, lease_until__gte=Now())
     return list(late.select_related("round__job", "origin").order_by("id"))
+
+
+def hopeless(slots: Sequence[Assignment], *, number: int, nodes: Collection[int]) -> list[tuple[Assignment, str, str]]:
+    """Late slots, with code and text, that neither round `number`, which opens for `nodes`, nor a later one may take. Work whose
+    node has no place now is judged by the round after: kept for longer, it would be refused with all that is in its round."""
+    found = [(slot, refusal(slot, into=number if slot.node_id in nodes else number + 1)) for slot in slots]
+    return [(slot, *why_not) for slot, why_not in found if why_not is not None]
 
 
 def carry(slot: Assignment, *, into: Round) -> Assignment | None:
     """LATE -> CARRIED, and a slot in round `into` for the same work under the same lease; None when it has moved meanwhile. Call
-    inside the transaction that opens the round."""
+    inside the transaction that opens the round.
+
+    Raises HyperGPUError `lease.too_stale`, `lease.no_round`: no evidence with such work would be accepted.
+    """
+    if (why_not := refusal(slot, into=into.number)) is not None:
+        raise HyperGPUError(*why_not)
     if not Assignment.objects.filter(pk=slot.pk, state=Assignment.State.LATE).update(state=Assignment.State.CARRIED):
         return None
     slot.refresh_from_db()

@@ -21,7 +21,7 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.operators.facts import facts_of
 from marketplace.operators.models import Node
 from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
-from marketplace.training.services.late import NO_BUDGET, newest
+from marketplace.training.services.late import NO_BUDGET, hopeless, newest
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.health import Standing, assess, parts_of
 from trainer.network.policy import Plan, plan_round
@@ -74,7 +74,10 @@ def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> De
     facts = known_facts(job, seats, known)
     standings = standings_of(job, facts, known)
     chosen = places(seats, standings, spec, waited=waiting(job, known))
-    carried, refused, budget = taken(spec, late=[slot for slot in late if slot.node_id in chosen], others=len(chosen))
+    refused = hopeless(late, number=job.round, nodes=chosen)
+    gone = [slot for slot, _, _ in refused]
+    welcome = [slot for slot in late if slot.node_id in chosen and slot not in gone]
+    carried, beyond, budget = taken(spec, late=welcome, others=len(chosen))
     busy = {slot.node_id for slot in carried}
     plan = plan_round(
         [facts[node] for node in chosen if node not in busy], spec, count=parameters(job), number=job.round, standings=standings,
@@ -92,7 +95,9 @@ def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> De
         "excluded": [{"node_id": node, **asdict(reason)} for node, reason in plan.excluded.items()],
         "health": [*({"node_id": node, **health[node]} for node in sorted(health)), *absent(job, facts)],
     }  # fmt: skip
-    return Decision(plan=plan, carried=carried, refused=refused, quorum=quorum, seconds=seconds, health=health, record=record)
+    return Decision(
+        plan=plan, carried=carried, refused=[*refused, *beyond], quorum=quorum, seconds=seconds, health=health, record=record
+    )
 
 
 def places(seats: Sequence[Seat], standings: Mapping[int, Standing], spec: JobSpec, *, waited: Mapping[int, int]) -> list[int]:

@@ -88,7 +88,7 @@ def open_round(*, job_id: int) -> Round | None:
     if len(seats) < spec.rounds.quorum:
         wait_for_nodes(job, f"{len(seats)} of at least {spec.rounds.quorum} are online with a fitting bid.")
         return None
-    decided = planning.decide(job=job, seats=seats, late=late.waiting(job, nodes=[seat.node_id for seat in seats]))
+    decided = planning.decide(job=job, seats=seats, late=late.waiting(job))
     if decided.places < spec.rounds.quorum:
         why = " ".join(f"Node {node}: {reason.text}" for node, reason in decided.plan.excluded.items())
         wait_for_nodes(job, f"{decided.places} of at least {spec.rounds.quorum} can take part. {why}")
@@ -123,6 +123,8 @@ def open_round(*, job_id: int) -> Round | None:
         )
         # Told last: the nodes need not wait for the pages.
         working = [assignment.node_id for assignment in assignments]
+        free = [slot.node_id for slot, _, _ in decided.refused if slot.node_id not in working]
+        operators.assign_work(node_ids=free, working_on=None)
         operators.assign_work(node_ids=working, working_on={"job_id": job.pk, "round": round_.number})
         operators.announce_all([node for node in decided.health if node not in working])
     return round_

@@ -15,12 +15,14 @@ from django.utils import timezone
 from marketplace.artifacts import store
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
+from marketplace.operators.models import Node
 from marketplace.training import engine, selectors, tasks
 from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
-from marketplace.training.services import audits, leases, rounds, verdicts
+from marketplace.training.services import audits, late, leases, rounds, verdicts
 from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, path, train, upload, worked
 from tests.marketplace.world import TestNode, fund
 from trainer.diloco.evidence import check_chain, check_outcome, round_work
+from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
 from trainer.scoring.evidence import gather_evidence, write_evidence
 
@@ -170,6 +172,70 @@ def test_late_work_is_carried_on_until_it_is_too_stale_and_then_refused_by_name(
     assert slot.state == Assignment.State.EXPIRED
     assert slot.reasons[-1]["code"] == "lease.too_stale"
     assert lease(slow)["order"]["round"] == most + 1, "the node has a place in the round that is open"
+
+
+def suspend(node: TestNode, *, on: bool) -> None:
+    Node.objects.filter(pk=node.id).update(suspended_until=timezone.now() + timedelta(hours=1) if on else None)
+
+
+def test_late_work_waits_for_its_node_to_have_a_place_no_longer_than_it_counts(
+    open_round: Round, nodes: list[TestNode], job: Job
+) -> None:
+    """Otherwise a round takes it whose evidence nobody accepts, and nobody in it is paid."""
+    punctual, slow = nodes
+    leased = lease(slow)
+    suspend(slow, on=True)
+    most = job.parsed_spec.network.most_stale
+    for _ in range(most - 1):
+        close_without(slow, [punctual], job)
+        assert beat(slow, leased).json()["late"]
+    before = close_without(slow, [punctual], job)
+    refused = beat(slow, leased)
+    assert (refused.status_code, refused.json()["code"]) == (409, "lease.too_stale")
+    slot = Assignment.objects.get(pk=leased["assignment_id"])
+    assert (slot.state, slot.reasons[-1]["code"]) == (Assignment.State.EXPIRED, "lease.too_stale")
+    assert Node.objects.get(pk=slow.id).working_on is None
+    suspend(slow, on=False)
+    before = close_without(slow, [punctual], job)
+    assert lease(slow)["order"]["origin"] is None
+    contribute(slow)
+    contribute(punctual)
+    check_chain(document(finish(job)), document(before), selectors.job_work(job))
+
+
+def test_late_work_is_carried_when_its_node_has_a_place_again_in_time(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    punctual, slow = nodes
+    leased = lease(slow)
+    suspend(slow, on=True)
+    close_without(slow, [punctual], job)
+    suspend(slow, on=False)
+    close_without(slow, [punctual], job)
+    order = beat(slow, leased).json()["lease"]["order"]
+    assert (order["round"], order["origin"]["round"]) == (2, 0)
+
+
+def test_the_last_round_refuses_late_work_whose_node_has_no_place_in_it(
+    open_round: Round, nodes: list[TestNode], job: Job
+) -> None:
+    leased = lease(nodes[1])
+    slot = Assignment.objects.select_related("round__job").get(pk=leased["assignment_id"])
+    last = job.parsed_spec.rounds.rounds - 1
+    Round.objects.filter(pk=open_round.pk).update(number=last - 1)
+    slot.round.refresh_from_db()
+    assert [code for _, code, _ in late.hopeless([slot], number=last, nodes=[nodes[0].id])] == ["lease.no_round"]
+    assert late.hopeless([slot], number=last, nodes=[nodes[1].id]) == []
+
+
+def test_nothing_is_carried_that_would_be_too_stale(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    leased = lease(nodes[1])
+    Assignment.objects.filter(pk=leased["assignment_id"]).update(state=Assignment.State.LATE)
+    slot = Assignment.objects.select_related("round__job").get(pk=leased["assignment_id"])
+    far = Round.objects.create(job=job, number=job.parsed_spec.network.most_stale + 1, base="0" * 64, deadline=timezone.now())
+    with pytest.raises(HyperGPUError) as refused:
+        late.carry(slot, into=far)
+    assert refused.value.code == "lease.too_stale"
+    slot.refresh_from_db()
+    assert slot.state == Assignment.State.LATE
 
 
 def test_a_node_that_fell_silent_is_not_carried(open_round: Round, nodes: list[TestNode], job: Job) -> None:
