@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -28,6 +29,7 @@ LABELS = {
     WITHOUT: "hypergpu_no_audits",
     **{peer.name: peer.name for peer in PEERS},
 }
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 FEWER_BYTES = 40
 """At most this part of torchft's bytes is the goal."""
 CONDITIONS = (
@@ -155,7 +157,8 @@ def collect(problems: list[str], what: str, runs: Sequence[tuple[str, Run, int]]
 
 
 def last_line(text: str) -> str:
-    return text.strip().splitlines()[-1][:300]
+    """Without the colours of terminals."""
+    return COLOURS.sub("", text.strip().splitlines()[-1])[:300]
 
 
 def row(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
