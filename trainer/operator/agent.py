@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from trainer.network.sources import Patience
 from trainer.operator.cache import fetch, prune
 from trainer.operator.client import Check, Coordinator
 from trainer.operator.config import AgentConfig, Home, is_loopback
@@ -86,6 +87,7 @@ class Agent:
         self.shelf, self.peers = Shelf(config.home.cache), Peers(self.coordinator.links, may_be_local=local)
         self.near: dict[str, Any] = {}
         """What the newest lease says of other nodes."""
+        self.patience = Patience()
         self.failures = 0
         self.tidy_at = float("-inf")
         self.unanswered: set[int] = set()
@@ -265,8 +267,13 @@ class Agent:
             return None
         seconds = self.coordinator.links.seconds_down(self.near.get("size", 0))
         for node, url in self.near.get("sources", {}).items():
+            if not self.patience.may_ask(int(node), time.monotonic()):
+                continue
             if self.peers.fetch(url, sha256, self.home.cache, seconds=seconds, check=check):
+                self.patience.kept(int(node))
                 return str(node)
+            pause = self.patience.failed(int(node), time.monotonic())
+            self.console.say("peer.failed", f"node {node} did not give the outer step: not asked for {pause:.0f} s", node=node)
         return None
 
     def upload(self, assignment: int, fence: int, result: WorkResult, pulse: Pulse) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.network.sources import MOST_SOURCES, NEARER, sources_of
+from trainer.network.sources import FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_SOURCES, NEARER, Patience, sources_of
 
 
 def test_given_a_region_then_one_of_it_goes_to_the_coordinator_and_the_rest_to_that_one():
@@ -28,3 +28,18 @@ def test_given_any_claims_then_nobody_waits_in_a_circle(claimed, rtt):
         chosen = sources_of(node, rtt_s=rtt, peers={to: seconds for (at, to), seconds in claimed.items() if at == node})
         assert all(peer < node for peer in chosen)
         assert len(chosen) <= MOST_SOURCES
+
+
+def test_given_a_peer_that_keeps_failing_then_it_is_asked_ever_more_rarely_and_one_success_makes_up_for_it():
+    patience, now, pauses = Patience(), 0.0, []
+    assert patience.may_ask(3, now)
+    for _ in range(10):
+        pauses.append(patience.failed(3, now))
+        assert not patience.may_ask(3, now + pauses[-1] - 1)
+        assert patience.may_ask(4, now), "nobody pays for another"
+        now += pauses[-1]
+        assert patience.may_ask(3, now), "each pause has an end"
+    assert pauses[:3] == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
+    assert pauses[-1] == LONGEST_PAUSE_S
+    patience.kept(3)
+    assert patience.failed(3, now) == FIRST_PAUSE_S

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fake_coordinator import FakeCoordinator
 
+from trainer.network.sources import FIRST_PAUSE_S
 from trainer.operator.agent import Agent
 from trainer.operator.config import AgentConfig, Home
 from trainer.operator.console import Console
@@ -201,6 +202,30 @@ def test_given_near_nodes_that_are_gone_or_lie_then_the_coordinator_sends_it(age
 
     assert coordinator.served == [NAME]
     assert (mine.home.cache / NAME).read_bytes() == STEP
+
+
+def test_given_a_near_node_that_withholds_then_it_is_not_asked_again_in_the_next_round_but_later(agent, shelf, url, monkeypatch):
+    mine, coordinator = agent
+    mine.near, rounds = {"sources": {"3": url}, "size": len(STEP)}, [b"one step" * 9000, b"another" * 9000, b"a third" * 9000]
+    asked: list[str] = []
+    answer = Asked.do_GET
+    monkeypatch.setattr(Asked, "do_GET", lambda request: (asked.append(request.path), answer(request))[1])
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr("trainer.operator.agent.time", clock)
+
+    now = 100.0
+    for data in rounds[:2]:
+        name = coordinator.put(data)
+        mine.fetch(order(delta=name), "outer step", name, SimpleNamespace(check=check))
+    assert len(asked) == 1
+    assert coordinator.served == [sha256_hex(data) for data in rounds[:2]]
+
+    now += FIRST_PAUSE_S
+    name = sha256_hex(rounds[2])
+    (shelf.folder / name).write_bytes(rounds[2])
+    shelf.put(name)
+    mine.fetch(order(delta=name), "outer step", name, SimpleNamespace(check=check))
+    assert len(coordinator.served) == 2, "it gives again, and is asked again"
 
 
 def test_given_data_then_it_comes_from_the_coordinator_and_is_given_to_nobody(agent, shelf, url):
