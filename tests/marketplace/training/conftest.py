@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from django.conf import settings
+from django.test import override_settings
 
 from marketplace.jobs.models import Job
-from marketplace.training import engine, selectors
 from marketplace.training.models import Round
-from marketplace.training.services import rounds, verdicts
+from marketplace.training.services import rounds
+from tests.marketplace.training.work import started
 from tests.marketplace.world import TestNode, fund, register
 
 
@@ -21,10 +25,14 @@ def nodes(db: None) -> list[TestNode]:
 @pytest.fixture
 def job(nodes: list[TestNode]) -> Job:
     """A funded job with its first checkpoint: running."""
-    job = fund()
-    verdicts.record_start(job_id=job.pk, prepared=engine.prepare(selectors.job_work(job)))
-    job.refresh_from_db()
-    return job
+    return started(fund())
+
+
+@pytest.fixture
+def patient() -> Iterator[None]:
+    """Nobody falls silent because the machine that tests is busy."""
+    with override_settings(HYPERGPU=settings.HYPERGPU.model_copy(update={"lease_seconds": 600, "offline_seconds": 600})):
+        yield
 
 
 @pytest.fixture

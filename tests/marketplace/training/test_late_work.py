@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.conf import settings
-from django.test import override_settings
 from django.utils import timezone
 
 from marketplace.artifacts import store
@@ -18,31 +15,21 @@ from marketplace.jobs.models import Job
 from marketplace.operators.models import Node
 from marketplace.training import engine, selectors, tasks
 from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
-from marketplace.training.services import audits, late, leases, rounds, verdicts
-from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, path, train, upload, worked
+from marketplace.training.services import audits, late, leases, rounds
+from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, path, started, train, upload, worked
 from tests.marketplace.world import TestNode, fund
 from trainer.diloco.evidence import check_chain, check_outcome, round_work
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
 from trainer.scoring.evidence import gather_evidence, write_evidence
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
 LONGER = {"rounds": {"rounds": 6, "nodes": 2, "quorum": 1, "deadline_seconds": 60}}
-
-
-@pytest.fixture(autouse=True)
-def patient() -> Iterator[None]:
-    """Nobody falls silent because the machine that tests is busy."""
-    with override_settings(HYPERGPU=settings.HYPERGPU.model_copy(update={"lease_seconds": 600, "offline_seconds": 600})):
-        yield
 
 
 @pytest.fixture
 def job(nodes: list[TestNode]) -> Job:
-    job = fund(spec=LONGER)
-    verdicts.record_start(job_id=job.pk, prepared=engine.prepare(selectors.job_work(job)))
-    job.refresh_from_db()
-    return job
+    return started(fund(spec=LONGER))
 
 
 def close_without(late: TestNode, others: list[TestNode], job: Job) -> Round:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -22,32 +21,22 @@ from marketplace.config.env import Settings
 from marketplace.jobs.models import Job, Seat
 from marketplace.operators.models import Measurement, Node
 from marketplace.operators.services import UPTIME_MEMORY, heard
-from marketplace.training import engine, selectors, tasks
+from marketplace.training import tasks
 from marketplace.training.models import Assignment, Contribution, Round
-from marketplace.training.services import planning, rounds, verdicts
-from tests.marketplace.training.work import contribute, hand_in_all, lease, overdue
+from marketplace.training.services import planning, rounds
+from tests.marketplace.training.work import contribute, hand_in_all, lease, overdue, started
 from tests.marketplace.world import TestNode, fund, register
 from trainer.network.facts import architecture_of
 from trainer.network.health import HealthSettings
 from trainer.protocol.spec import JobSpec, parse_spec
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
 LONG = {"inner": {"steps": 16, "batch_size": 8}, "rounds": {"rounds": 9, "nodes": 2, "quorum": 1, "deadline_seconds": 60}}
-
-
-@pytest.fixture(autouse=True)
-def patient() -> Iterator[None]:
-    """Nobody falls silent because the machine that tests is busy."""
-    with override_settings(HYPERGPU=settings.HYPERGPU.model_copy(update={"lease_seconds": 600, "offline_seconds": 600})):
-        yield
 
 
 @pytest.fixture
 def job(nodes: list[TestNode]) -> Job:
-    job = fund(spec=LONG)
-    verdicts.record_start(job_id=job.pk, prepared=engine.prepare(selectors.job_work(job)))
-    job.refresh_from_db()
-    return job
+    return started(fund(spec=LONG))
 
 
 def measure(node: TestNode, quantity: str, value: float, of: str = "") -> None:
@@ -160,8 +149,7 @@ def test_what_link_and_machine_do_not_explain_is_predicted_from_the_rounds_befor
 
 @pytest.mark.parametrize("overlap", ["eager", "none"])
 def test_who_may_go_ahead_is_planned_to_have_begun_at_its_last_commitment(nodes: list[TestNode], overlap: str) -> None:
-    job = fund(spec={**LONG, "network": {"overlap": overlap}})
-    verdicts.record_start(job_id=job.pk, prepared=engine.prepare(selectors.job_work(job)))
+    job = started(fund(spec={**LONG, "network": {"overlap": overlap}}))
     opened(job)
     for node in nodes:
         contribute(node)

@@ -9,10 +9,10 @@ import pytest
 
 from marketplace.artifacts import store
 from marketplace.jobs.models import Job
-from marketplace.training import calibration, engine, selectors, tasks
+from marketplace.training import calibration, selectors, tasks
 from marketplace.training.models import Audit, Contribution, Round
-from marketplace.training.services import audits, rounds, verdicts
-from tests.marketplace.training.work import commit, hand_in, lease, upload, worked
+from marketplace.training.services import audits, rounds
+from tests.marketplace.training.work import commit, hand_in, lease, started, upload, worked
 from tests.marketplace.world import TestNode, fund
 from trainer.diloco.checkpoint import load_checkpoint
 from trainer.diloco.local import NodeState, run_local_steps
@@ -109,8 +109,7 @@ def test_work_begun_ahead_passes_and_one_that_began_elsewhere_does_not(
     monkeypatch.setattr(audits, "final_block_hash", lambda number: "0x" + "5e" * 32)
     monkeypatch.setattr(audits, "drawn_segments", lambda *_, **__: [0])
     spec = {"inner": {"steps": 10, "batch_size": 8}, "rounds": {"rounds": 3, "nodes": 2}, "aggregation": {"gate": False}}
-    job = fund(spec=spec | {"network": {"overlap": "eager", "policy": "equal"}})
-    verdicts.record_start(job_id=job.pk, prepared=engine.prepare(selectors.job_work(job)))
+    job = started(fund(spec=spec | {"network": {"overlap": "eager", "policy": "equal"}}))
     workers = [Ahead(node, job) for node in nodes]
     for number in range(2):
         rounds.open_round(job_id=job.pk)

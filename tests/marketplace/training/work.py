@@ -9,7 +9,10 @@ from typing import Any
 from django.utils import timezone
 
 from marketplace.artifacts import store
+from marketplace.jobs.models import Job
+from marketplace.training import engine, selectors
 from marketplace.training.models import Round
+from marketplace.training.services import verdicts
 from tests.marketplace.world import TestNode
 from trainer.data import load_dataset
 from trainer.diloco.checkpoint import load_checkpoint
@@ -18,6 +21,13 @@ from trainer.diloco.trace import Contributed
 from trainer.diloco.trace import contribute as contribute_to
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.orders import WorkOrder
+
+
+def started(job: Job) -> Job:
+    """The job with its first checkpoint: running."""
+    verdicts.record_start(job_id=job.pk, prepared=engine.prepare(selectors.job_work(job)))
+    job.refresh_from_db()
+    return job
 
 
 def overdue() -> None:
