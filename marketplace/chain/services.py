@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from eth_account import Account
 
 from marketplace.chain import abi
 from marketplace.chain.models import Intent
+from marketplace.chain.signer import KeySigner
 from marketplace.chain.values import checksummed
 from trainer.protocol.eip712 import Domain
 from trainer.protocol.errors import HyperGPUError
@@ -39,10 +39,10 @@ def domain() -> Domain:
 
 def coordinator_address() -> str:
     """Of the key that signs work orders, as agents pin it, and consents to seats. Raises HyperGPUError `chain.no_coordinator`."""
-    key = settings.HYPERGPU.coordinator_key.get_secret_value()
-    if not key:
+    key = settings.HYPERGPU.coordinator_key
+    if not key.get_secret_value():
         raise HyperGPUError("chain.no_coordinator", "No coordinator is known; set HYPERGPU_COORDINATOR_KEY.")
-    return str(Account.from_key(key).address)
+    return KeySigner(key, chain_id=settings.HYPERGPU.chain_id).address
 
 
 def contract_address(contract: abi.Contract) -> str:

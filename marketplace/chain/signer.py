@@ -1,10 +1,11 @@
-"""Keys that sign transactions. Everything about them is here.
+"""Keys that sign transactions and messages. Everything about them is here.
 
-Who         setting                   what it may do
-senders     HYPERGPU_SENDER_KEYS      pay gas for the outbox; several, comma-separated; no authority over money
-challenger  HYPERGPU_CHALLENGER_KEY   open cases at the court; holds the money of their bonds, and gas
-attestor    HYPERGPU_ATTESTOR_KEY     in its own worker alone: sign what it finds, vote in committees (which takes gas)
-admin       HYPERGPU_ADMIN_KEY        deploy, and propose changes to the timelock; on mainnet a multisig's owners do better
+Who          setting                    what it may do
+senders      HYPERGPU_SENDER_KEYS       pay gas for the outbox; several, comma-separated; no authority over money
+challenger   HYPERGPU_CHALLENGER_KEY    open cases at the court; holds the money of their bonds, and gas
+attestor     HYPERGPU_ATTESTOR_KEY      in its own worker alone: sign what it finds, vote in committees (which takes gas)
+coordinator  HYPERGPU_COORDINATOR_KEY   sign work orders and the consent to seats
+admin        HYPERGPU_ADMIN_KEY         deploy, and propose changes to the timelock; on mainnet a multisig's owners do better
 
 A key is given as
     0x...                          32 bytes of hex in the environment. Refused where money is real (profiles.real_money).
@@ -62,7 +63,10 @@ class KeySigner:
 @lru_cache(maxsize=16)  # opening a keystore takes a second by design
 def load_account(secret: str, chain_id: int) -> LocalAccount:
     if not secret:
-        raise HyperGPUError("chain.no_key", "No key is set; set HYPERGPU_SENDER_KEYS (HYPERGPU_ADMIN_KEY to deploy).")
+        raise HyperGPUError(
+            "chain.no_key",
+            "No key is set; set HYPERGPU_SENDER_KEYS, or the HYPERGPU_..._KEY of whoever signs.",
+        )
     if secret.startswith(KEYSTORE):
         return open_keystore(Path(secret.removeprefix(KEYSTORE)))
     if real_money(chain_id):
@@ -85,6 +89,11 @@ def open_keystore(path: Path) -> LocalAccount:
 def account_of(key: str | bytes) -> LocalAccount:
     account: LocalAccount = Account.from_key(key)
     return account
+
+
+def private_key(secret: SecretStr) -> str:
+    """0x-hex of a key that signs messages, to be held no longer than they take. Raises as `KeySigner`."""
+    return "0x" + bytes(load_account(secret.get_secret_value(), settings.HYPERGPU.chain_id).key).hex()
 
 
 def real_money(chain_id: int) -> bool:

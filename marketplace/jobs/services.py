@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import domain, enqueue
+from marketplace.chain.signer import private_key
 from marketplace.common.models import clamped
 from marketplace.events.services import emit
 from marketplace.jobs.models import Job, Seat
@@ -181,7 +182,7 @@ def consent(job: Job, bids: list[Bid]) -> str:
     """The coordinator's signature that these bids may take seats: nobody seats itself, and none may claim more units than
     are ordered of a node."""
     message = eip712.seating(job_id=job.chain_id or 0, max_units=job.parsed_spec.most_units, bids=bids)
-    return eip712.sign(domain(), message, settings.HYPERGPU.coordinator_key.get_secret_value())
+    return eip712.sign(domain(), message, private_key(settings.HYPERGPU.coordinator_key))
 
 
 def begin(*, job_id: int, checkpoint: str, version: str, metric: dict[str, float], upload_limit: int) -> bool:

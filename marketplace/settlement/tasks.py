@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import transaction
 
 from marketplace.chain.services import domain
+from marketplace.chain.signer import private_key
 from marketplace.common.tasks import task
 from marketplace.settlement.attestor import Attestor
 from marketplace.settlement.models import Batch, Closure
@@ -22,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def this_attestor() -> Attestor | None:
-    """Who this worker attests for; None in a worker without a key."""
+    """Who this worker attests for; None in a worker without a key. Raises as `signer.KeySigner`."""
     env = settings.HYPERGPU
     if not env.attestor_key.get_secret_value():
         return None
-    return Attestor(env.attestor_key.get_secret_value(), domain=domain(), home=env.state_dir / "attestors")
+    return Attestor(private_key(env.attestor_key), domain=domain(), home=env.state_dir / "attestors")
 
 
 # The coordinator's.

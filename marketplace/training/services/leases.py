@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from marketplace.chain.services import domain
+from marketplace.chain.signer import private_key
 from marketplace.events.services import emit, gauge
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
@@ -59,7 +60,7 @@ def lease_next(*, node_id: int) -> tuple[Assignment, SignedOrder] | None:
 
 def signed_order(assignment: Assignment) -> SignedOrder:
     """The coordinator's word on what is to be done."""
-    return sign_order(domain(), work_order(assignment), settings.HYPERGPU.coordinator_key.get_secret_value())
+    return sign_order(domain(), work_order(assignment), private_key(settings.HYPERGPU.coordinator_key))
 
 
 def work_order(assignment: Assignment) -> WorkOrder:

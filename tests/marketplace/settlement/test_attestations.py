@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.test import override_settings
 from django.utils import timezone
+from eth_account import Account
+from eth_typing import HexStr
+from pydantic import SecretStr
 
 from marketplace.artifacts import store
 from marketplace.chain.models import Intent
@@ -319,6 +324,18 @@ def test_what_does_not_open_the_listed_commitment_is_not_taken(batch: Batch) -> 
             attestations.record_opening(batch_id=batch.pk, attestor=me.address, **given)
         assert refusal.value.code == code
     assert not Attestation.objects.exclude(signature="").exists()
+
+
+def test_an_attestors_key_may_be_an_encrypted_file(batch: Batch, tmp_path: Path) -> None:
+    path = tmp_path / "attestor.json"
+    path.write_text(json.dumps(Account.encrypt(HexStr(key_of(ONE)), "open sesame", kdf="pbkdf2", iterations=2)))
+    path.with_name("attestor.json.password").write_text("open sesame\n")
+    key = {"attestor_key": SecretStr(f"keystore:{path}")}
+    with override_settings(HYPERGPU=settings.HYPERGPU.model_copy(update=key)):
+        tasks.attest(batch_id=batch.pk)
+    row = Attestation.objects.get()
+    assert (row.attestor, bool(row.commitment)) == (wallet(ONE).address, True)
+    assert attestor(ONE).kept_scores(statement(batch)) is not None, "the same key, as text, finds the same folder"
 
 
 def test_strangers_and_workers_without_a_key_give_nothing(batch: Batch) -> None:
