@@ -1,7 +1,8 @@
 """Several jobs share the operators: by price, fit and deadline, the same from the same bids, with a reason for each node.
 
 Deferred acceptance (Gale and Shapley 1962, "College admissions and the stability of marriage"): nodes go where they earn most a
-second, jobs keep the best of who comes. No node and job are left that would both rather have each other.
+second, and where two jobs pay about the same, to the one with less time; jobs keep the best of who comes. No node and job are left
+that would both rather have each other, and no job waits that could have its quorum beside the others.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ from dataclasses import dataclass, field
 from trainer.network.facts import Reason
 
 
+ABOUT_THE_SAME = 1.1
+"""Earnings whose ratio is less count as equal, or a deadline would never decide: measured speeds are never the same. (They are
+put in classes, each so much wider than the one below: a difference across a border counts, whatever its size.)"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """A node's bid on a job: `rate` base units a sample, `samples_per_second` on its architecture, `health` 0..1."""
+    """A node's bid on a job: `rate` base units a sample, `samples_per_second` that it does of it, transfers and all, `health`
+    0..1."""
 
     node_id: int
     rate: int
@@ -25,8 +32,8 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """A job that needs nodes: at least `quorum`, at most `nodes`. `samples` are left to do; `seconds` until it should end, None
-    without a deadline."""
+    """A job that needs nodes: at least `quorum`, at most `nodes`. `samples` are left to do; `seconds` until it is to be finished,
+    None without a deadline."""
 
     job_id: int
     quorum: int
@@ -48,9 +55,9 @@ class Assigned:
 def assign(jobs: Sequence[Wanted]) -> Assigned:
     """Each node to at most one job, each job at least its quorum or nobody.
 
-    Nodes prefer what pays most a second, of equals what has less time to spare. A job prefers the cheapest, or the fastest
+    Nodes prefer what pays most a second, of about equals what has less time to spare. A job prefers the cheapest, or the fastest
     where it would miss its deadline with the cheapest; healthier ones where these are equal. While a job has fewer than its
-    quorum, of those the one with the most time left gives its nodes to the others.
+    quorum, of those the one with the most time to spare gives its nodes to the others; it gets them back where that helped nobody.
     """
     by_id = {job.job_id: job for job in jobs}
     fitting = {
@@ -59,12 +66,23 @@ def assign(jobs: Sequence[Wanted]) -> Assigned:
     ranks = {job.job_id: ranking(job, list(fitting[job.job_id].values())) for job in jobs}
     spare = {job.job_id: slack(job, fitting[job.job_id]) for job in jobs}
     given_up: list[int] = []
-    while True:
+
+    def without_given_up() -> tuple[dict[int, set[int]], list[int]]:
+        """Nodes by job, and jobs with fewer than their quorum."""
         held = matched({job: by_id[job].nodes for job in sorted(by_id) if job not in given_up}, fitting, ranks, spare)
-        short = [job for job, nodes in held.items() if len(nodes) < by_id[job].quorum]
-        if not short:
-            break
+        return held, [job for job, nodes in held.items() if len(nodes) < by_id[job].quorum]
+
+    held, short = without_given_up()
+    while short:
         given_up.append(max(short, key=lambda job: (spare[job], job)))
+        held, short = without_given_up()
+    for job in sorted(given_up, key=lambda job: (spare[job], job)):
+        given_up.remove(job)
+        again, short = without_given_up()
+        if short:
+            given_up.append(job)
+        else:
+            held = again
     nodes = {job: tuple(sorted(held.get(job, ()))) for job in sorted(by_id)}
     return Assigned(nodes=nodes, reasons=explained(jobs, nodes, fitting, given_up))
 
@@ -75,10 +93,10 @@ def matched(
     ranks: Mapping[int, Mapping[int, int]],
     spare: Mapping[int, float],
 ) -> dict[int, set[int]]:
-    """Nodes by job after deferred acceptance; a node to which two jobs pay the same goes to the one with less time to spare."""
+    """Nodes by job after deferred acceptance."""
     wishes = {
         node: sorted(
-            (job for job in places if node in fitting[job]), key=lambda job: (-earning(fitting[job][node]), spare[job], job)
+            (job for job in places if node in fitting[job]), key=lambda job: preference(fitting[job][node], spare[job], job)
         )
         for node in sorted({node for job in places for node in fitting[job]})
     }
@@ -100,6 +118,12 @@ def matched(
 def earning(offer: Offer) -> float:
     """Base units a second."""
     return offer.rate * offer.samples_per_second
+
+
+def preference(offer: Offer, spare: float, job: int) -> tuple[int, float, float, int]:
+    """A node's, the least first: what pays most, of about equals what has less time to spare."""
+    paid = earning(offer)
+    return -math.floor(math.log(paid, ABOUT_THE_SAME)), spare, -paid, job
 
 
 def ranking(job: Wanted, offers: Sequence[Offer]) -> dict[int, int]:
@@ -133,13 +157,16 @@ def explained(
     given_up: Sequence[int],
 ) -> dict[tuple[int, int], Reason]:
     at = {node: job for job, members in nodes.items() for node in members}
-    return {(job.job_id, offer.node_id): why(job, offer, at, fitting, given_up) for job in jobs for offer in job.offers}
+    spare = {job.job_id: slack(job, fitting[job.job_id]) for job in jobs}
+    return {(job.job_id, offer.node_id): why(job, offer, at, fitting, spare, given_up) for job in jobs for offer in job.offers}
 
 
 def why(
-    job: Wanted, offer: Offer, at: Mapping[int, int], fitting: Mapping[int, Mapping[int, Offer]], given_up: Sequence[int]
-) -> Reason:
-    order = "fastest first: its deadline is near" if urgent(job, list(fitting[job.job_id].values())) else "cheapest first"
+    job: Wanted, offer: Offer, at: Mapping[int, int], fitting: Mapping[int, Mapping[int, Offer]], spare: Mapping[int, float],
+    given_up: Sequence[int],
+) -> Reason:  # fmt: skip
+    hurries = urgent(job, list(fitting[job.job_id].values()))
+    order = "fastest first: with the cheapest it would miss its deadline" if hurries else "cheapest first"
     pays = f"{offer.rate} base units a sample at {offer.samples_per_second:.3g} samples/s"
     if at.get(offer.node_id) == job.job_id:
         return Reason(code="assign.taken", text=f"Taken ({order}): {pays}.")
@@ -147,11 +174,20 @@ def why(
         return Reason(
             code="assign.too_dear", text=f"It asks {offer.rate} base units a sample, the job pays {job.max_rate} at most."
         )
+    if offer.node_id not in fitting[job.job_id]:
+        return Reason(code="assign.no_speed", text=f"Nothing is to be expected of it: {pays}.")
     if job.job_id in given_up:
         return Reason(code="assign.no_quorum", text=f"The job waits: fewer than its quorum of {job.quorum} would come to it now.")
     other = at.get(offer.node_id)
-    if other is not None and earning(fitting[other][offer.node_id]) >= earning(offer):
-        return Reason(
-            code="assign.elsewhere", text=f"It earns more in job {other}: {earning(fitting[other][offer.node_id]):.4g} a second."
-        )
-    return Reason(code="assign.outbid", text=f"Others are ahead of it ({order}): {pays}.")
+    if other is None:
+        return Reason(code="assign.outbid", text=f"Others are ahead of it ({order}): {pays}.")
+    there = fitting[other][offer.node_id]
+    ours, theirs = preference(offer, spare[job.job_id], job.job_id), preference(there, spare[other], other)
+    earns = f"{earning(there):.4g} base units a second there, {earning(offer):.4g} here"
+    if theirs > ours:
+        return Reason(code="assign.outbid", text=f"Others are ahead of it ({order}): {pays}. It works for job {other}.")
+    if theirs[0] == ours[0] and theirs[1] < ours[1]:
+        text = f"Job {other} has less time to spare until its deadline, and pays about the same: {earns}."
+        return Reason(code="assign.less_time", text=text)
+    text = f"Job {other} pays it {'as much, and is older' if earning(there) == earning(offer) else 'more'}: {earns}."
+    return Reason(code="assign.elsewhere", text=text)

@@ -1,4 +1,4 @@
-"""Proposals for a job, its learning curve, and several jobs that share the operators."""
+"""Proposals for a job, and its learning curve."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.trainer.network.test_network_policy import COUNT, SPEC, fact
-from trainer.network.assignment import Offer, Wanted, assign, earning
 from trainer.network.curve import rounds_to_target
 from trainer.network.planner import propose
 from trainer.protocol.spec import RoundSpec, TargetSpec
@@ -76,59 +73,3 @@ def test_more_seen_rounds_bound_the_answer():
     assert best.rounds.high is not None and best.rounds.low <= best.rounds.expected <= best.rounds.high
     assert best.rounds.expected == pytest.approx(10 ** (1 / 0.7) - 15, rel=0.1)
     assert best.seconds.expected == pytest.approx(best.rounds.expected * best.round_s)
-
-
-offers = st.lists(
-    st.builds(Offer, node_id=st.integers(0, 9), rate=st.integers(1, 5), samples_per_second=st.sampled_from([1.0, 2.0, 8.0])),
-    max_size=8, unique_by=lambda offer: offer.node_id,
-)  # fmt: skip
-jobs = st.lists(
-    st.tuples(offers, st.integers(1, 3), st.integers(0, 2), st.one_of(st.none(), st.floats(1, 100))), min_size=1, max_size=4
-).map(
-    lambda found: [
-        Wanted(job_id=job, quorum=quorum, nodes=quorum + more, max_rate=4, samples=100, seconds=seconds, offers=bids)
-        for job, (bids, quorum, more, seconds) in enumerate(found)
-    ]
-)
-
-
-@given(jobs)
-@settings(max_examples=200, deadline=None)
-def test_an_assignment_is_stable_keeps_quorums_and_explains_itself(wanted):
-    found = assign(wanted)
-    taken = [node for nodes in found.nodes.values() for node in nodes]
-    assert len(taken) == len(set(taken))
-    for job in wanted:
-        bids = {offer.node_id: offer for offer in job.offers}
-        nodes = found.nodes[job.job_id]
-        assert not nodes or job.quorum <= len(nodes) <= job.nodes
-        assert all(bids[node].rate <= job.max_rate for node in nodes)
-        assert {node for number, node in found.reasons if number == job.job_id} == set(bids)
-        if nodes and len(nodes) < job.nodes:  # with a place left, nobody earns less elsewhere than it would here
-            for node in set(bids) - set(nodes):
-                if bids[node].rate <= job.max_rate:
-                    assert found.reasons[job.job_id, node].code == "assign.elsewhere"
-    assert found == assign(wanted[::-1])
-
-
-def wanted(job_id: int, bids: list[Offer], **changes: object) -> Wanted:
-    values = {"quorum": 2, "nodes": 2, "max_rate": 100, "samples": 1000, "offers": bids} | changes
-    return Wanted(job_id=job_id, **values)  # type: ignore[arg-type]
-
-
-def test_jobs_share_by_price_and_a_near_deadline_takes_the_fast():
-    bids = [Offer(node_id=node, rate=10 + node, samples_per_second=1.0 + node) for node in range(4)]
-    assert assign([wanted(0, bids)]).nodes == {0: (0, 1)}
-    assert assign([wanted(0, bids, seconds=200.0)]).nodes == {0: (2, 3)}
-    dearer = [dataclasses.replace(bid, rate=bid.rate + 5) for bid in bids]
-    both = assign([wanted(0, bids), wanted(1, dearer)])
-    assert both.nodes == {0: (2, 3), 1: (0, 1)}
-    assert both.reasons[0, 0].code == "assign.elsewhere" and earning(dearer[0]) > earning(bids[0])
-    assert both.reasons[1, 3].code == "assign.outbid"
-
-
-def test_a_job_without_its_quorum_gives_its_nodes_to_the_one_with_less_time():
-    bids = [Offer(node_id=node, rate=10, samples_per_second=1.0) for node in range(3)]
-    found = assign([wanted(0, bids), wanted(1, bids, seconds=600.0)])
-    assert found.nodes == {0: (), 1: (0, 1)} and found.reasons[0, 2].code == "assign.no_quorum"
-    assert assign([wanted(0, bids, max_rate=9)]).reasons[0, 0].code == "assign.too_dear"
