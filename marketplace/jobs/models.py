@@ -43,6 +43,9 @@ class Job(models.Model):
     paused_at = models.DateTimeField(null=True)
     refund = AmountField(null=True)  # type: ignore[misc]  # None until the job is closed
 
+    # When its requester wants it finished: it gives it priority, and ends nothing.
+    finish_by = models.DateTimeField(null=True)
+
     # Rounds aggregated so far; the number of the next round.
     round = models.IntegerField(default=0)
     start_metric = models.JSONField(null=True)

@@ -34,6 +34,7 @@ class JobSerializer(serializers.ModelSerializer):
     shortfall = serializers.SerializerMethodField()
     checkpoint = serializers.SerializerMethodField()
     spec = serializers.DictField()
+    finish_by = serializers.SerializerMethodField()
     created_at = serializers.SerializerMethodField()
     funded_at = serializers.SerializerMethodField()
     first_step_at = serializers.SerializerMethodField()
@@ -46,7 +47,7 @@ class JobSerializer(serializers.ModelSerializer):
             "id", "chain_id", "name", "state", "reason", "requester", "spec", "spec_hash", "escrow", "spent", "max_rate",
             "runway", "shortfall",
             "refund", "round", "rounds", "start_metric", "metric", "target", "reached_target", "data_source", "checkpoint",
-            "created_at", "funded_at", "first_step_at", "completed_at", "closed_at",
+            "finish_by", "created_at", "funded_at", "first_step_at", "completed_at", "closed_at",
         ]  # fmt: skip
 
     def get_rounds(self, job: Job) -> int:
@@ -78,6 +79,10 @@ class JobSerializer(serializers.ModelSerializer):
     @extend_schema_field(serializers.CharField(allow_null=True))
     def get_checkpoint(self, job: Job) -> str | None:
         return job.checkpoint or None
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_finish_by(self, job: Job) -> str | None:
+        return iso(job.finish_by)
 
     def get_created_at(self, job: Job) -> str:
         return iso(job.created_at) or ""
@@ -112,6 +117,9 @@ class PostJobSerializer(serializers.Serializer):
     spec = serializers.DictField(default=dict)
     max_rate = serializers.IntegerField(min_value=1, max_value=2**100)
     escrow = serializers.IntegerField(min_value=1, max_value=2**120)
+    finish_by = serializers.DateTimeField(
+        default=None, allow_null=True, help_text="RFC 3339. Gives the job priority, ends nothing; may be left out."
+    )  # fmt: skip
 
     def validate_spec(self, value: Any) -> Any:
         if not isinstance(value, dict):

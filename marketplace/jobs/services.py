@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import domain, enqueue
 from marketplace.chain.signer import private_key
 from marketplace.common.models import clamped
+from marketplace.common.times import iso
 from marketplace.events.services import emit
 from marketplace.jobs.models import Job, Seat
 from marketplace.jobs.serializers import job_json
@@ -48,12 +50,16 @@ def worst_case_cost(spec: JobSpec, *, rate: int) -> int:
     return round_cost(spec, rate=rate) * spec.rounds.rounds
 
 
-def draft_job(*, requester: str, name: str, spec: JobSpec, max_rate: int, escrow: int) -> Job:
-    """A job that waits for its escrow.
+def draft_job(
+    *, requester: str, name: str, spec: JobSpec, max_rate: int, escrow: int, finish_by: datetime | None = None
+) -> Job:  # fmt: skip
+    """A job that waits for its escrow, to be finished by then.
 
-    Raises HyperGPUError `job.underfunded` when the escrow cannot pay one full round, `spec.invalid` for files that are
-    not here.
+    Raises HyperGPUError `job.underfunded` when the escrow cannot pay one full round, `job.deadline_passed` when `finish_by`
+    is not ahead, `spec.invalid` for files that are not here.
     """
+    if finish_by is not None and finish_by <= timezone.now():
+        raise HyperGPUError("job.deadline_passed", f"{iso(finish_by)} has passed: name a time to come to finish by, or none.")
     one_round = round_cost(spec, rate=max_rate)
     if escrow < one_round:
         raise HyperGPUError(
@@ -72,6 +78,7 @@ def draft_job(*, requester: str, name: str, spec: JobSpec, max_rate: int, escrow
             spec_hash=spec.sha256(),
             max_rate=max_rate,
             escrow=escrow,
+            finish_by=finish_by,
         )
         announce(job, "job.drafted")
     return job
@@ -82,7 +89,8 @@ def draft_job(*, requester: str, name: str, spec: JobSpec, max_rate: int, escrow
 
 def record_creation(*, chain_id: int, requester: str, spec: str, escrow: int, max_rate: int) -> None:
     """The escrow of a draft is final: the job may run. A job that nobody described here is left to others."""
-    job = Job.objects.filter(requester=requester, spec_hash=spec.removeprefix("0x"), state=Job.State.DRAFT).order_by("id").first()
+    drafts = Job.objects.filter(requester=requester, spec_hash=spec.removeprefix("0x"), state=Job.State.DRAFT)
+    job = drafts.order_by("-id").first()  # the newest: name and deadline are not in the hash, and may have been changed
     if job is None:
         log.warning("job %s on chain has no draft here (spec %s)", chain_id, spec)
         return

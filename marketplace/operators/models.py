@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
 from marketplace.common.models import AmountField
@@ -57,6 +59,8 @@ class Node(models.Model):
     health = models.JSONField(null=True)
     # Its newest part of a round: what it was given and why, what that was predicted to take and took.
     part = models.JSONField(null=True)
+    # By job id (a string) whether it was taken for that job or passed over, and why: {taken, code, text, at}.
+    choices: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict)
     # Last state that was announced to the pages, so that a change is announced once.
     announced = models.CharField(max_length=12, default="registered")
     working_on = models.JSONField(null=True)

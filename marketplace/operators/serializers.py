@@ -112,6 +112,14 @@ class PartSerializer(serializers.Serializer):
     actual = PhasesSerializer(allow_null=True)
 
 
+class ChoiceSerializer(ReasonSerializer):
+    """Whether a job took the node for a place when it last looked for nodes, and why."""
+
+    job_id = serializers.IntegerField()
+    taken = serializers.BooleanField()
+    at = serializers.CharField()
+
+
 class MeasurementSerializer(FactSerializer):
     """A quantity of a node over time: `history` holds [unix seconds, value], oldest first, the older the farther apart."""
 
@@ -134,13 +142,14 @@ class NodeSerializer(serializers.ModelSerializer):
     suspension = serializers.SerializerMethodField()
     health = serializers.SerializerMethodField()
     part = serializers.SerializerMethodField()
+    choices = serializers.SerializerMethodField()
 
     class Meta:
         model = Node
         fields = [
             "id", "operator", "hot_key", "name", "state", "device", "stake", "measured", "samples_per_second", "rounds", "units",
             "quality_sum", "faults", "earned", "credit", "last_seen", "working_on", "rating", "suspension",
-            "health", "part",
+            "health", "part", "choices",
         ]  # fmt: skip
 
     @extend_schema_field(serializers.ChoiceField(["registered", "online", "offline", "retired"]))
@@ -183,6 +192,10 @@ class NodeSerializer(serializers.ModelSerializer):
     @extend_schema_field(PartSerializer(allow_null=True))
     def get_part(self, node: Node) -> dict[str, Any] | None:
         return node.part
+
+    @extend_schema_field(ChoiceSerializer(many=True))
+    def get_choices(self, node: Node) -> list[dict[str, Any]]:
+        return [{"job_id": int(job), **choice} for job, choice in sorted(node.choices.items(), key=lambda item: -int(item[0]))]
 
 
 class BidSerializer(serializers.ModelSerializer):

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from marketplace.chain.services import domain
 from marketplace.common.models import clamped
-from marketplace.common.times import from_unix
+from marketplace.common.times import from_unix, iso
 from marketplace.events.services import emit, gauge
 from marketplace.operators import selectors
 from marketplace.operators.models import Bid, Node, Operator, RequestNonce
@@ -233,7 +233,27 @@ def join_job(*, node_id: int, job_id: int) -> None:
 
 def leave_job(*, node_id: int, job_id: int) -> None:
     node = Node.objects.get(pk=node_id)
-    Node.objects.filter(pk=node_id).update(jobs=[other for other in node.jobs if other != job_id])
+    choices = {other: choice for other, choice in node.choices.items() if other != str(job_id)}
+    Node.objects.filter(pk=node_id).update(jobs=[other for other in node.jobs if other != job_id], choices=choices)
+
+
+def forget_job(*, job_id: int) -> None:
+    """It is over: no node is to say any more why it works for it, or does not."""
+    for node_id in Node.objects.filter(choices__has_key=str(job_id)).values_list("pk", flat=True):
+        leave_job(node_id=node_id, job_id=job_id)
+
+
+def note_choices(*, job_id: int, choices: Mapping[int, dict[str, Any]]) -> None:
+    """By node whether a job takes it, and why (taken, code, text). Call inside the transaction of the seats. Pages hear of it
+    when the decision is another one, not when its figures are."""
+    key, at, told = str(job_id), iso(timezone.now()), []
+    for node in Node.objects.filter(pk__in=choices.keys()):
+        before, now = node.choices.get(key, {}), choices[node.pk]
+        if any(before.get(name) != value for name, value in now.items()):
+            Node.objects.filter(pk=node.pk).update(choices=node.choices | {key: now | {"at": at}})
+        if (before.get("taken"), before.get("code")) != (now["taken"], now["code"]):
+            told.append(node.pk)
+    announce_all(told)
 
 
 def assign_work(*, node_ids: Sequence[int], working_on: dict[str, int] | None) -> None:

@@ -34,9 +34,14 @@ class NodeHealthSerializer(HealthSerializer):
     node_id = serializers.IntegerField()
 
 
+class SeatingSerializer(ReasonSerializer):
+    node_id = serializers.IntegerField()
+    taken = serializers.BooleanField()
+
+
 class PlanSerializer(serializers.Serializer):
     """How a round was decided: when it closes, who has no part, and why. `steps` are all that were given, `most_steps` what they
-    may sum up to."""
+    may sum up to. `seating`: nodes that were taken for the job as the round opened, or passed over."""
 
     policy = serializers.ChoiceField(["adaptive", "equal"])
     quorum = serializers.IntegerField()
@@ -45,6 +50,7 @@ class PlanSerializer(serializers.Serializer):
     most_steps = serializers.IntegerField()
     reasons = ReasonSerializer(many=True)
     excluded = ExcludedSerializer(many=True)
+    seating = SeatingSerializer(many=True)
     health = NodeHealthSerializer(many=True)
 
 
@@ -72,7 +78,7 @@ class RoundSerializer(serializers.ModelSerializer):
 
     @extend_schema_field(PlanSerializer(allow_null=True))
     def get_plan(self, round_: Round) -> dict[str, Any] | None:
-        return round_.plan or None
+        return {"seating": [], **round_.plan} if round_.plan else None
 
     def get_expected(self, round_: Round) -> int:
         return round_.assignments.count()

@@ -1,8 +1,8 @@
 """Several jobs share the operators: by price, fit and deadline, the same from the same bids, with a reason for each node.
 
 Deferred acceptance (Gale and Shapley 1962, "College admissions and the stability of marriage"): nodes go where they earn most a
-second, and where two jobs pay about the same, to the one with less time; jobs keep the best of who comes. No node and job are left
-that would both rather have each other, and no job waits that could have its quorum beside the others.
+second, and where two jobs pay about the same, to the one with less time; jobs keep the best of who comes. No node and job are
+left that would both rather have each other, and no job waits that could have its quorum beside the others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trainer.network.facts import Reason
-
 
 ABOUT_THE_SAME = 1.1
 """Earnings whose ratio is less count as equal, or a deadline would never decide: measured speeds are never the same. (They are
@@ -57,7 +56,7 @@ def assign(jobs: Sequence[Wanted]) -> Assigned:
 
     Nodes prefer what pays most a second, of about equals what has less time to spare. A job prefers the cheapest, or the fastest
     where it would miss its deadline with the cheapest; healthier ones where these are equal. While a job has fewer than its
-    quorum, of those the one with the most time to spare gives its nodes to the others; it gets them back where that helped nobody.
+    quorum, of those the one with the most time to spare gives its nodes to the others, and gets them back where that helped none.
     """
     by_id = {job.job_id: job for job in jobs}
     fitting = {
@@ -177,7 +176,8 @@ def why(
     if offer.node_id not in fitting[job.job_id]:
         return Reason(code="assign.no_speed", text=f"Nothing is to be expected of it: {pays}.")
     if job.job_id in given_up:
-        return Reason(code="assign.no_quorum", text=f"The job waits: fewer than its quorum of {job.quorum} would come to it now.")
+        text = f"Fewer than its quorum of {job.quorum} would come to the job now: it leaves them to the others."
+        return Reason(code="assign.no_quorum", text=text)
     other = at.get(offer.node_id)
     if other is None:
         return Reason(code="assign.outbid", text=f"Others are ahead of it ({order}): {pays}.")

@@ -568,6 +568,14 @@ export interface components {
             online_nodes: number;
             cheapest_rate: string | null;
         };
+        /** @description Whether a job took the node for a place when it last looked for nodes, and why. */
+        Choice: {
+            code: string;
+            text: string;
+            job_id: number;
+            taken: boolean;
+            at: string;
+        };
         Contracts: {
             market: string;
             token: string;
@@ -728,6 +736,7 @@ export interface components {
             reached_target: boolean;
             readonly data_source: string;
             readonly checkpoint: string | null;
+            readonly finish_by: string | null;
             readonly created_at: string;
             readonly funded_at: string | null;
             readonly first_step_at: string | null;
@@ -854,6 +863,7 @@ export interface components {
             readonly suspension: components["schemas"]["Suspension"] | null;
             readonly health: components["schemas"]["Health"] | null;
             readonly part: components["schemas"]["Part"] | null;
+            readonly choices: components["schemas"]["Choice"][];
         };
         /**
          * @description Base units: full pay of a round; what a case about it takes (`at_stake`) of what the node has, which is its own credit that
@@ -981,7 +991,7 @@ export interface components {
         };
         /**
          * @description How a round was decided: when it closes, who has no part, and why. `steps` are all that were given, `most_steps` what they
-         *     may sum up to.
+         *     may sum up to. `seating`: nodes that were taken for the job as the round opened, or passed over.
          */
         Plan: {
             policy: components["schemas"]["PolicyEnum"];
@@ -992,6 +1002,7 @@ export interface components {
             most_steps: number;
             reasons: components["schemas"]["Reason"][];
             excluded: components["schemas"]["Excluded"][];
+            seating: components["schemas"]["Seating"][];
             health: components["schemas"]["NodeHealth"][];
         };
         /**
@@ -1024,6 +1035,11 @@ export interface components {
             max_rate: number;
             /** Format: int64 */
             escrow: number;
+            /**
+             * Format: date-time
+             * @description RFC 3339. Gives the job priority, ends nothing; may be left out.
+             */
+            finish_by?: string | null;
         };
         PostedBid: {
             bid: components["schemas"]["Bid"];
@@ -1126,6 +1142,12 @@ export interface components {
             loss_after: number;
             /** Format: double */
             improvement: number;
+        };
+        Seating: {
+            code: string;
+            text: string;
+            node_id: number;
+            taken: boolean;
         };
         Session: {
             address: string | null;

@@ -35,6 +35,8 @@ export type Node = Full<'Node'>;
 export type NodeState = Node['state'];
 /** What a node was given in a round, and why; `origin` is the round in which late work was begun. */
 export type Part = Full<'Part'>;
+/** Whether a job took a node for a place when it last looked for nodes, and why. */
+export type Choice = Full<'Choice'>;
 /** A measured value, with who measured it: `claimed` is the node's own word. */
 export type Fact = Full<'Fact'>;
 /** A quantity of a node over time; `of`: the architecture of a speed, the node that a peer's round trip goes to. */
@@ -164,7 +166,14 @@ export type OperatorSnapshot = {
 };
 
 /** Amounts travel as text, which the server reads as whole numbers of any size. */
-export type JobRequest = { name: string; spec: PartialSpec; max_rate: string; escrow: string };
+/** `finish_by` stands beside the specification, not in it: it is not hashed. */
+export type JobRequest = {
+  name: string;
+  spec: PartialSpec;
+  max_rate: string;
+  escrow: string;
+  finish_by: string | null;
+};
 export type JobCheck = Omit<Full<'CheckedJob'>, 'spec'> & { spec: JobSpec };
 export type BidRequest = Omit<Full<'PostBidRequest'>, 'rate'> & { rate: string };
 

@@ -290,6 +290,19 @@ describe('the other pages', () => {
     expect(await row()).toHaveAttribute('data-state', 'queued');
   });
 
+  it('show why a job took a node, and another did not', async () => {
+    const seen = { at: '2026-11-21T12:00:00.000Z', code: 'assign.taken', text: 'Taken (cheapest first).' };
+    const choices = [
+      { ...seen, job_id: 2, taken: false, code: 'assign.busy', text: 'It works for job 1 already.' },
+      { ...seen, job_id: 1, taken: true },
+    ];
+    serve({ ...running(), nodes: [node(1, { choices })] });
+    open(`/operators/${OPERATOR}`);
+    const rows = within(await screen.findByTestId('choices')).getAllByRole('listitem');
+    expect(rows[0]).toHaveTextContent(/job 2 passed it over since .*: It works for job 1 already/);
+    expect(rows[1]).toHaveTextContent(/job 1 works with it since .*: Taken/);
+  });
+
   it("show where an operator's money is, by the contract's own views", async () => {
     serve(running());
     const chain = new FakeChain();

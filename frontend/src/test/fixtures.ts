@@ -79,6 +79,7 @@ export function job(change: Partial<Job> = {}): Job {
     reached_target: false,
     data_source: 'digits',
     checkpoint: null,
+    finish_by: null,
     created_at: at(0),
     funded_at: at(1),
     first_step_at: at(2),
@@ -212,6 +213,7 @@ export function node(id: number, change: Partial<Node> = {}): Node {
     suspension: null,
     health: null,
     part: null,
+    choices: [],
     ...change,
   };
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
@@ -16,7 +16,7 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.jobs.serializers import job_json
 from marketplace.operators import services as operators
 from marketplace.operators.models import Bid, Node
-from marketplace.operators.selectors import online_since, usable_bids
+from marketplace.operators.selectors import online_since
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, part_json, round_json
 from marketplace.training.services import late, planning, sharing
@@ -27,33 +27,37 @@ MAX_EXTENSIONS = 3
 """A round that misses its quorum gets a new deadline this often; then the job fails and its escrow goes back."""
 
 
+SHOWN_PASSED = 64
+"""Nodes that a round's plan says it has passed over; each node's own row says it too."""
+
+
 def topic_of(job_id: int) -> str:
     return f"job.{job_id}"
 
 
-def seat_bidders(*, job: Job) -> list[Seat]:
-    """Seats for fitting bids of nodes that are online, until the job has as many as it wants: the cheapest of those that no
-    other job works with or should rather have, then the rest."""
-    spec = job.parsed_spec
-    chosen: dict[int, Bid] = {}
-    for bid in usable_bids(chain_job_id=job.chain_id or 0, max_rate=job.max_rate, units=spec.units_per_round):
-        if bid.nonce >= bid.node.min_bid_nonce:
-            chosen.setdefault(bid.node_id, bid)
+def seat_bidders(*, job: Job) -> tuple[list[Seat], dict[int, dict[str, Any]]]:
+    """Seats for fitting bids of nodes that are online, until the job has as many as it wants (`sharing.choose`), and by node why
+    it was taken now or passed over."""
     seated = set(online_seats(job).values_list("node_id", flat=True))
-    wanted = spec.rounds.nodes - len(seated - planning.left_out(job))
-    unseated = {node_id: bid for node_id, bid in chosen.items() if node_id not in seated}
-    picks = sharing.in_order(job, unseated)[:wanted] if wanted > 0 and unseated else []
+    unseated = {node_id: bid for node_id, bid in sharing.open_bids(job).items() if node_id not in seated}
+    choices = sharing.choose(job, unseated, places=job.parsed_spec.rounds.nodes - len(seated - planning.left_out(job)))
+    picks = [choice.bid for choice in choices if choice.taken]
+    reasons = {choice.bid.node_id: {"taken": choice.taken, **asdict(choice.reason)} for choice in choices}
     with transaction.atomic():
         jobs.seat_nodes(job=job, bids=[as_message(bid) for bid in picks])
+        operators.note_choices(job_id=job.pk, choices=reasons)
         for bid in picks:
             operators.join_job(node_id=bid.node_id, job_id=job.pk)
-    return list(online_seats(job))
+    return list(online_seats(job)), reasons
 
 
 def release_seats(*, chain_id: int) -> None:
-    """A closed job's page no longer follows the nodes. Call inside the indexer's transaction."""
+    """A closed job's page no longer follows the nodes, and theirs no longer say why they serve it. Call inside the indexer's
+    transaction."""
     for seat in Seat.objects.filter(job__chain_id=chain_id):
         operators.leave_job(node_id=seat.node_id, job_id=seat.job_id)
+    for job in Job.objects.filter(chain_id=chain_id):
+        operators.forget_job(job_id=job.pk)
 
 
 def as_message(bid: Bid) -> dict[str, object]:
@@ -84,7 +88,7 @@ def open_round(*, job_id: int) -> Round | None:
     if (money := runway(job)).rounds < 1:
         wait_for_money(job, money)
         return None
-    seats = seat_bidders(job=job)
+    seats, choices = seat_bidders(job=job)
     if len(seats) < spec.rounds.quorum:
         wait_for_nodes(job, f"{len(seats)} of at least {spec.rounds.quorum} are online with a fitting bid.")
         return None
@@ -98,7 +102,7 @@ def open_round(*, job_id: int) -> Round | None:
             job=job, number=job.round,
             defaults={
                 "base": job.version, "deadline": timezone.now() + timedelta(seconds=decided.seconds),
-                "quorum": decided.quorum, "plan": decided.record,
+                "quorum": decided.quorum, "plan": decided.record | {"seating": seating(choices)},
             },
         )  # fmt: skip
         if not created:
@@ -144,6 +148,12 @@ def give_places(round_: Round, decided: planning.Decision) -> list[Assignment]:
         )
         for node_id, part in decided.plan.parts.items()
     ]  # fmt: skip
+
+
+def seating(choices: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    """As the round's plan keeps it: who was taken for it, and the first of those that were passed over."""
+    rows = [{"node_id": node, **choice} for node, choice in choices.items()]
+    return [row for row in rows if row["taken"]] + [row for row in rows if not row["taken"]][:SHOWN_PASSED]
 
 
 def wait_for_nodes(job: Job, text: str) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from marketplace.accounts.models import Account
 from marketplace.artifacts import services as artifacts
 from marketplace.artifacts.models import Artifact
+from marketplace.common.times import iso
 from marketplace.jobs import services
 from marketplace.jobs.models import Job
 from tests.marketplace.world import SMALL, fund, wallet
@@ -61,6 +65,24 @@ def test_a_job_that_cannot_run_is_refused(changes: dict, code: str) -> None:
     assert answer.status_code in (400, 422)
     assert answer.json()["code"] == code
     assert not Job.objects.exists()
+
+
+def test_a_deadline_stands_beside_the_specification_and_lies_ahead() -> None:
+    finish_by = (timezone.now() + timedelta(hours=2)).isoformat()
+    answer = post(signed_in(), finish_by=finish_by)
+    assert answer.json()["job"]["finish_by"] == iso(datetime.fromisoformat(finish_by))
+    assert answer.json()["job"]["spec_hash"] == post(signed_in()).json()["job"]["spec_hash"]
+    late = post(signed_in(), finish_by="2020-01-01T00:00:00Z")
+    assert (late.status_code, late.json()["code"]) == (422, "job.deadline_passed")
+    assert post(signed_in(), finish_by="tomorrow").json()["code"] == "request.invalid"
+
+
+def test_of_two_drafts_of_one_specification_the_newer_is_funded() -> None:
+    for name in ("first", "second"):
+        post(signed_in(), name=name)
+    spec = "0x" + Job.objects.order_by("id")[0].spec_hash
+    services.record_creation(chain_id=7, requester=wallet("requester").address, spec=spec, escrow=10**6, max_rate=10)
+    assert Job.objects.get(chain_id=7).name == "second"
 
 
 def test_posting_needs_a_signed_in_wallet() -> None:

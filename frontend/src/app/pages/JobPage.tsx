@@ -70,7 +70,12 @@ function LiveJob({ id }: { id: number }) {
           <JobConfig job={job} rounds={rounds} />
         ) : (
           <>
-            <JobNumbers job={job} nodes={[...entities.nodes.values()]} eta={etaOf(job, rounds, now)} />
+            <JobNumbers
+              job={job}
+              nodes={[...entities.nodes.values()]}
+              eta={etaOf(job, rounds, now)}
+              now={now}
+            />
             <Pipeline job={job} entities={entities} />
             <Curves job={job} entities={entities} round={round} pickRound={pickRound} />
             <JobNodes job={job} entities={entities} />

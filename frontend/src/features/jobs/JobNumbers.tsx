@@ -1,5 +1,6 @@
 import type { Job, Node } from '@/api/types';
-import { Amount, Bar } from '@/components/basics';
+import { Amount, Bar, Chip } from '@/components/basics';
+import { standingOf } from '@/lib/deadline';
 import { duration, plural } from '@/lib/format';
 import { formatMetric, metricValue, towards } from '@/lib/metric';
 import { percent } from '@/lib/money';
@@ -9,13 +10,15 @@ type Props = {
   nodes: readonly Node[];
   /** Seconds left, as a range; null when nothing can be said. */
   eta: { from: number; to: number; rounds: number } | null;
+  now: number;
 };
 
 /** The four numbers that answer: how good, how far, how much, by whom. */
-export function JobNumbers({ job, nodes, eta }: Props) {
+export function JobNumbers({ job, nodes, eta, now }: Props) {
   const name = job.target.metric;
-  const now = metricValue(job.metric, name);
+  const value = metricValue(job.metric, name);
   const start = metricValue(job.start_metric, name);
+  const deadline = standingOf(job, eta, now);
   const online = nodes.filter((node) => node.state === 'online').length;
   return (
     <section className="panel" aria-label="Where the job stands">
@@ -23,11 +26,11 @@ export function JobNumbers({ job, nodes, eta }: Props) {
         <div className="stat">
           <dt>{name === 'accuracy' ? 'Accuracy on held-out data' : 'Loss on held-out data'}</dt>
           <dd className="big" data-testid="metric-now">
-            {formatMetric(now, name)}
+            {formatMetric(value, name)}
           </dd>
           <dd>
             <Bar
-              value={towards(start, now, job.target.value)}
+              value={towards(start, value, job.target.value)}
               label="Way from the start to the target"
               tone={job.reached_target ? 'ok' : undefined}
             />
@@ -50,6 +53,12 @@ export function JobNumbers({ job, nodes, eta }: Props) {
             />
           </dd>
           <dd className="note">{eta ? etaText(eta) : endText(job)}</dd>
+          {job.finish_by && deadline ? (
+            <dd className="note" data-testid="deadline">
+              to be finished by {new Date(job.finish_by).toLocaleString()}:{' '}
+              <Chip tone={deadline.tone}>{deadline.text}</Chip>
+            </dd>
+          ) : null}
         </div>
         <div className="stat">
           <dt>Spent of the escrow</dt>

@@ -69,6 +69,20 @@ describe('posting a job', () => {
     expect(seen[0]).toMatchObject({ name: 'Handwritten digits', max_rate: '5', escrow: '307200' });
   });
 
+  it('posts a deadline beside the specification, and none that has passed', async () => {
+    serve({});
+    const seen: JobRequest[] = [];
+    answerChecks(seen);
+    open('/new');
+    const field = await screen.findByTestId('new-job-finish-by');
+    fireEvent.change(field, { target: { value: '2099-01-02T03:04' } });
+    const moment = new Date(2099, 0, 2, 3, 4).toISOString();
+    await waitFor(() => expect(seen.at(-1)).toMatchObject({ finish_by: moment }));
+    expect(seen.at(-1)?.spec).not.toHaveProperty('finish_by');
+    fireEvent.change(field, { target: { value: '2020-01-01T00:00' } });
+    expect(await screen.findByText('Its deadline has passed.')).toBeInTheDocument();
+  });
+
   it("lists the server's problems by field", async () => {
     serve({});
     const problems = [{ field: 'rounds', problem: 'quorum is larger than the number of nodes' }];

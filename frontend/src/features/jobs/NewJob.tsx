@@ -8,6 +8,7 @@ import type { Architecture, Job, JobRequest, JobSpec } from '@/api/types';
 import { Panel } from '@/components/basics';
 import { Field, Select } from '@/components/Field';
 import { ErrorNotice, Notice } from '@/components/Notice';
+import { momentOf } from '@/lib/deadline';
 import { formatUnits, parseUnits } from '@/lib/money';
 import { missing, PRESETS, type Preset, parseSpec, worstCase } from './draft';
 import { NumberField } from './NumberField';
@@ -42,6 +43,8 @@ export function NewJob({ like, gate }: Props) {
   );
   const [typedEscrow, setTypedEscrow] = useState<string | null>(null);
 
+  const [typedDeadline, setTypedDeadline] = useState('');
+
   const change = (next: JobSpec) => {
     setSpec(next);
     setJson(JSON.stringify(next, null, 2));
@@ -59,6 +62,7 @@ export function NewJob({ like, gate }: Props) {
     if (parsed.spec) setSpec(parsed.spec);
   };
 
+  const finishBy = momentOf(typedDeadline);
   const perMillion = parseUnits(price, token.decimals);
   const wholeRate = perMillion && perMillion % PER_MILLION === 0n ? perMillion / PER_MILLION : null;
   const rate = wholeRate !== null && wholeRate <= MOST_RATE ? wholeRate : null;
@@ -68,9 +72,12 @@ export function NewJob({ like, gate }: Props) {
     missing(spec, name) ??
     (jsonError ? 'Mend the JSON below.' : null) ??
     (rate === null || rate === 0n ? 'Name a price per million samples.' : null) ??
-    (!escrow ? 'Name the escrow.' : null);
+    (!escrow ? 'Name the escrow.' : null) ??
+    (finishBy !== null && Date.parse(finishBy) <= Date.now() ? 'Its deadline has passed.' : null);
   const request: JobRequest | null =
-    problem === null ? { name: name.trim(), spec, max_rate: String(rate), escrow: String(escrow) } : null;
+    problem === null
+      ? { name: name.trim(), spec, max_rate: String(rate), escrow: String(escrow), finish_by: finishBy }
+      : null;
   const draft = useMutation({ mutationFn: draftJob, onSuccess: ({ job }) => navigate(`/new?job=${job.id}`) });
 
   return (
@@ -140,6 +147,14 @@ export function NewJob({ like, gate }: Props) {
         <Panel title="How it is spread">
           <div className="fields">
             <Rounds spec={spec} change={change} />
+            <Field
+              label="Finish by"
+              type="datetime-local"
+              value={typedDeadline}
+              onChange={(event) => setTypedDeadline(event.target.value)}
+              hint="May be left out. It gets the job its nodes first where others pay about the same, and ends nothing."
+              data-testid="new-job-finish-by"
+            />
           </div>
         </Panel>
         <Panel title="What it may cost">

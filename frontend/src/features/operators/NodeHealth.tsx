@@ -1,5 +1,5 @@
 import { Link } from 'react-router';
-import type { Node } from '@/api/types';
+import type { Choice, Node } from '@/api/types';
 import { Bar, Chip, Panel, type Tone } from '@/components/basics';
 import { Phases, PredictionError, Share, Why } from '@/components/Parts';
 import { nodeName } from '@/components/states';
@@ -20,10 +20,10 @@ const PARTS = [
   ['uptime', 'Part of the time it was heard'],
 ] as const;
 
-/** How the newest plan judged a node and what it gave it; nothing before its first round. */
+/** How the newest plan judged a node and what it gave it, and which jobs took it; nothing before any has looked at it. */
 export function NodeHealth({ node }: { node: Node }) {
-  const { health, part } = node;
-  if (!health && !part) return null;
+  const { health, part, choices } = node;
+  if (!health && !part && choices.length === 0) return null;
   return (
     <Panel title={`${nodeName(node)}: its part and why`} aside={health ? <Level health={health} /> : null}>
       <div className="stack" data-testid="node-health" data-node-id={node.id}>
@@ -58,8 +58,24 @@ export function NodeHealth({ node }: { node: Node }) {
           </dl>
         ) : null}
         {part ? <Why reasons={part.reasons} /> : null}
+        {choices.length ? <Jobs choices={choices} /> : null}
       </div>
     </Panel>
+  );
+}
+
+/** Which jobs took the node, which did not, and why. */
+function Jobs({ choices }: { choices: readonly Choice[] }) {
+  return (
+    <ul className="small" data-testid="choices">
+      {choices.map((choice) => (
+        <li key={choice.job_id} data-code={choice.code}>
+          <Link to={`/jobs/${choice.job_id}`}>job {choice.job_id}</Link>{' '}
+          {choice.taken ? 'works with it' : 'passed it over'} since {new Date(choice.at).toLocaleString()}:{' '}
+          {choice.text}
+        </li>
+      ))}
+    </ul>
   );
 }
 

@@ -3,6 +3,7 @@ import type { Assignment, Job, Node } from '@/api/types';
 import { Amount, Bar, Empty, Panel } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
 import { Measured } from '@/components/Measured';
+import { Why } from '@/components/Parts';
 import { NodeDot, NodeStateChip, nodeName, SuspensionChip } from '@/components/states';
 import { count, loss } from '@/lib/format';
 import { sum } from '@/lib/money';
@@ -61,6 +62,7 @@ export function JobNodes({ job, entities }: { job: Job; entities: Entities }) {
               cell: ({ node }) => <Measured of="rtt" fact={node.measured.rtt} />,
             },
             { key: 'step', label: 'This round', wide: true, cell: ({ work }) => <Work work={work} /> },
+            { key: 'why', label: 'Taken', wide: true, cell: ({ node }) => <Taken job={job} node={node} /> },
             { key: 'units', label: 'Samples paid', number: true, cell: ({ units }) => count(units) },
             {
               key: 'earned',
@@ -85,6 +87,12 @@ function State({ node }: { node: Node }) {
       <SuspensionChip node={node} now={now} />
     </span>
   );
+}
+
+/** Why the job took the node. */
+function Taken({ job, node }: { job: Job; node: Node }) {
+  const choice = node.choices.find((one) => one.job_id === job.id && one.taken);
+  return choice ? <Why reasons={[choice]} label="Why" /> : <span className="muted">–</span>;
 }
 
 function NodeName({ node }: { node: Node }) {

@@ -64,6 +64,19 @@ export function RoundPlan({ entities, round }: { entities: Entities; round: numb
       )}
       <div className="panel-body stack tight">
         <Why reasons={shown.plan.reasons} label="Why the round closes then" />
+        {shown.plan.seating.length ? (
+          <details data-testid="seating">
+            <summary className="small">Why these nodes and not others</summary>
+            <ul className="small">
+              {shown.plan.seating.map((row) => (
+                <li key={row.node_id} data-code={row.code}>
+                  <Who id={row.node_id} entities={entities} /> {row.taken ? 'has a place' : 'was passed over'}
+                  : {row.text}
+                </li>
+              ))}
+            </ul>
+          </details>
+        ) : null}
         {shown.plan.excluded.map((out) => (
           <p key={out.node_id} className="small" data-testid="excluded">
             <Who id={out.node_id} entities={entities} /> has no part: {out.text}

@@ -13,6 +13,10 @@ const PLAN = {
   most_steps: 80,
   reasons: [{ code: 'deadline.predicted', text: 'The round closes after 12.0 s with 2 of 2.' }],
   excluded: [{ node_id: 3, code: 'health.excluded', text: 'Left out until round 9.' }],
+  seating: [
+    { node_id: 1, taken: true, code: 'assign.taken', text: 'Taken (cheapest first).' },
+    { node_id: 4, taken: false, code: 'assign.less_time', text: 'Job 7 has less time to spare.' },
+  ],
   health: [],
 };
 const PREDICTED = { fetch_s: 1, compute_s: 4, upload_s: 3, doubt_s: 1, overhead_s: 0 };
@@ -44,6 +48,15 @@ describe('how a round was planned', () => {
     expect(within(row).getByText(/20 local steps where 40/)).toBeInTheDocument();
     expect(screen.getByTestId('round-close')).toHaveTextContent('78 of at most 80 steps · closes after 12');
     expect(screen.getByTestId('excluded')).toHaveTextContent('has no part: Left out until round 9.');
+  });
+
+  it('says why these nodes have a place, and why others have none', () => {
+    page(0);
+    const rows = within(screen.getByTestId('seating')).getAllByRole('listitem');
+    expect(rows.map((row) => row.textContent)).toEqual([
+      expect.stringContaining('gpu-1 has a place: Taken'),
+      expect.stringContaining('was passed over: Job 7 has less time'),
+    ]);
   });
 
   it('shows the newest round when none is chosen, and says of which round late work is', () => {
