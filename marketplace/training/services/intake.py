@@ -89,11 +89,10 @@ def upload_piece(*, assignment: Assignment, pieces: int, index: int, chunks: Ite
         raise HyperGPUError("artifact.not_committed", "Commit to the artifact's hash before uploading it.")
     if assignment.uploaded:
         return True
-    name, whole, size = f"assignment-{assignment.pk}", assignment.committed_sha256, assignment.committed_size
+    name, whole, size = pieces_name(assignment), assignment.committed_sha256, assignment.committed_size
     kept.keep(name, sha256=whole, size=size, pieces=pieces, index=index, chunks=chunks, piece_sha256=sha256)
     with kept.alone(name):  # of pieces that come together, one makes the file and the others find it made
-        assignment.refresh_from_db(fields=["uploaded"])
-        if assignment.uploaded:
+        if (carried_to(assignment) or assignment).uploaded:
             kept.forget(name)
             return True
         if len(kept.held(name, sha256=whole, pieces=pieces)) < pieces:
@@ -111,7 +110,12 @@ def upload_piece(*, assignment: Assignment, pieces: int, index: int, chunks: Ite
 
 def pieces_held(*, assignment: Assignment, pieces: int) -> list[int]:
     """Numbers of the pieces of the committed bytes that have come: what need not be sent again."""
-    return kept.held(f"assignment-{assignment.pk}", sha256=assignment.committed_sha256, pieces=pieces)
+    return kept.held(pieces_name(assignment), sha256=assignment.committed_sha256, pieces=pieces)
+
+
+def pieces_name(assignment: Assignment) -> str:
+    """The upload's name: of the slot in which the work began, so that the pieces of late work are carried with it."""
+    return f"assignment-{assignment.began.pk}"
 
 
 def carried_to(assignment: Assignment) -> Assignment | None:

@@ -7,15 +7,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
-from marketplace.artifacts import store
+from marketplace.artifacts import pieces, store
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.operators.models import Node
 from marketplace.training import engine, selectors, tasks
 from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
 from marketplace.training.services import audits, late, leases, rounds
+from tests.marketplace.training.test_pieces import held, piece_of, send
 from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, path, started, train, upload, worked
 from tests.marketplace.world import TestNode, fund
 from trainer.diloco.evidence import check_chain, check_outcome, round_work
@@ -124,6 +126,43 @@ def test_what_was_committed_and_uploaded_before_the_close_is_not_asked_for_again
     close_without(slow, [punctual], job)
     carried = beat(slow, leased).json()["lease"]
     assert hand_in(slow, carried, data).status_code == 200
+
+
+def test_pieces_that_came_before_the_close_are_not_asked_for_again(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    """Nor do those that come in between, to the slot that the agent still knows, count for nothing."""
+    punctual, slow = nodes
+    leased = lease(slow)
+    data = train(leased)
+    commit(slow, leased, data)
+    send(slow, leased, piece_of(data, 3, 0), 3, 0)
+    close_without(slow, [punctual], job)
+    send(slow, leased, piece_of(data, 3, 2), 3, 2)
+    carried = beat(slow, leased).json()["lease"]
+    assert held(slow, carried, 3) == {"held": [0, 2], "whole": False}
+    assert send(slow, carried, piece_of(data, 3, 1), 3, 1).json() == {"whole": True}
+    assert hand_in(slow, carried, data).status_code == 200
+
+
+def test_a_piece_under_way_while_its_work_is_carried_and_made_whole_leaves_nothing(
+    open_round: Round, nodes: list[TestNode], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    punctual, slow = nodes
+    leased = lease(slow)
+    data = train(leased)
+    commit(slow, leased, data)
+    send(slow, leased, piece_of(data, 2, 0), 2, 0)
+    store_piece = pieces.keep
+
+    def overtaken(*args: Any, **options: Any) -> None:
+        monkeypatch.setattr(pieces, "keep", store_piece)
+        close_without(slow, [punctual], job)
+        assert send(slow, beat(slow, leased).json()["lease"], piece_of(data, 2, 1), 2, 1).json() == {"whole": True}
+        store_piece(*args, **options)
+
+    monkeypatch.setattr(pieces, "keep", overtaken)
+    assert send(slow, leased, piece_of(data, 2, 1), 2, 1).json() == {"whole": True}
+    assert not list((settings.HYPERGPU.state_dir / "artifacts" / "pieces").iterdir())
+    assert hand_in(slow, beat(slow, leased).json()["lease"], data).status_code == 200
 
 
 def test_between_two_rounds_late_work_goes_on_and_waits(open_round: Round, nodes: list[TestNode], job: Job) -> None:

@@ -107,11 +107,13 @@ def test_a_piece_that_comes_when_the_file_is_made_leaves_nothing(work, monkeypat
 class Slot:
     """What an upload in pieces needs of an assignment: each request has its own, and `rows` is the table."""
 
+    state = Assignment.State.COMMITTED
+
     def __init__(self, pk: int, data: bytes, rows: set[int]) -> None:
-        self.pk, self.rows, self.uploaded = pk, rows, False
+        self.pk, self.rows, self.uploaded, self.began = pk, rows, False, self
         self.committed_sha256, self.committed_size = sha256_hex(data), len(data)
 
-    def refresh_from_db(self, fields: list[str] | None = None) -> None:
+    def refresh_from_db(self) -> None:
         self.uploaded = self.pk in self.rows
 
 
