@@ -89,7 +89,9 @@ class HealthPartsSerializer(serializers.Serializer):
 
 
 class HealthSerializer(serializers.Serializer):
-    """How the newest plan judged a node; left out until round `until` where its level is excluded."""
+    """How the newest plan judged a node. `until` is a round's number: the first that it may have a part in again where its
+    level is excluded, the one since which it is tried where it is probation, else 0. `exclusions`: times that it was left out
+    since its level was last high or normal."""
 
     level = serializers.ChoiceField(["high", "normal", "low", "probation", "excluded"])
     score = serializers.FloatField()

@@ -687,7 +687,11 @@ export interface components {
          * @enum {string}
          */
         GoalEnum: "time" | "price";
-        /** @description How the newest plan judged a node; left out until round `until` where its level is excluded. */
+        /**
+         * @description How the newest plan judged a node. `until` is a round's number: the first that it may have a part in again where its
+         *     level is excluded, the one since which it is tried where it is probation, else 0. `exclusions`: times that it was left out
+         *     since its level was last high or normal.
+         */
         Health: {
             level: components["schemas"]["LevelEnum"];
             /** Format: double */
@@ -878,7 +882,11 @@ export interface components {
             needed: string | null;
             enough: boolean;
         };
-        /** @description How the newest plan judged a node; left out until round `until` where its level is excluded. */
+        /**
+         * @description How the newest plan judged a node. `until` is a round's number: the first that it may have a part in again where its
+         *     level is excluded, the one since which it is tried where it is probation, else 0. `exclusions`: times that it was left out
+         *     since its level was last high or normal.
+         */
         NodeHealth: {
             level: components["schemas"]["LevelEnum"];
             /** Format: double */
