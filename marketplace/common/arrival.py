@@ -1,4 +1,5 @@
-"""How a request's body came in. Django hands over a body only once it is spooled, so the time is taken below it, in ASGI."""
+"""How a request's body came in, and its answer went out. Django hands over a body only once it is spooled, and reads a file that
+it sends at once, so time and bytes are taken below it, in ASGI."""
 
 from __future__ import annotations
 
@@ -13,11 +14,13 @@ KEY = "hypergpu.arrival"
 
 @dataclass(slots=True)
 class Arrival:
-    """`at` unix seconds of the headers; `size` bytes of the body, the last of them `seconds` later."""
+    """`at` unix seconds of the headers; `size` bytes of the body, the last of them `seconds` later; `sent` bytes of the answer's
+    body so far."""
 
     at: float = field(default_factory=time.time)
     size: int = 0
     seconds: float = 0.0
+    sent: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def came(self, size: int) -> None:

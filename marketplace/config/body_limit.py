@@ -1,5 +1,5 @@
-"""Bodies are counted as they arrive. Django's ASGI handler spools a whole body to disk before any view or signature is looked
-at, so what is too large must be stopped before Django, and how long it took is known here alone."""
+"""Bodies are counted as they arrive, answers as they leave. Django's ASGI handler spools a whole body to disk before any view
+or signature is looked at, so what is too large must be stopped before Django, and how long it took is known here alone."""
 
 from __future__ import annotations
 
@@ -41,8 +41,12 @@ class BodyLimit:
                 raise BodyTooLargeError
             return message
 
+        async def sent(message: dict[str, Any]) -> None:
+            await send(message)
+            arrival.sent += len(message.get("body", b""))
+
         try:
-            await self.app(scope | {KEY: arrival}, counted, send)
+            await self.app(scope | {KEY: arrival}, counted, sent)
         except BodyTooLargeError:
             await refuse(send, limit)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from django.core.cache import cache
 from django.db import transaction
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +27,8 @@ MOST_PEERS = 16
 """Peers whose round trips are kept of one node."""
 TIMED_BYTES = 2**20
 """What is sent may lie in buffers on its way: shorter files are not timed from here."""
+DOWNLOAD_SECONDS = 3600
+"""What is left of a download that began longer ago belongs to another one."""
 CLOCK_SECONDS = 1e-6
 """What came in one piece came at once: the least that is said of it."""
 LATE_SECONDS = 10
@@ -152,7 +156,30 @@ def record_upload(*, node_id: int, size: int, seconds: float, turnaround: float 
     record(node_id=node_id, samples=samples)
 
 
-def record_download(*, node_id: int, size: int, seconds: float) -> None:
-    """A file was sent to the node within `seconds`, as far as can be seen from here."""
+def begin_download(*, node_id: int, sha256: str) -> None:
+    """A node asks for a file, or for a range of it: its first request begins the download."""
+    began, sent = download_keys(node_id, sha256)
+    cache.add(began, time.time(), DOWNLOAD_SECONDS)
+    cache.add(sent, 0, DOWNLOAD_SECONDS)
+
+
+def record_download(*, node_id: int, sha256: str, size: int, sent: int) -> None:
+    """`sent` bytes of a file of `size` have gone to the node in one answer, which may be one of several at once. Once all have
+    gone, they say how fast its link was from the first request on, whatever broke meanwhile. Each process that serves counts
+    what it has sent itself: what several have sent together is not timed."""
+    keys = download_keys(node_id, sha256)
+    try:
+        total = cache.incr(keys[1], sent)
+    except ValueError:  # begun too long ago
+        return
+    if total < size or (began := cache.get(keys[0])) is None:
+        return
+    cache.delete_many(keys)
     if size >= TIMED_BYTES:
+        seconds = max(time.time() - began, CLOCK_SECONDS)
         record(node_id=node_id, samples=[transfer(Quantity.DOWN, size=size, seconds=seconds, claimed=False)])
+
+
+def download_keys(node_id: int, sha256: str) -> tuple[str, str]:
+    """Of the cache: when it began, and how many bytes have gone."""
+    return f"download-began:{node_id}:{sha256}", f"download-sent:{node_id}:{sha256}"

@@ -301,14 +301,14 @@ def download(request: HttpRequest, sha256: str) -> HttpResponse | FileResponse:
     found = Artifact.objects.filter(sha256=sha256).first()
     if found is None or (found.kind in WORK and not found.public):
         raise HyperGPUError("artifact.unknown", f"There is no artifact {sha256} for nodes.")
-    response, started = serve(found, request), time.monotonic()
+    response, arrival = serve(found, request), arrival_of(request)
+    if arrival is not None and isinstance(response, FileResponse):
+        links.begin_download(node_id=node.pk, sha256=sha256)
 
-    size = found.size if response.status_code == 200 else 0  # a range may be one of several at once: no word on the link
+        def note() -> None:
+            links.record_download(node_id=node.pk, sha256=sha256, size=found.size, sent=arrival.sent)
 
-    def note() -> None:
-        links.record_download(node_id=node.pk, size=size, seconds=time.monotonic() - started)
-
-    response._resource_closers.append(note)  # type: ignore[union-attr]  # what Django calls once all is sent
+        response._resource_closers.append(note)  # type: ignore[attr-defined]  # what Django calls once all is sent, or the node has gone
     return response
 
 

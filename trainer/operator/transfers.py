@@ -221,14 +221,16 @@ def read_piece(file: Path, size: int, pieces: int, number: int) -> bytes:
 
 
 def download_in_ranges(coordinator: Coordinator, sha256: str, part: Path, transfer: Transfer, *, check: Check) -> None:
-    """Fetch an artifact into `part` by ranges over several connections; ranges of an earlier attempt that are there are kept."""
-    ranges = part.with_name(part.name + ".ranges")
+    """Fetch an artifact into `part` by ranges over several connections; ranges of an earlier attempt that are there are kept. The
+    link's goodput is that of all of them together."""
+    started, ranges = time.monotonic(), part.with_name(part.name + ".ranges")
     ranges.mkdir(exist_ok=True)
     total = first_range(coordinator, sha256, ranges / "0")
     rest = total - FIRST_RANGE
     count = min(transfer.connections * 4, max(1, rest // FIRST_RANGE)) if rest > 0 else 0
     files = [ranges / "0", *(ranges / f"{number + 1}-{count}" for number in range(count))]
     spans = [piece_span(rest, count, number) for number in range(count)]
+    held = sum(map(size_of, files[1:]))
     pieces = Pieces([number for number in range(count) if size_of(files[number + 1]) < spans[number][1]])
 
     def receive(number: int) -> None:
@@ -236,6 +238,7 @@ def download_in_ranges(coordinator: Coordinator, sha256: str, part: Path, transf
         append_range(coordinator, sha256, files[number + 1], first=FIRST_RANGE + offset, length=length, over=pieces.whole)
 
     work_off(pieces, receive, connections=transfer.connections, check=check)
+    coordinator.links.received(total - held, time.monotonic() - started)
     with part.open("wb") as joined:
         for file in files:
             joined.write(file.read_bytes())

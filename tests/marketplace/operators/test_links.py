@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
+from marketplace.artifacts import store
 from marketplace.common.arrival import Arrival
 from marketplace.jobs.models import Job
 from marketplace.operators import links
@@ -128,12 +133,69 @@ def test_given_speeds_of_one_architecture_then_they_say_nothing_of_another() -> 
     assert facts_of([Node.objects.get(pk=1)], wider)[0].samples_per_second.source == "assumed"
 
 
-def test_given_small_files_then_their_sending_is_not_timed() -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """Seconds by which the coordinator's clock is ahead, as far as downloads see it."""
+    ahead = [0.0]
+    monkeypatch.setattr(links, "time", SimpleNamespace(time=lambda: time.time() + ahead[0]))
+    yield ahead
+    cache.clear()
+
+
+def answered(clock: list[float], *, size: int, seconds: float, sent: int, file: str = "a") -> None:
+    """A node's request for a file of `size` bytes, of which `sent` have gone within `seconds`."""
+    links.begin_download(node_id=1, sha256=file)
+    clock[0] += seconds
+    links.record_download(node_id=1, sha256=file, size=size, sent=sent)
+
+
+def test_given_small_files_then_their_sending_is_not_timed(clock: list[float]) -> None:
     register(1)
-    links.record_download(node_id=1, size=TIMED_BYTES - 1, seconds=0.001)
+    answered(clock, size=TIMED_BYTES - 1, seconds=0.001, sent=TIMED_BYTES - 1)
     assert facts(1)[0].down.source == "assumed"
-    links.record_download(node_id=1, size=TIMED_BYTES, seconds=0.5)
-    assert (facts(1)[0].down.value, facts(1)[0].down.claimed) == (pytest.approx(TIMED_BYTES / 0.5), False)
+    answered(clock, size=TIMED_BYTES, seconds=0.5, sent=TIMED_BYTES, file="b")
+    assert (facts(1)[0].down.value, facts(1)[0].down.claimed) == (pytest.approx(TIMED_BYTES / 0.5, rel=0.05), False)
+
+
+def test_given_a_file_in_several_answers_then_all_of_them_are_timed_together_and_again_the_next_time(clock: list[float]) -> None:
+    """Ranges that overlap in time, one that breaks off, and the rest of it."""
+    register(1)
+    for file, slower in (("a", 1), ("b", 4)):
+        links.begin_download(node_id=1, sha256=file)
+        answered(clock, size=4 * TIMED_BYTES, seconds=slower, sent=2 * TIMED_BYTES, file=file)
+        answered(clock, size=4 * TIMED_BYTES, seconds=slower, sent=TIMED_BYTES // 2, file=file)
+        assert facts(1)[0].down.samples == (0 if file == "a" else 1)
+        links.record_download(node_id=1, sha256=file, size=4 * TIMED_BYTES, sent=TIMED_BYTES)
+        answered(clock, size=4 * TIMED_BYTES, seconds=0, sent=TIMED_BYTES // 2, file=file)
+    assert Measurement.objects.get().history[0][1] == pytest.approx(2 * TIMED_BYTES, rel=0.05)
+    assert facts(1)[0].down.samples == 2
+    assert facts(1)[0].down.value < 2 * TIMED_BYTES
+
+
+def test_given_ranges_of_a_file_then_what_left_of_each_counts(
+    open_round: Round,  # noqa: F811
+    nodes: list[TestNode],  # noqa: F811
+    clock: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "TIMED_BYTES", 1000)
+    sha256 = lease(nodes[0])["order"]["checkpoint"]
+    size = store.path_of(sha256).stat().st_size
+    for asked, left in (("bytes=0-999", 1000), ("bytes=1000-", size - 1500), (f"bytes={size - 500}-", 500)):
+        monkeypatch.setattr(views, "arrival_of", lambda request, left=left: Arrival(sent=left))
+        answer = nodes[0].call("GET", f"/agent/v1/artifacts/{sha256}", Range=asked)
+        clock[0] += 2
+        assert not Measurement.objects.filter(quantity=Quantity.DOWN).exists()
+        b"".join(answer.streaming_content)  # type: ignore[attr-defined]  # Django's test client closes the answer then
+    (known,) = facts_of([nodes[0].row], SPEC)
+    assert (known.down.value, known.down.claimed) == (pytest.approx(size / 6, rel=0.1), False)
+
+
+def test_given_a_node_that_hangs_up_then_what_it_did_not_take_says_nothing(clock: list[float]) -> None:
+    register(1)
+    for _ in range(3):
+        answered(clock, size=TIMED_BYTES, seconds=0.001, sent=TIMED_BYTES // 4)
+    assert facts(1)[0].down.source == "assumed"
 
 
 @pytest.mark.parametrize("nonsense", [{"rtt": [-1.0]}, {"up": [[0, 1.0]]}, {"loss": [5, 3]}, {"down": [[5, float("inf")]]}])

@@ -127,6 +127,17 @@ def test_a_download_that_is_cut_off_keeps_what_has_come(server, link, tmp_path, 
     assert [entry.name for entry in tmp_path.iterdir()] == [sha256], "nothing is left over"
 
 
+def test_a_download_in_ranges_measures_the_link_anew_over_all_of_them(server, link, tmp_path, monkeypatch):
+    """Once the link has become four times as fast, the link's measure follows: each range alone has a part of the link."""
+    monkeypatch.setenv(LOSS, "0.05")
+    coordinator = connected(link(latency_s=0.005))
+    coordinator.links.round_trip(0.02)
+    coordinator.links.down = Estimate(value=0.25e6, samples=9)
+    fetch(coordinator, server.put(DATA), tmp_path, check=check)
+    assert coordinator.links.report()["down"] == [[len(DATA), pytest.approx(0.4, rel=0.5)]]
+    assert 0.28e6 < coordinator.links.down.value < 0.4e6
+
+
 def test_a_connection_that_stalls_is_not_waited_for():
     """Any three of five make the file."""
     pieces, released, came = Pieces([0, 1, 2], [3, 4]), threading.Event(), []
