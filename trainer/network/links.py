@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from trainer.network.profiles import LinkSpec, NodeSpec, TraceRecord
@@ -130,16 +130,32 @@ def path_bps(sender: Conditions, receiver: Conditions) -> float:
     return min(link_bps(sender, receiver), mathis_bps(path_rtt(sender, receiver), path_loss(sender, receiver)))
 
 
-def transferred(sender: Machine, receiver: Machine, start: float, size: float, *, round_trips: float = 1.0) -> float:
+def transferred(
+    sender: Machine, receiver: Machine, start: float, size: float, *, round_trips: float = 1.0, sharing: int = 1
+) -> float:  # fmt: skip
     """When the last of `size` bytes that are asked for at `start` has come; infinity when one of the two is gone for good.
-    `round_trips` 0.5 on a connection that is open."""
-    waited = start + 2 * round_trips * (sender.delay(start) + receiver.delay(start))
+    `round_trips` 0.5 on a connection that is open; `sharing`: transfers that the sender's uplink is shared by."""
+    return passed_on([(sender, receiver)], start, size, round_trips=round_trips, sharing=sharing)
+
+
+def passed_on(
+    legs: Sequence[tuple[Machine, Machine]], start: float, size: float, *, round_trips: float = 1.0, sharing: int = 1
+) -> float:  # fmt: skip
+    """As `transferred`, over connections one behind the other, each passing on what comes as it comes: the slowest sets the rate.
+    The uplink of the last leg's sender is shared."""
+    machines = [machine for leg in legs for machine in leg]
+    waited = start + 2 * round_trips * math.fsum(machine.delay(start) for machine in machines)
 
     def change_after(time: float) -> float:
-        over = sender.gone(time) or receiver.gone(time)
-        return math.inf if over else min(sender.change_after(time), receiver.change_after(time))
+        over = any(machine.gone(time) for machine in machines)
+        return math.inf if over else min(machine.change_after(time) for machine in machines)
 
-    return finish(waited, 8 * size, lambda time: path_bps(sender.at(time), receiver.at(time)), change_after)
+    def bps(time: float) -> float:
+        last, receiver = (machine.at(time) for machine in legs[-1])
+        end = path_bps(replace(last, up_bps=last.up_bps / sharing), receiver)
+        return min([end, *(path_bps(sender.at(time), receiver.at(time)) for sender, receiver in legs[:-1])])
+
+    return finish(waited, 8 * size, bps, change_after)
 
 
 def finish(start: float, amount: float, rate: Callable[[float], float], change_after: Callable[[float], float]) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trainer.network.encodings import Choice, file_sizes, fitting
 from trainer.network.facts import Measure, NodeFacts
@@ -14,6 +14,7 @@ from trainer.network.facts import Reason as Reason
 from trainer.network.health import HealthSettings, Standing, assess
 from trainer.network.predict import Prediction as Prediction
 from trainer.network.predict import best_close, predict
+from trainer.network.regions import Route, fed, routes
 from trainer.network.steps import Pace, Share, shares
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
@@ -32,10 +33,12 @@ LATE_SHARE = 0.5
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """`upload_share`: part of a round's computing that sending up may take before a smaller encoding is chosen.
-    `deadline_share`: part of the job's deadline by which all are planned to be done."""
+    `deadline_share`: part of the job's deadline by which all are planned to be done. `gather`: whether uploads may go by way of
+    near nodes."""
 
     upload_share: float = 0.1
     deadline_share: float = 0.8
+    gather: bool = True
     health: HealthSettings = field(default_factory=HealthSettings)
 
 
@@ -44,11 +47,13 @@ DEFAULTS = Settings()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One node's part of a round. `rounds` more than 1: it is for so many rounds, and the first ones are not to wait for it."""
+    """One node's part of a round. `rounds` more than 1: it is for so many rounds, and the first ones are not to wait for it.
+    `via`: the node by way of which its upload goes, None for direct."""
 
     steps: int
     encoding: EncodingSpec
     rounds: int = 1
+    via: int | None = None
     predicted: Prediction | None = None
     reasons: tuple[Reason, ...] = ()
 
@@ -56,7 +61,8 @@ class Part:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """A round: each node's part; closed when all `awaited` have come, or after `deadline_s` (None: never) with `quorum`
-    contributions; it is expected to last `expected_s`. `excluded` says why a node has no part."""
+    contributions; it is expected to last `expected_s`. `excluded` says why a node has no part. `gathers`: near nodes carry for
+    each other."""
 
     parts: dict[int, Part]
     quorum: int
@@ -64,6 +70,7 @@ class Plan:
     excluded: dict[int, Reason] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
     expected_s: float | None = None
+    gathers: bool = False
 
     @property
     def awaited(self) -> frozenset[int]:
@@ -102,6 +109,14 @@ def plan_round(
     if not taking:
         return Plan(parts={}, quorum=0, deadline_s=float(spec.rounds.deadline_seconds), excluded=excluded)
     computing = computing_seconds(taking, spec)
+    usual = {fact.node_id: scale * encoded_bytes(count, (before or {}).get(fact.node_id, spec.encoding)) for fact in taking}
+    ways = routes(taking, sizes=usual) if settings.gather else {}
+    steps_fetched = [fact for fact in taking if fetches[fact.node_id] == down]
+    fed_at = fed(steps_fetched, {way.via for way in ways.values() if way.via is not None}, size=down) if settings.gather else {}
+    taking = [
+        replace(fact, up=ways[fact.node_id].up if fact.node_id in ways else fact.up, down=fed_at.get(fact.node_id, fact.down))
+        for fact in taking
+    ]
     sizes = file_sizes(spec.encoding, count=count, scale=scale)
     choices = {
         fact.node_id: fitting(
@@ -117,7 +132,7 @@ def plan_round(
     )  # fmt: skip
     parts = {
         fact.node_id: part_of(
-            fact, spec, steps[fact.node_id], choices[fact.node_id], levels[fact.node_id],
+            fact, spec, steps[fact.node_id], choices[fact.node_id], levels[fact.node_id], route=ways.get(fact.node_id),
             fetch=fetches[fact.node_id], upload=uploads[fact.node_id], ahead_s=(ahead_s or {}).get(fact.node_id, 0.0),
         )
         for fact in taking
@@ -125,7 +140,7 @@ def plan_round(
     for fact in taking:
         if steps[fact.node_id].hopeless and is_known(fact):
             excluded[fact.node_id] = too_slow(parts.pop(fact.node_id), spec)
-    return closing(parts, taking, spec, excluded)
+    return replace(closing(parts, taking, spec, excluded), gathers=settings.gather)
 
 
 def equal(
@@ -151,9 +166,9 @@ def has_link(fact: NodeFacts) -> bool:
 
 
 def is_known(fact: NodeFacts) -> bool:
-    """Whether its link and speed were measured, and lately: what is old is tried again."""
+    """Whether its link and speed were measured, and lately: what is old, or a way by a near node that nobody took, is tried."""
     measures = (fact.samples_per_second, fact.up, fact.down)
-    return all(one.source != "assumed" and one.age_s < OLD_S for one in measures)
+    return all(one.source not in ("assumed", "peer") and one.age_s < OLD_S for one in measures)
 
 
 def too_slow(part: Part, spec: JobSpec) -> Reason:
@@ -251,11 +266,11 @@ def transfer_seconds(
 
 def part_of(
     fact: NodeFacts, spec: JobSpec, share: Share, choice: Choice, standing: Standing,
-    *, fetch: float, upload: float, ahead_s: float = 0.0,
+    *, fetch: float, upload: float, ahead_s: float = 0.0, route: Route | None = None,
 ) -> Part:  # fmt: skip
     samples = share.steps * spec.inner.batch_size
     predicted = predict(fact, samples=samples, fetch_bytes=fetch, upload_bytes=upload, ahead_s=ahead_s)
-    reasons = [share_reason(fact, spec, share, predicted), choice.reason]
+    reasons = [share_reason(fact, spec, share, predicted), choice.reason, *([route.reason] if route else [])]
     if standing.level not in ("high", "normal"):
         reasons.append(standing.reason)
     guessed = [name for name in ("samples_per_second", "up", "down", "rtt_s") if getattr(fact, name).source == "assumed"]
@@ -263,7 +278,8 @@ def part_of(
         text = f"Nobody has measured its {', '.join(guessed)} yet: assumed, and predicted with a wide margin."
         reasons.append(Reason(code="facts.assumed", text=text))
     return Part(
-        steps=share.steps, encoding=choice.encoding, rounds=share.rounds, predicted=predicted, reasons=tuple(reasons)
+        steps=share.steps, encoding=choice.encoding, rounds=share.rounds, predicted=predicted, reasons=tuple(reasons),
+        via=route.via if route else None,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ for the large model.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from importlib import resources
 from pathlib import Path
@@ -44,6 +45,16 @@ class NodeSpec(LinkSpec):
         default=0.0, ge=0, le=1, description="Chance to crash in a round: its work and its optimizer's moments are lost."
     )
     attack: str | None = Field(default=None, description="What a hostile operator does: a name of trainer.simulation.attackers.")
+    region: str | None = Field(default=None, description="One of the profile's regions: the link is to that region's hub.")
+    public: bool = Field(default=False, description="Nodes of its region can reach it at an endpoint of its own.")
+
+
+class RegionSpec(Section):
+    """The way from a region's hub to the network's core. Nodes of one region reach each other without it."""
+
+    latency_s: float = Field(default=0.0, ge=0, le=60, description="Seconds one way.")
+    jitter_s: float = Field(default=0.0, ge=0, le=60, description="Standard deviation of what a delay has above its latency.")
+    loss: float = Field(default=0.0, ge=0, lt=1, description="Part of the packets that is lost.")
 
 
 class Profile(Section):
@@ -54,6 +65,13 @@ class Profile(Section):
     parameters: int = Field(ge=1, description="Of the model that the speeds are of.")
     coordinator: LinkSpec
     nodes: tuple[NodeSpec, ...] = Field(min_length=1)
+    regions: dict[str, RegionSpec] = Field(default={}, description="Groups of nodes that are near each other.")
+
+    @model_validator(mode="after")
+    def regions_are_known(self) -> Profile:
+        if unknown := {node.region for node in self.nodes if node.region is not None} - set(self.regions):
+            raise ValueError(f"there is no region {', '.join(sorted(unknown))}")
+        return self
 
     @model_validator(mode="after")
     def nobody_leaves_before_joining(self) -> Profile:
@@ -62,10 +80,25 @@ class Profile(Section):
         return self
 
     def members(self, nodes: int | None = None) -> list[NodeSpec]:
-        """One entry a node; `nodes` of them in the profile's proportions, default as many as it has."""
+        """One entry a node, its link that to the network's core; `nodes` of them in the profile's proportions, default as many
+        as it has."""
+        return [self.to_core(spec) for spec in self.inside(nodes)]
+
+    def inside(self, nodes: int | None = None) -> list[NodeSpec]:
+        """The same, with links to the hub of each one's region: as near nodes see them."""
         all_nodes = [spec for spec in self.nodes for _ in range(spec.count)]
         wanted = len(all_nodes) if nodes is None else nodes
         return [all_nodes[place * len(all_nodes) // wanted] for place in range(wanted)]
+
+    def to_core(self, spec: NodeSpec) -> NodeSpec:
+        if spec.region is None:
+            return spec
+        hub = self.regions[spec.region]
+        whole = {
+            "latency_s": spec.latency_s + hub.latency_s, "jitter_s": math.hypot(spec.jitter_s, hub.jitter_s),
+            "loss": 1 - (1 - spec.loss) * (1 - hub.loss),
+        }  # fmt: skip
+        return spec.model_copy(update=whole)
 
 
 class TraceRecord(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 NEARER = 0.5
 """A peer is near when its round trip takes at most this part of the coordinator's."""
@@ -12,17 +12,24 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 3600.0
 """For which a peer that failed is not asked: doubled each time in a row."""
 
 
-def sources_of(node_id: int, *, rtt_s: float, peers: Mapping[int, float]) -> list[int]:
+def sources_of(
+    node_id: int, *, rtt_s: float, peers: Mapping[int, float], gatherers: Collection[int] = ()
+) -> list[int]:  # fmt: skip
     """Peers to ask first, of `peers` with their round trips in seconds; `rtt_s` is the one to the coordinator.
 
-    Of nodes near each other the one with the lowest number has none: it fetches from the coordinator, once for its region.
-    Each asks only lower numbers, so nobody waits in a circle. The lowest comes first, then the nearest.
+    Of nodes near each other one has none: it fetches from the coordinator, once for its region. It is one of the round's
+    `gatherers` (trainer.network.regions), whose way is good, else the one with the lowest number. Each asks only those before it
+    in this order, so nobody waits in a circle. The first comes first, then the nearest.
     """
-    near = sorted((seconds, peer) for peer, seconds in peers.items() if peer < node_id and seconds <= NEARER * rtt_s)
+
+    def place(node: int) -> tuple[bool, int]:
+        return node not in gatherers, node
+
+    near = [(seconds, peer) for peer, seconds in peers.items() if place(peer) < place(node_id) and seconds <= NEARER * rtt_s]
     if not near:
         return []
-    first = min(peer for _, peer in near)
-    return [first, *(peer for _, peer in near if peer != first)][:MOST_SOURCES]
+    first = min((peer for _, peer in near), key=place)
+    return [first, *(peer for _, peer in sorted(near) if peer != first)][:MOST_SOURCES]
 
 
 class Patience:

@@ -24,7 +24,8 @@ RELIABILITY_GAIN = 0.1
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timed:
     """Seconds and amounts of a kept order: bytes fetched and sent, samples trained on, `ahead_s` of the computing before what was
-    fetched had come."""
+    fetched had come. `via`: the node by way of which it was sent, or was to be: `fell_back` if it went direct in the end;
+    `source`: the node that gave what was fetched."""
 
     fetched: float
     fetch_s: float
@@ -33,11 +34,15 @@ class Timed:
     sent: float
     upload_s: float
     ahead_s: float = 0.0
+    via: int | None = None
+    fell_back: bool = False
+    source: int | None = None
 
 
 @dataclass(slots=True)
 class Known:
-    """Of one node; speeds in samples/s and bytes/s, `rtt` in seconds."""
+    """Of one node; speeds in samples/s and bytes/s, `rtt` in seconds. `up` was last seen at `up_at`; `via` and `shared`: by
+    way of a node and from it, with when that was last seen."""
 
     speed: Estimate
     up: Estimate
@@ -47,6 +52,9 @@ class Known:
     source: Source = "benchmark"
     reliability: float = 1.0
     track: Track = field(default_factory=Track)
+    up_at: float = 0.0
+    via: dict[int, tuple[Estimate, float]] = field(default_factory=dict)
+    shared: dict[int, tuple[Estimate, float]] = field(default_factory=dict)
 
 
 class Observer:
@@ -62,21 +70,25 @@ class Observer:
         known = self.nodes.get(node) or self.probe(node, now)
         link: Source = "transfer" if known.source == "work" else "probe"
 
-        def measure(estimate: Estimate, source: Source) -> Measure:
-            age = now - known.since
-            return Measure(value=estimate.value, deviation=estimate.deviation, age_s=age, source=source, samples=estimate.samples)
+        def measure(estimate: Estimate, source: Source, at: float = known.since) -> Measure:
+            return Measure(
+                value=estimate.value, deviation=estimate.deviation, age_s=now - at, source=source, samples=estimate.samples
+            )  # fmt: skip
 
+        there = measured(self.network, node, now)
         return NodeFacts(
-            node_id=node, samples_per_second=measure(known.speed, known.source), up=measure(known.up, link),
-            down=measure(known.down, link), rtt_s=measure(known.rtt, "heartbeat"), reliability=known.reliability,
-            spread=known.track.spread,
+            node_id=node, samples_per_second=measure(known.speed, known.source), up=measure(known.up, link, known.up_at),
+            down=measure(known.down, link), rtt_s=measure(known.rtt, "heartbeat"), loss=there.loss, reliability=known.reliability,
+            spread=known.track.spread, near=there.near,
+            via={peer: measure(estimate, "transfer", at) for peer, (estimate, at) in known.via.items()},
+            shared={peer: measure(estimate, "transfer", at) for peer, (estimate, at) in known.shared.items()},
         )  # fmt: skip
 
     def probe(self, node: int, now: float) -> Known:
         there = measured(self.network, node, now)
         first = (self.wrong(value.value) for value in (there.samples_per_second, there.up, there.down, there.rtt_s))
         speed, up, down, rtt = (Estimate(value=value, deviation=WRONG * value, samples=1) for value in first)
-        self.nodes[node] = known = Known(speed, up, down, rtt, since=now)
+        self.nodes[node] = known = Known(speed, up, down, rtt, since=now, up_at=now)
         return known
 
     def wrong(self, value: float) -> float:
@@ -88,8 +100,15 @@ class Observer:
         trip = 2 * (self.network.machines[node].delay(now) + self.network.coordinator.delay(now))
         known.rtt = smoothed(known.rtt, max(1e-4, trip))
         known.speed = self.first_or(known, known.speed, timed.samples, timed.compute_s)
-        known.up = self.first_or(known, known.up, timed.sent, timed.upload_s - known.rtt.value)
-        if timed.fetched:
+        if timed.via is None:
+            known.up, known.up_at = self.first_or(known, known.up, timed.sent, timed.upload_s - known.rtt.value), now
+        else:  # one that failed says more than those before it
+            before = None if timed.fell_back or timed.via not in known.via else known.via[timed.via][0]
+            known.via[timed.via] = rate(before, amount=timed.sent, seconds=max(timed.upload_s, 1e-3)), now
+        if timed.source is not None:
+            before = known.shared[timed.source][0] if timed.source in known.shared else None
+            known.shared[timed.source] = rate(before, amount=timed.fetched, seconds=max(timed.fetch_s, 1e-3)), now
+        elif timed.fetched:
             known.down = self.first_or(known, known.down, timed.fetched, timed.fetch_s - known.rtt.value)
         if predicted is not None:
             actual = timed.fetch_s + timed.compute_s + timed.upload_s - timed.ahead_s

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trainer.network.facts import Measure, NodeFacts
-from trainer.network.links import AWAY, Conditions, Machine, link_of, machine_of, path_bps, recorded_machine, server_of
+from trainer.network.links import AWAY, Conditions, Machine, link_of, machine_of, path_bps, path_rtt, recorded_machine, server_of
 from trainer.network.profiles import LinkSpec, NodeSpec, Profile, TraceRecord
 from trainer.protocol.errors import HyperGPUError
 from trainer.simulation.attackers import attack_named
@@ -29,7 +29,8 @@ class Closing:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Network:
     """Machines by node number, the coordinator as each of them sees it, chances to crash in a round, attacks by hostile node;
-    `parameters` of the model whose times are emulated; the time that the coordinator takes itself."""
+    `parameters` of the model whose times are emulated; the time that the coordinator takes itself. `inside`: machines of nodes in
+    a region, by links to its hub, and `near`: the nodes of its region that each can reach there."""
 
     machines: Sequence[Machine]
     coordinator: Machine
@@ -37,6 +38,8 @@ class Network:
     attacks: Mapping[int, str]
     parameters: int
     closing: Closing = Closing()
+    inside: Mapping[int, Machine] = field(default_factory=dict)
+    near: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
 def network_of(
@@ -74,11 +77,23 @@ def network_of(
             "attack.majority",
             f"{len(attacks)} of {len(machines)} nodes would be hostile: no rule survives a majority. Take more nodes.",
         )
+    inside, near = regions_of(profile.inside(nodes) if trace is None else [], seed=seed)
     crashes = [spec.failure if failure is None else failure for spec in members] or [failure or 0.0] * len(machines)
     return Network(
         machines=machines, coordinator=server_of(profile.coordinator, sharing=len(machines)), failures=crashes, attacks=attacks,
-        parameters=profile.parameters, closing=closing,
+        parameters=profile.parameters, closing=closing, inside=inside, near=near,
     )  # fmt: skip
+
+
+def regions_of(members: Sequence[NodeSpec], *, seed: int) -> tuple[dict[int, Machine], dict[int, list[int]]]:
+    """`inside` and `near` of a network. A machine has the same outages however it is looked at: its seed draws them."""
+    placed = {node: spec for node, spec in enumerate(members) if spec.region is not None}
+    inside = {node: machine_of(spec, seed=f"{seed}:{node}") for node, spec in placed.items()}
+    near = {
+        node: [peer for peer, other in placed.items() if peer != node and other.public and other.region == spec.region]
+        for node, spec in placed.items()
+    }
+    return inside, near
 
 
 def measured(network: Network, node: int, time: float) -> NodeFacts:
@@ -88,6 +103,10 @@ def measured(network: Network, node: int, time: float) -> NodeFacts:
         node_id=node, samples_per_second=emulated(here.samples_per_second), up=emulated(path_bps(here, there) / 8),
         down=emulated(path_bps(there, here) / 8), rtt_s=emulated(2 * (here.latency_s + there.latency_s)),
         loss=emulated(1 - (1 - here.loss) * (1 - there.loss)),
+        near={
+            peer: emulated(path_rtt(network.inside[node].at(time), network.inside[peer].at(time)))
+            for peer in network.near.get(node, ())
+        },
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from trainer.diloco.version import model_root
 from trainer.network.facts import NodeFacts
 from trainer.network.links import transferred
 from trainer.network.policy import Part, Plan
-from trainer.network.predict import Prediction
+from trainer.network.sources import Patience
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, order_seed
@@ -32,6 +32,7 @@ from trainer.simulation.clock import Clock
 from trainer.simulation.measuring import Observer, Timed
 from trainer.simulation.network import Network, present
 from trainer.simulation.nodes import Gang, Operator
+from trainer.simulation.regions import Regions
 
 
 class Policy(Protocol):
@@ -119,6 +120,7 @@ class Rounds:
         """Came too late for the round before."""
         self.seen: dict[int, Callable[[], None]] = {}
         """What is learnt of a node when its work comes."""
+        self.patience = {operator.node_id: Patience() for operator in self.operators}
         self.sent = self.received = self.computing = 0.0
 
     def __iter__(self) -> Iterator[Row]:
@@ -129,13 +131,15 @@ class Rounds:
         began = self.clock.now
         self.sent = self.received = self.computing = 0.0
         ready = self.wait_for_nodes()
+        facts = [self.observer.facts(node, self.clock.now) for node in ready]
         plan = self.policy(
-            [self.observer.facts(node, self.clock.now) for node in ready], before=self.encodings,
+            facts, before=self.encodings,
             fetch_bytes={node: self.scale * self.download(self.operators[node]) for node in ready},
             ahead_s={node: self.ahead(node) for node in ready},
         )  # fmt: skip
         orders = {node: self.order(node, part) for node, part in plan.parts.items()}
-        expected = {node: self.start(node, order, plan.parts[node].predicted) for node, order in orders.items()}
+        regions = Regions(self.network, facts, plan, self.patience)
+        expected = {node: self.start(orders[node], plan.parts[node], regions) for node in regions.order}
         self.encodings |= {node: order.encoding for node, order in orders.items()}
         began_cpu = time.process_time()
         made = self.contributions({node: order for node, order in orders.items() if expected[node] == "came"})
@@ -180,16 +184,21 @@ class Rounds:
             encoding=part.encoding, spec=spec,
         )  # fmt: skip
 
-    def start(self, node: int, order: WorkOrder, predicted: Prediction | None) -> str:
+    def start(self, order: WorkOrder, part: Part, regions: Regions) -> str:
         """Schedule when the node's contribution will come, or that it will not."""
+        node = order.node_id
         operator, machine, server = self.operators[node], self.network.machines[node], self.network.coordinator
         operator.busy = True
         down, up = self.scale * self.download(operator), self.scale * encoded_bytes(self.count, order.encoding)
-        fetched = transferred(server, machine, self.clock.now, down) if down else self.clock.now
+        source = None
+        if operator.version == self.parent and down:
+            fetched, source = regions.fetched(node, self.clock.now, down)
+        else:
+            fetched = transferred(server, machine, self.clock.now, down) if down else self.clock.now
         begun = self.lead(node, order, fetched)
         computed = machine.computed(begun.until, (order.units - begun.samples) * self.gang.work(node))
         computing = computed - begun.until + begun.seconds
-        came = transferred(machine, server, computed, up)
+        came, fell_back = regions.sent(node, computed, up)
         crash = operator.random.random() < self.network.failures[node]
         lasting = operator.random.random()
         if math.isinf(came) or crash:
@@ -197,16 +206,19 @@ class Rounds:
         else:
             timed = Timed(
                 fetched=down, fetch_s=fetched - self.clock.now, samples=order.units, compute_s=computing, sent=up,
-                upload_s=came - computed, ahead_s=computing - (computed - fetched),
+                upload_s=came - computed, ahead_s=computing - (computed - fetched), via=part.via, fell_back=fell_back,
+                source=source,
             )  # fmt: skip
-            self.seen[node] = partial(self.observer.kept, node, came, timed, predicted)
+            self.seen[node] = partial(self.observer.kept, node, came, timed, part.predicted)
         if math.isinf(came):
             return self.schedule("gone", node, max(self.clock.now, machine.times[-1]))
         if crash:
             operator.crash()
-            return self.schedule("crashed", node, self.clock.now + lasting * (came - self.clock.now))
-        self.received += down
-        self.sent += up
+            crashed = regions.gone[node] = self.clock.now + lasting * (came - self.clock.now)
+            return self.schedule("crashed", node, crashed)
+        carried, given = 0.0 if part.via is None else up, 0.0 if source is None else down
+        self.received += down + carried
+        self.sent += up + carried + given
         self.computing += computing
         operator.version, self.ended[node] = order.base, computed
         return self.schedule("came", node, came)
