@@ -265,7 +265,9 @@ def settle(
 
 @app.command()
 def simulate(
-    profile: Annotated[str, typer.Option(help="lan, wan-good, wan-hetero, flaky, asymmetric, mobile, regions, hostile-20, or a file.")],
+    profile: Annotated[
+        str, typer.Option(help="lan, wan-good, wan-hetero, regions, flaky, asymmetric, mobile, hostile-20 or FILE")
+    ],
     policy: Annotated[list[str], typer.Option(help="centralized, ddp, diloco, network-aware; several to compare them.")],
     trace: Annotated[Path | None, typer.Option(help="JSON lines of what was measured; replaces the profile's nodes.")] = None,
     nodes: Annotated[int | None, typer.Option(min=1, max=1024, help="How many; default: as the profile.")] = None,
