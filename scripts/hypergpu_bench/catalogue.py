@@ -24,7 +24,8 @@ BENCHES = {
     "time-to-target": Bench(
         "time_to_target", "emulated time to a loss on slow links: network-aware rounds, plain DiLoCo, data parallel, centralized"
     ),
-    "scaling": Bench("scaling", "throughput from 2 to 50 nodes on emulated links, the coordinator's own time, overlap"),
+    "scaling": Bench("scaling", "throughput from 2 to 50 nodes on emulated links, the coordinator's own time"),
+    "overlap": Bench("overlap", "how busy machines are on 100 Mb/s and 150 ms when a step takes a second, by model size"),
     "settlement-gas": Bench(
         "settlement_gas", "gas of a receipt on chain, by Ethereum's and Monad's prices, beside other designs"
     ),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -74,10 +74,7 @@ class Cell:
 
     def job(self) -> JobWork:
         job = job_of(self.task, self.seed, rounds=self.rounds, **SPECS[self.way])
-        if self.sequence is None:
-            return job
-        data = job.spec.data.model_copy(update={"sequence_length": self.sequence})
-        return replace(job, spec=job.spec.model_copy(update={"data": data}))
+        return job if self.sequence is None else short_samples(job, self.sequence)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +103,12 @@ def job_of(task: str, seed: int, *, rounds: int, **overrides: Any) -> JobWork:
     return TASKS[task].job(seed=seed, **chosen | overrides)
 
 
+def short_samples(job: JobWork, sequence: int) -> JobWork:
+    """The job with samples of `sequence` bytes of text."""
+    data = job.spec.data.model_copy(update={"sequence_length": sequence})
+    return replace(job, spec=job.spec.model_copy(update={"data": data}))
+
+
 def network_for(profile: str, *, seed: int, nodes: int, failure: float | None = None, closing: Closing = NO_TIME) -> Network:
     return network_of(load_profile(profile), seed=seed, nodes=nodes, failure=failure, closing=closing)
 
@@ -127,9 +130,18 @@ Result = Any
 """Rows of a cell, losses of a joined run."""
 
 
-def run_all(runs: Sequence[Run]) -> dict[Run, Result]:
+class Runs(Protocol):
+    """What a run depends on; hashable."""
+
+    def run(self) -> Result: ...
+
+
+R = TypeVar("R", bound=Runs)
+
+
+def run_all(runs: Sequence[R]) -> dict[R, Result]:
     """One thread a run, as many runs at once as there are cores; what is done goes to standard error."""
-    found: dict[Run, Result] = {}
+    found: dict[R, Result] = {}
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"), initializer=one_thread) as pool:
         for run, result in zip(runs, pool.map(start, runs), strict=True):
             found[run] = result
@@ -154,5 +166,5 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def start(run: Run) -> Result:
+def start(run: Runs) -> Result:
     return run.run()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from scripts.hypergpu_bench.network_cells import (
@@ -14,10 +12,7 @@ from scripts.hypergpu_bench.network_cells import (
     MODELS,
     PLAIN,
     STEPS,
-    WAITING,
     Cell,
-    Result,
-    Run,
     measured_closing,
     network_for,
     run_all,
@@ -25,7 +20,7 @@ from scripts.hypergpu_bench.network_cells import (
 from scripts.hypergpu_bench.report import INTERVAL, Figure, Interval, Measured, interval
 from trainer.diloco.round import bench
 from trainer.simulation.network import Closing
-from trainer.simulation.plots import Bars, Curves
+from trainer.simulation.plots import Curves
 from trainer.simulation.rounds import Row
 from trainer.simulation.run import stands_for
 
@@ -36,11 +31,9 @@ PLAIN_NODES = (2, 8, 16)
 ROUNDS, QUICK_ROUNDS = 5, 3
 SEQUENCE = 16
 """Bytes of a sample: short ones, so that 50 nodes can really train on this machine."""
-STEADY = str(Path(__file__).with_name("wan-100.json"))
-STEADY_ROUNDS = 5
 TASK = "text"
 GOALS = {10: 90.0, 50: 75.0}
-SHARE_GOAL, BUSY_GOAL = 5.0, 95.0
+SHARE_GOAL = 5.0
 
 
 def measure(*, quick: bool) -> Measured:
@@ -50,7 +43,7 @@ def measure(*, quick: bool) -> Measured:
     found = run_all(cells)
     return Measured(
         seeds=seeds, conditions=conditions(closing), spread=INTERVAL, rows=rows(found), figures=figures(found, counts),
-        plots=plots(found), more={"overlap: 8 nodes alike, 100 Mb/s, 150 ms, steps of 1 s": overlap_rows(found)},
+        plots=plots(found),
     )  # fmt: skip
 
 
@@ -66,7 +59,6 @@ def cells_of(seeds: Sequence[int], counts: Sequence[int], closing: Closing, *, r
     return [
         *(cell(seed, AWARE, count, rounds) for count in largest_first for seed in seeds),
         *(cell(seed, PLAIN, count, 2) for count in PLAIN_NODES if count in counts for seed in seeds),
-        *(cell(seed, way, 8, STEADY_ROUNDS, STEADY) for way in (AWARE, WAITING) for seed in seeds),
     ]
 
 
@@ -99,26 +91,17 @@ def closing_of_training(result: Sequence[Row]) -> float:
     return 100 * sum(row.closing_cpu_s for row in result) / sum(row.training_cpu_s for row in result)
 
 
-def busy(result: Sequence[Row]) -> float:
-    """Per cent of the nodes' time, from the third round on: what the second one begins with is done in the first one's time."""
-    lengths = [after.seconds - before.seconds for before, after in pairwise(result[1:])]
-    return 100 * sum(row.busy * lasting for row, lasting in zip(result[2:], lengths, strict=True)) / sum(lengths)
-
-
 # Of all.
 
-Found = Mapping[Run, Result]
+Found = Mapping[Cell, list[Row]]
 
 
-def of(found: Found, way: str, nodes: int, profile: str = PROFILE) -> list[tuple[Cell, list[Row]]]:
-    return [
-        (run, result) for run, result in found.items()
-        if isinstance(run, Cell) and (run.way, run.nodes, run.profile) == (way, nodes, profile)
-    ]  # fmt: skip
+def of(found: Found, way: str, nodes: int) -> list[tuple[Cell, list[Row]]]:
+    return [(run, result) for run, result in found.items() if (run.way, run.nodes) == (way, nodes)]
 
 
 def counts_of(found: Found, way: str) -> list[int]:
-    return sorted({run.nodes for run in found if isinstance(run, Cell) and run.way == way and run.profile == PROFILE})
+    return sorted({run.nodes for run in found if run.way == way})
 
 
 def rows(found: Found) -> list[dict[str, Any]]:
@@ -141,17 +124,6 @@ def row(way: str, count: int, runs: Sequence[tuple[Cell, list[Row]]]) -> dict[st
     }  # fmt: skip
 
 
-def overlap_rows(found: Found) -> list[dict[str, Any]]:
-    return [
-        {
-            "way": way, "nodes busy %": shown(interval([busy(result) for _, result in of(found, way, 8, STEADY)])),
-            "round s": statistics.fmean(round_seconds(result) for _, result in of(found, way, 8, STEADY)),
-            "loss": statistics.fmean(result[-1].loss for _, result in of(found, way, 8, STEADY)),
-        }
-        for way in (AWARE, WAITING)
-    ]  # fmt: skip
-
-
 def figures(found: Found, counts: Sequence[int]) -> dict[str, Figure]:
     def figure(values: Sequence[float], unit: str, goal: float | None) -> Figure:
         mean, low, high = interval(values)
@@ -167,12 +139,6 @@ def figures(found: Found, counts: Sequence[int]) -> dict[str, Figure]:
         f"coordinator_share_{largest}": figure([closing_share(one) for one in results], "% of a round", SHARE_GOAL),
         f"coordinator_of_training_{largest}": figure(
             [closing_of_training(one) for one in results], "% of all nodes' steps", None
-        ),
-        "busy_100_mbit_150_ms": figure(
-            [busy(result) for _, result in of(found, AWARE, 8, STEADY)], "% of the nodes' time", BUSY_GOAL
-        ),
-        "busy_100_mbit_150_ms_without_overlap": figure(
-            [busy(result) for _, result in of(found, WAITING, 8, STEADY)], "% of the nodes' time", None
         ),
     }
 
@@ -198,11 +164,10 @@ def conditions(closing: Closing) -> list[str]:
         "coordinator_of_training assumes nothing of machines: CPU seconds of closing by those of all nodes' steps, in the same "
         "process. A coordinator no faster than one node would need that part of a round times the number of nodes.",
         "One process a run, one thread. Evaluation of the model is part of closing here.",
-        "Overlap: the part of the nodes' time in which they compute, from the third round on, when all begin ahead.",
     ]  # fmt: skip
 
 
-def plots(found: Found) -> list[Curves | Bars]:
+def plots(found: Found) -> list[Curves]:
     def line(way: str, quantity: Any) -> list[tuple[float, ...]]:
         points: list[tuple[float, ...]] = []
         for count in counts_of(found, way):
@@ -218,12 +183,5 @@ def plots(found: Found) -> list[Curves | Bars]:
         Curves(
             title="closing a round on one core", x="nodes", y="CPU seconds",
             lines={AWARE: line(AWARE, lambda _, result: closing_seconds(result))},
-        ),
-        Bars(
-            title="nodes busy: 100 Mb/s, 150 ms, steps of 1 s", x="% of their time", goal=BUSY_GOAL,
-            bars={
-                way: (statistics.fmean(values), min(values), max(values))
-                for way in (AWARE, WAITING) if (values := [busy(result) for _, result in of(found, way, 8, STEADY)])
-            },
         ),
     ]  # fmt: skip

@@ -95,7 +95,8 @@ def seconds_to(curve: Sequence[Point], target: float) -> float | None:
 def measure(*, quick: bool) -> Measured:
     seeds, profiles = (QUICK_SEEDS, QUICK_PROFILES) if quick else (SEEDS, PROFILES)
     closing = {task: measured_closing(task) for task in tasks_of(MAIN)}
-    found = run_all([*cells_of(seeds, profiles, closing), *joined_of(seeds)])
+    runs: list[Run] = [*cells_of(seeds, profiles, closing), *joined_of(seeds)]
+    found = run_all(runs)
     races = [race(found, profile, task, seed) for profile in profiles for task in tasks_of(profile) for seed in seeds]
     failing = {task: slower(found, races, task) for task in tasks_of(MAIN)}
     return Measured(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scripts.hypergpu_bench import network_cells, scaling, time_to_target
+from scripts.hypergpu_bench import network_cells, overlap, scaling, time_to_target
 from scripts.hypergpu_bench.network_cells import AWARE, CENTRAL, DDP, EQUAL, PLAIN, WAITING, Cell, Joined, Point, Run
 from scripts.hypergpu_bench.tasks import TASKS, Task
 from scripts.hypergpu_bench.time_to_target import Race
@@ -78,8 +78,12 @@ def test_scaling_against_cases_by_hand():
     assert scaling.efficiency(cell, result) == pytest.approx(80.0)  # 660 samples in 12.5 s where 825 were possible
     assert scaling.round_seconds(result) == 4.5 and scaling.closing_share(result) == pytest.approx(100 * 2 / 4.5)
     assert scaling.closing_of_training(result) == pytest.approx(25.0)
-    later = [row(2, 15.0, busy=0.8), row(3, 20.0, busy=0.95)]
-    assert scaling.busy([*result, *later]) == pytest.approx(100 * (0.8 * 2.5 + 0.95 * 5.0) / 7.5)
+
+
+def test_how_busy_machines_are_is_of_the_rounds_that_begin_ahead():
+    result = [row(0, 8.0), row(1, 12.5, busy=0.9), row(2, 15.0, busy=0.8), row(3, 20.0, busy=0.95)]
+    assert overlap.lengths(result) == [2.5, 5.0] and overlap.samples_a_second(result) == pytest.approx(2 * 330 / 7.5)
+    assert overlap.busy(result) == pytest.approx(100 * (0.8 * 2.5 + 0.95 * 5.0) / 7.5)
 
 
 def test_cells_on_a_tiny_task(monkeypatch: pytest.MonkeyPatch):
