@@ -152,6 +152,8 @@ def conditions(found: Found) -> list[str]:
         "Busy: the part of the nodes' time in which they compute, from the third round on, when all begin ahead. Everything else "
         "is fetching, sending, waiting for the others and for the coordinator, which takes "
         f"{one.closing.seconds(8):.2g} s a round: what closing one takes a core of this machine for the model that is trained.",
+        "An order's computing counts in its own round, also what was done of it in the time of the round before: where that "
+        "varies, a run may come out a little above 100.",
         f"{AWARE}: overlap eager. {WAITING}: the same rounds with overlap none. Both take the encoding that the link carries: "
         f"int4 or sparser up, int4 down. {PLAIN}: fp32 both ways, all wait for all.",
     ]
