@@ -64,8 +64,15 @@ def facts_of(nodes: Sequence[Node], spec: JobSpec, *, rates: Mapping[int, int] |
         row = known[node.pk].get((quantity, of))
         return None if row is None else as_measure(row, now=now)
 
-    def assumed(quantity: Quantity) -> Measure:
-        return Measure(value=ASSUMED[quantity], deviation=ASSUMED[quantity] / 2)
+    def assumed(quantity: Quantity, factor: float = 1.0) -> Measure:
+        return Measure(value=factor * ASSUMED[quantity], deviation=factor * ASSUMED[quantity] / 2)
+
+    def goodput(node: Node, way: Quantity, other: Quantity) -> Measure:
+        """As measured; of a link that was measured the other way alone, in proportion to that."""
+        if (known := measured(node, way)) is not None:
+            return known
+        beside = measured(node, other)
+        return assumed(way, beside.value / ASSUMED[other] if beside else 1.0)
 
     speeds = {node.pk: measured(node, Quantity.SPEED, architecture) for node in nodes}
     factor = architecture_factor(nodes, speeds)
@@ -73,8 +80,8 @@ def facts_of(nodes: Sequence[Node], spec: JobSpec, *, rates: Mapping[int, int] |
         NodeFacts(
             node_id=node.pk,
             samples_per_second=speeds[node.pk] or benchmarked(node, factor, now=now) or assumed(Quantity.SPEED),
-            up=measured(node, Quantity.UP) or assumed(Quantity.UP),
-            down=measured(node, Quantity.DOWN) or assumed(Quantity.DOWN),
+            up=goodput(node, Quantity.UP, Quantity.DOWN),
+            down=goodput(node, Quantity.DOWN, Quantity.UP),
             rtt_s=measured(node, Quantity.RTT) or assumed(Quantity.RTT),
             loss=measured(node, Quantity.LOSS) or Measure(value=0.0),
             quality=node.quality_sum / (node.rounds * 10_000) if node.rounds else 1.0,

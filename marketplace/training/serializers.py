@@ -40,12 +40,14 @@ class SeatingSerializer(ReasonSerializer):
 
 
 class PlanSerializer(serializers.Serializer):
-    """How a round was decided: when it closes, who has no part, and why. `steps` are all that were given, `most_steps` what they
-    may sum up to. `seating`: nodes that were taken for the job as the round opened, or passed over."""
+    """How a round was decided: when it closes, who has no part, and why. `predicted_seconds`: when the last that it waits for was
+    expected, or it closes without. `steps` are all that were given, `most_steps` what they may sum up to. `seating`: nodes that
+    were taken for the job as the round opened, or passed over."""
 
     policy = serializers.ChoiceField(["adaptive", "equal"])
     quorum = serializers.IntegerField()
     deadline_seconds = serializers.FloatField()
+    predicted_seconds = serializers.FloatField(allow_null=True)
     steps = serializers.IntegerField()
     most_steps = serializers.IntegerField()
     reasons = ReasonSerializer(many=True)

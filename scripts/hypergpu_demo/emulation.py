@@ -81,7 +81,7 @@ def rounds(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
         found.append(
             {
                 "round": round_["number"],
-                "predicted_seconds": predicted(round_, slots),
+                "predicted_seconds": round_["plan"]["predicted_seconds"],
                 "actual_seconds": seconds_between(round_["opened_at"], round_["closed_at"]),
                 "closing_seconds": seconds_between(round_["closed_at"], round_["aggregated_at"]),
                 "ended_seconds": seconds_between(snapshot["rounds"][0]["opened_at"], round_["aggregated_at"]),
@@ -91,12 +91,6 @@ def rounds(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def predicted(round_: dict[str, Any], slots: Sequence[dict[str, Any]]) -> float | None:
-    """Seconds after which the plan says that all of those who begin in the round have come, or that it closes without them."""
-    known = [total(slot["predicted"]) for slot in slots if slot.get("predicted") and not slot.get("origin")]
-    return round(min([max(known), *([round_["plan"]["deadline_seconds"]] if round_.get("plan") else [])]), 3) if known else None
 
 
 def node_row(slot: dict[str, Any]) -> dict[str, Any]:
@@ -115,11 +109,6 @@ def lines(network: dict[str, Any]) -> list[str]:
         errors = [abs(row["predicted_seconds"] / row["actual_seconds"] - 1) for row in rows]
         said.append(f"Predicted round times were off by {statistics.median(errors):.0%} (median of {len(rows)} rounds)")
     return said if seconds else []
-
-
-def total(phases: dict[str, float]) -> float:
-    """Seconds to fetch, compute and send up."""
-    return sum(phases[name] for name in ("fetch_s", "compute_s", "upload_s"))
 
 
 def profile_named(name: str) -> Profile:

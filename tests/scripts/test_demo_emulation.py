@@ -47,7 +47,16 @@ def slot(node: int, *, round: int, seconds: float) -> dict[str, Any]:
 
 def test_each_round_is_reported_with_its_predicted_and_actual_seconds(emulation: Emulation):
     opened, closed, done = (f"2026-01-01T00:00:{second}Z" for second in ("00", "10", "12"))
-    round_ = {"number": 0, "opened_at": opened, "closed_at": closed, "aggregated_at": done, "metric": None, "accepted": 8}
+    plan = {"predicted_seconds": 8.5}
+    round_ = {
+        "number": 0,
+        "plan": plan,
+        "opened_at": opened,
+        "closed_at": closed,
+        "aggregated_at": done,
+        "metric": None,
+        "accepted": 8,
+    }
     unfinished = {**round_, "number": 1, "aggregated_at": None}
     snapshot = {"rounds": [round_, unfinished], "assignments": [slot(node, round=0, seconds=5.0 + node / 2) for node in range(8)]}
     report = emulation.report(snapshot, list(range(1, 9)), policy="adaptive")

@@ -15,7 +15,7 @@ from trainer.network.health import HealthSettings, Standing, assess
 from trainer.network.predict import Prediction as Prediction
 from trainer.network.predict import best_close, predict
 from trainer.network.regions import Route, fed, routes
-from trainer.network.steps import Pace, Share, shares
+from trainer.network.steps import Pace, Share, common_end, finish_together, shares
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 
@@ -23,7 +23,9 @@ MICRO = 1_000_000
 SEVERAL_ROUNDS = "steps.several_rounds"
 """Code of the reason for a part that its round does not wait for."""
 UNTRIED = ("assumed", "benchmark")
-"""Sources of a speed that no order has confirmed: while it is in doubt by half, a node is given the job's own steps at most."""
+"""Sources of a speed that no order has confirmed."""
+GUESSED = "facts.assumed"
+"""Code of the reason for a prediction from measures that nobody has taken."""
 OLD_S = 1800.0
 """Age from which a measure excludes nobody any more."""
 LATE_SHARE = 0.5
@@ -59,10 +61,20 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Late:
+    """Late work that a round takes and waits for: what is left of it as the round opens, its worth in local steps of this round,
+    and the chance (0..1) that its node hands in."""
+
+    left: Prediction
+    worth: float
+    reliability: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A round: each node's part; closed when all `awaited` have come, or after `deadline_s` (None: never) with `quorum`
-    contributions; it is expected to last `expected_s`. `excluded` says why a node has no part. `gathers`: near nodes carry for
-    each other."""
+    """A round: each node's part; closed when all `awaited` have come, and late work, or after `deadline_s` (None: never) with
+    `quorum` contributions. `expected_s`: mean length of such rounds; `predicted_s`: of this one, when the last that it waits for
+    is expected, or it closes without. `excluded` says why a node has no part. `gathers`: near nodes carry for each other."""
 
     parts: dict[int, Part]
     quorum: int
@@ -70,6 +82,7 @@ class Plan:
     excluded: dict[int, Reason] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
     expected_s: float | None = None
+    predicted_s: float | None = None
     gathers: bool = False
 
     @property
@@ -89,22 +102,22 @@ def plan_round(
     before: Mapping[int, EncodingSpec] | None = None, standings: Mapping[int, Standing] | None = None,
     fetch_bytes: Mapping[int, float] | None = None, ahead_s: Mapping[int, float] | None = None,
     limits: Mapping[int, int] | None = None, budget: int | None = None, number: int = 0,
-    settings: Settings = DEFAULTS,
+    late: Mapping[int, Late] | None = None, settings: Settings = DEFAULTS,
 ) -> Plan:  # fmt: skip
     """The next round of a job with `count` parameters for the nodes of `facts`, as `spec.network` wants it.
 
     `before`: encodings of each node's last order. `standings`: health of nodes that have a history in the job. `fetch_bytes`:
     what a node has to fetch before it can begin, where it is not the last outer step. `ahead_s`: seconds for which a node has
     been at it already (`network.overlap` eager), so that its transfers cost nothing. `number` of the round: no part lasts
-    beyond the job's last one. `scale` multiplies the bytes of files on emulated links. `limits` are steps that a node may be
-    given at most, for the capacity that it sold. The steps of a plan sum up to `spec.inner.steps` times its nodes at most, and
-    to `budget` if that is less.
+    beyond the job's last one. `late` work of other nodes ends in this round too. `scale` multiplies the bytes of files on
+    emulated links. `limits` are steps that a node may be given at most, for the capacity that it sold. The steps of a plan sum
+    up to `spec.inner.steps` times its nodes at most, and to `budget` if that is less.
     """
-    limits = limits or {}
+    limits, late = limits or {}, late or {}
     down = scale * encoded_bytes(count, spec.downlink)
     fetches = {fact.node_id: (fetch_bytes or {}).get(fact.node_id, down) for fact in facts}
     if spec.network.policy == "equal":
-        return equal(facts, spec, fetches=fetches, upload=scale * encoded_bytes(count, spec.encoding), limits=limits)
+        return equal(facts, spec, fetches=fetches, upload=scale * encoded_bytes(count, spec.encoding), limits=limits, late=late)
     taking, levels, excluded = participants(facts, spec, standings or {}, settings)
     if not taking:
         return Plan(parts={}, quorum=0, deadline_s=float(spec.rounds.deadline_seconds), excluded=excluded)
@@ -128,7 +141,8 @@ def plan_round(
     most = len(taking) * spec.inner.steps
     steps = steps_of(
         taking, spec, levels, number=number, fetches=fetches, uploads=uploads, ahead_s=ahead_s or {}, limits=limits,
-        settings=settings, behind=max(scale * 4 * count - down, 0.0), budget=most if budget is None else min(most, budget),
+        settings=settings, missed=down, behind=max(scale * 4 * count - down, 0.0),
+        budget=most if budget is None else min(most, budget),
     )  # fmt: skip
     parts = {
         fact.node_id: part_of(
@@ -139,26 +153,30 @@ def plan_round(
     }  # fmt: skip
     for fact in taking:
         if steps[fact.node_id].hopeless and is_known(fact):
-            excluded[fact.node_id] = too_slow(parts.pop(fact.node_id), spec)
-    return replace(closing(parts, taking, spec, excluded), gathers=settings.gather)
+            excluded[fact.node_id] = too_slow(parts.pop(fact.node_id), spec, is_last=number + 1 >= spec.rounds.rounds)
+    return replace(closing(parts, taking, spec, excluded, late), gathers=settings.gather)
 
 
 def equal(
-    facts: Sequence[NodeFacts], spec: JobSpec, *, fetches: Mapping[int, float], upload: float, limits: Mapping[int, int]
-) -> Plan:
+    facts: Sequence[NodeFacts], spec: JobSpec, *, fetches: Mapping[int, float], upload: float, limits: Mapping[int, int],
+    late: Mapping[int, Late],
+) -> Plan:  # fmt: skip
     """The same for all, with the job's own deadline and quorum; what it will take is predicted all the same."""
     reason = Reason(code="policy.equal", text=f"The job asks for equal parts: {spec.inner.steps} local steps for every node.")
     parts = {
         fact.node_id: Part(
-            steps=min(spec.inner.steps, limits.get(fact.node_id, spec.inner.steps)), encoding=spec.encoding, reasons=(reason,),
+            steps=min(spec.inner.steps, limits.get(fact.node_id, spec.inner.steps)), encoding=spec.encoding,
+            reasons=(reason, *guesses(fact)),
             predicted=predict(fact, samples=spec.units_per_round, fetch_bytes=fetches[fact.node_id], upload_bytes=upload)
             if has_link(fact) else None,
         )
         for fact in facts
     }  # fmt: skip
+    deadline_s = float(spec.rounds.deadline_seconds)
     return Plan(
-        parts=parts, quorum=min(spec.rounds.quorum, len(parts)), deadline_s=float(spec.rounds.deadline_seconds), reasons=(reason,)
-    )
+        parts=parts, quorum=min(spec.rounds.quorum, len(parts)), deadline_s=deadline_s, reasons=(reason,),
+        predicted_s=last_end(awaited_of(parts, late), deadline_s),
+    )  # fmt: skip
 
 
 def has_link(fact: NodeFacts) -> bool:
@@ -171,13 +189,15 @@ def is_known(fact: NodeFacts) -> bool:
     return all(one.source not in ("assumed", "peer") and one.age_s < OLD_S for one in measures)
 
 
-def too_slow(part: Part, spec: JobSpec) -> Reason:
+def too_slow(part: Part, spec: JobSpec, *, is_last: bool) -> Reason:
     predicted = f"{part.predicted.total_s:.1f} s" if part.predicted else "too long"
-    text = (
-        f"Its least part of {part.steps} local steps would take {predicted}: too long for the others' round, and over more of "
-        f"them (late work counts for {spec.network.most_stale}) it would not bring what catching up costs. It is tried again "
-        "when its measures are old."
-    )
+    more = "no round follows this one."
+    if not is_last:
+        more = (
+            f"over more of them (late work counts for {spec.network.most_stale}) it would not bring what catching up costs. "
+            "It is tried again when its measures are old."
+        )
+    text = f"Its least part of {part.steps} local steps would take {predicted}: too long for the others' round, and {more}"
     return Reason(code="node.too_slow", text=text)
 
 
@@ -204,11 +224,16 @@ def participants(
 
 
 def computing_seconds(facts: Sequence[NodeFacts], spec: JobSpec) -> float:
-    """Seconds of a round in which the nodes together do everybody's local steps and nothing else. A speed that is not tried
-    counts up to the median of those that are (of all, if none is): no claim makes the round short for the others."""
+    """Seconds of a round in which the nodes together do everybody's local steps and nothing else."""
+    return len(facts) * spec.units_per_round / math.fsum(believed_speeds(facts))
+
+
+def believed_speeds(facts: Sequence[NodeFacts]) -> list[float]:
+    """Samples/s of each node. One that is not tried counts up to the median of those that are (of all, if none is): no claim
+    makes the round short for the others."""
     speeds = [fact.samples_per_second for fact in facts]
     cap = statistics.median([speed.value for speed in speeds if is_tried(speed)] or [speed.value for speed in speeds])
-    return len(facts) * spec.units_per_round / math.fsum(s.value if is_tried(s) else min(s.value, cap) for s in speeds)
+    return [speed.value if is_tried(speed) else min(speed.value, cap) for speed in speeds]
 
 
 def is_tried(speed: Measure) -> bool:
@@ -216,37 +241,51 @@ def is_tried(speed: Measure) -> bool:
     return speed.source not in UNTRIED and not speed.claimed
 
 
+def is_on_trial(speed: Measure) -> bool:
+    """Whether it is in doubt by half and no order has confirmed it."""
+    return not is_tried(speed) and speed.doubt >= 0.5
+
+
 def steps_of(
     facts: Sequence[NodeFacts], spec: JobSpec, levels: Mapping[int, Standing], *, number: int,
     fetches: Mapping[int, float], uploads: Mapping[int, float], ahead_s: Mapping[int, float], limits: Mapping[int, int],
-    budget: int, behind: float, settings: Settings,
+    budget: int, missed: float, behind: float, settings: Settings,
 ) -> dict[int, Share]:  # fmt: skip
-    """Local steps by node: all finish together, within the bounds of the job and of each node's standing. `behind`: bytes that a
-    node fetches more when it has missed a version."""
+    """Local steps by node: all finish together, within the bounds of the job and of each node's standing. `missed`: bytes that a
+    node fetches more for each version that it has missed, `behind` at most.
+
+    While a speed is on trial its node has no more than the job's own steps. What it might do beyond is not given to slower ones:
+    the round ends when all would be done if everybody had a part by the speed that is believed.
+    """
     steps = spec.inner.steps
     least, most = math.ceil(spec.network.least_steps * steps), math.floor(spec.network.most_steps * steps)
     transfers = transfer_seconds(facts, fetches=fetches, uploads=uploads, ahead_s=ahead_s)
-    paces = []
-    for fact in facts:
-        level = levels[fact.node_id].level
+
+    def pace_of(fact: NodeFacts, speed: float, most: int) -> Pace:
+        level, sold = levels[fact.node_id].level, limits.get(fact.node_id, most)
         limit = {"low": max(least, math.ceil(settings.health.low_steps * steps))}.get(level, most)
-        if not is_tried(fact.samples_per_second) and fact.samples_per_second.doubt >= 0.5:
-            limit = min(limit, max(steps, least))
-        sold = limits.get(fact.node_id, most)
-        step_s = spec.inner.batch_size / fact.samples_per_second.value
-        paces.append(
-            Pace(
-                transfer_us=round(MICRO * transfers[fact.node_id]), step_us=max(1, round(MICRO * step_s)), least=min(least, sold),
-                most=min(least if level in ("probation", "excluded") else limit, sold),
-                behind_us=round(MICRO * behind / fact.down.value),
-            )
+        return Pace(
+            transfer_us=round(MICRO * transfers[fact.node_id]), step_us=max(1, round(MICRO * spec.inner.batch_size / speed)),
+            least=min(least, sold), most=min(least if level in ("probation", "excluded") else min(limit, most), sold),
+            missed_us=round(MICRO * missed / fact.down.value), behind_us=round(MICRO * behind / fact.down.value),
         )  # fmt: skip
+
     limit_us = round(MICRO * settings.deadline_share * spec.rounds.deadline_seconds)
-    most_rounds = max(1, min(spec.network.most_stale + 1, spec.rounds.rounds - number))
-    found = shares(
-        paces, budget=budget, limit_us=limit_us, most_rounds=most_rounds, discount=spec.network.stale_discount,
-        fewest=min(max(spec.rounds.quorum, math.ceil(len(facts) / 2)), len(facts)),
-    )  # fmt: skip
+    if any(is_on_trial(fact.samples_per_second) for fact in facts):
+        believed = [pace_of(fact, speed, most) for fact, speed in zip(facts, believed_speeds(facts), strict=True)]
+        limit_us = min(limit_us, common_end(believed, finish_together(believed, budget=budget, limit_us=limit_us)))
+    paces = [
+        pace_of(fact, fact.samples_per_second.value, max(steps, least) if is_on_trial(fact.samples_per_second) else most)
+        for fact in facts
+    ]
+    if not spec.network.most_stale:
+        found = [Share(steps=one) for one in finish_together(paces, budget=budget, limit_us=limit_us)]
+    else:
+        found = shares(
+            paces, budget=budget, limit_us=limit_us, discount=spec.network.stale_discount,
+            most_rounds=max(1, min(spec.network.most_stale + 1, spec.rounds.rounds - number)),
+            fewest=min(max(spec.rounds.quorum, math.ceil(len(facts) / 2)), len(facts)),
+        )  # fmt: skip
     return {fact.node_id: share for fact, share in zip(facts, found, strict=True)}
 
 
@@ -273,14 +312,17 @@ def part_of(
     reasons = [share_reason(fact, spec, share, predicted), choice.reason, *([route.reason] if route else [])]
     if standing.level not in ("high", "normal"):
         reasons.append(standing.reason)
-    guessed = [name for name in ("samples_per_second", "up", "down", "rtt_s") if getattr(fact, name).source == "assumed"]
-    if guessed:
-        text = f"Nobody has measured its {', '.join(guessed)} yet: assumed, and predicted with a wide margin."
-        reasons.append(Reason(code="facts.assumed", text=text))
     return Part(
-        steps=share.steps, encoding=choice.encoding, rounds=share.rounds, predicted=predicted, reasons=tuple(reasons),
+        steps=share.steps, encoding=choice.encoding, rounds=share.rounds, predicted=predicted, reasons=(*reasons, *guesses(fact)),
         via=route.via if route else None,
     )  # fmt: skip
+
+
+def guesses(fact: NodeFacts) -> list[Reason]:
+    """That a prediction is from measures that nobody has taken."""
+    names = [name for name in ("samples_per_second", "up", "down", "rtt_s") if getattr(fact, name).source == "assumed"]
+    text = f"Nobody has measured its {', '.join(names)} yet: assumed, and predicted with a wide margin."
+    return [Reason(code=GUESSED, text=text)] if names else []
 
 
 def share_reason(fact: NodeFacts, spec: JobSpec, share: Share, predicted: Prediction) -> Reason:
@@ -304,26 +346,43 @@ def share_reason(fact: NodeFacts, spec: JobSpec, share: Share, predicted: Predic
     return Reason(code=code, text=text)
 
 
-def closing(parts: dict[int, Part], facts: Sequence[NodeFacts], spec: JobSpec, excluded: dict[int, Reason]) -> Plan:
+def closing(
+    parts: dict[int, Part], facts: Sequence[NodeFacts], spec: JobSpec, excluded: dict[int, Reason], late: Mapping[int, Late]
+) -> Plan:
     """The plan with its quorum (two thirds, and the job's at least) and its deadline."""
-    predicted = {node: part.predicted for node, part in parts.items() if part.predicted is not None and part.rounds == 1}
+    predicted = awaited_of(parts, late)
     quorum = min(max(spec.rounds.quorum, math.ceil(2 * len(predicted) / 3)), len(predicted))
     close = best_close(
-        predicted, {node: float(part.steps) for node, part in parts.items()}, {fact.node_id: fact.reliability for fact in facts},
+        predicted, {node: float(part.steps) for node, part in parts.items()} | {node: one.worth for node, one in late.items()},
+        {fact.node_id: fact.reliability for fact in facts} | {node: one.reliability for node, one in late.items()},
         late_worth=LATE_SHARE / (1 + spec.network.stale_discount) if spec.network.most_stale else 0.0,
         quorum=quorum, limit_s=float(spec.rounds.deadline_seconds),
     )  # fmt: skip
-    ends = [one.total_s for one in predicted.values()]
-    together = Reason(
-        code="round.together",
-        text=f"{sum(part.steps for part in parts.values())} local steps by {len(parts)} nodes, "
-        f"which end after {min(ends):.1f} to {max(ends):.1f} s.",
+    ends = [predicted[node].total_s for node in parts if node in predicted]
+    text = (
+        f"{sum(part.steps for part in parts.values())} local steps by {len(parts)} nodes, which end after {min(ends):.1f} to "
+        f"{max(ends):.1f} s."
     )
+    if late:
+        left = [one.left.total_s for one in late.values()]
+        text += f" Late work of {len(late)} is expected until {max(left):.1f} s."
     return Plan(
         parts=parts,
         quorum=quorum,
         deadline_s=close.deadline_s,
         excluded=excluded,
-        reasons=(together, *close.reasons),
+        reasons=(Reason(code="round.together", text=text), *close.reasons),
         expected_s=close.expected_s,
+        predicted_s=last_end(predicted, close.deadline_s),
     )
+
+
+def awaited_of(parts: Mapping[int, Part], late: Mapping[int, Late]) -> dict[int, Prediction]:
+    """What is predicted of those that the round waits for."""
+    on_time = {node: part.predicted for node, part in parts.items() if part.predicted is not None and part.rounds == 1}
+    return on_time | {node: one.left for node, one in late.items()}
+
+
+def last_end(predicted: Mapping[int, Prediction], deadline_s: float) -> float:
+    """Seconds after which the last is expected, or the round closes without it."""
+    return min(max((one.total_s for one in predicted.values()), default=deadline_s), deadline_s)

@@ -65,6 +65,21 @@ def predict(
     )  # fmt: skip
 
 
+def left_of(predicted: Prediction, *, gone_s: float, computed: float = 0.0, sending_s: float | None = None) -> Prediction:
+    """What is left of a part that began `gone_s` seconds ago, of whose samples `computed` (0..1) are done, and which has been
+    sent up for `sending_s` seconds (None: it is not yet). What is overdue is taken to need as long again as it is overdue by."""
+    fetch_s = abs(predicted.fetch_s - gone_s) if computed == 0 else 0.0
+    compute_s, upload_s = (1 - computed) * predicted.compute_s, predicted.upload_s
+    if sending_s is not None:
+        fetch_s, compute_s, upload_s = 0.0, 0.0, abs(predicted.upload_s - sending_s)
+    total_s = fetch_s + compute_s + upload_s
+    overdue_s = max(gone_s + total_s - predicted.total_s, 0.0)
+    doubt_s = predicted.doubt_s * total_s / predicted.total_s if predicted.total_s > 0 else 0.0
+    return Prediction(
+        fetch_s=fetch_s, compute_s=compute_s, upload_s=upload_s, doubt_s=max(doubt_s, min(overdue_s, total_s) / 2)
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Close:
     """When a round closes without the rest, if a quorum is there, and how long it lasts on average."""

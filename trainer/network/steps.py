@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """A node: microseconds of its transfers and of one step (at least 1), and its bounds for steps. `behind_us`: what its next
-    fetch takes longer when it has missed a version, since the last outer step alone does not bring it there."""
+    """A node: microseconds of its transfers and of one step (at least 1), and its bounds for steps. `missed_us`: what its next
+    fetch takes longer for each version that it has missed, `behind_us` at most."""
 
     transfer_us: int
     step_us: int
     least: int
     most: int
+    missed_us: int = 0
     behind_us: int = 0
 
     def steps_within(self, us: int) -> int:
@@ -71,13 +72,11 @@ def shares(
     """Steps so that all finish together; a node whose transfers, or whose least steps, do not go with the others' round takes
     several rounds for one part: more local work between two synchronisations.
 
-    Over m rounds of length T a node works 0.9 m T - transfers, for no more than its part of the budget, then pays `behind_us`,
-    and its work counts 1 / (1 + discount (m - 1)): the m up to `most_rounds` with the most work a round is taken. At least
-    `fewest` nodes take one.
+    Over m rounds of length T a node works 0.9 m T - transfers, for no more than its part of the budget, then pays for the
+    versions that it has missed, and its work counts 1 / (1 + discount (m - 1)): the m up to `most_rounds` with the most work a
+    round is taken. At least `fewest` nodes take one.
     """
     steps = finish_together(paces, budget=budget, limit_us=limit_us)
-    if most_rounds == 1:
-        return [Share(steps=one) for one in steps]
     together = common_end(paces, steps)
     part = budget // len(paces)
     rounds = [best_rounds(pace, together, part, most_rounds=most_rounds, discount=discount) for pace in paces]
@@ -114,6 +113,7 @@ def best_rounds(pace: Pace, together: int, part: int, *, most_rounds: int, disco
     for many in range(2, most_rounds + 1):
         if least <= LANDS * many * together:
             work = min(LANDS * many * together - pace.transfer_us, part * pace.step_us)
-            worth[many] = (work - pace.behind_us) / (many * (1 + discount * (many - 1)))
+            catching_up = min((many - 1) * pace.missed_us, pace.behind_us)
+            worth[many] = (work - catching_up) / (many * (1 + discount * (many - 1)))
     best = max(worth, key=lambda many: (worth[many], -many), default=most_rounds + 1)
     return best if best == 1 or worth.get(best, 0.0) > 0 else most_rounds + 1

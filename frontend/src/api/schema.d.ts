@@ -998,14 +998,17 @@ export interface components {
             upload_s: number;
         };
         /**
-         * @description How a round was decided: when it closes, who has no part, and why. `steps` are all that were given, `most_steps` what they
-         *     may sum up to. `seating`: nodes that were taken for the job as the round opened, or passed over.
+         * @description How a round was decided: when it closes, who has no part, and why. `predicted_seconds`: when the last that it waits for was
+         *     expected, or it closes without. `steps` are all that were given, `most_steps` what they may sum up to. `seating`: nodes that
+         *     were taken for the job as the round opened, or passed over.
          */
         Plan: {
             policy: components["schemas"]["PolicyEnum"];
             quorum: number;
             /** Format: double */
             deadline_seconds: number;
+            /** Format: double */
+            predicted_seconds: number | null;
             steps: number;
             most_steps: number;
             reasons: components["schemas"]["Reason"][];

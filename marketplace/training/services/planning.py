@@ -24,8 +24,8 @@ from marketplace.training.models import Assignment, Checkpoint, Contribution, Ro
 from marketplace.training.services.late import NO_BUDGET, hopeless, newest
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.health import Standing, assess, parts_of
-from trainer.network.policy import Plan, plan_round
-from trainer.network.predict import relative_errors
+from trainer.network.policy import GUESSED, Late, Plan, plan_round
+from trainer.network.predict import Prediction, left_of, relative_errors
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.types import QUALITY_ONE
 from trainer.protocol.wire import HEADER_BYTES
@@ -84,12 +84,14 @@ def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> De
         before={node: EncodingSpec.model_validate(past.slots[0].encoding) for node, past in known.items() if past.slots},
         fetch_bytes=to_fetch(job, known), ahead_s=ahead_of(job, facts, known), budget=budget, settings=policy,
         limits={seat.node_id: seat.capacity // spec.inner.batch_size for seat in seats},
+        late=still_to_come(spec, carried, facts, number=job.round),
     )  # fmt: skip
     quorum, seconds, reasons = closing(spec, plan, count=len(plan.parts) + len(carried))
     health = health_of(facts, standings)
     steps = sum(part.steps for part in plan.parts.values())
     record = {
         "policy": spec.network.policy, "quorum": quorum, "deadline_seconds": round(seconds, 2),
+        "predicted_seconds": None if plan.predicted_s is None else round(min(plan.predicted_s, seconds), 2),
         "steps": steps + sum(slot.steps for slot in carried), "most_steps": spec.rounds.nodes * spec.inner.steps,
         "reasons": [asdict(reason) for reason in (*plan.reasons, *reasons)],
         "excluded": [{"node_id": node, **asdict(reason)} for node, reason in plan.excluded.items()],
@@ -197,8 +199,13 @@ def overhead(slots: Sequence[Assignment]) -> float:
 
 
 def both_known(slots: Sequence[Assignment]) -> list[tuple[dict[str, float], dict[str, float]]]:
-    """Predicted and actual seconds, where there are both, newest first."""
-    return [(slot.predicted, slot.actual) for slot in slots if slot.predicted and slot.actual]
+    """Predicted and actual seconds, where there are both, newest first. What was predicted from assumed measures says nothing
+    of a node whose link is measured since."""
+    return [(slot.predicted, slot.actual) for slot in slots if slot.predicted and slot.actual and not was_assumed(slot)]
+
+
+def was_assumed(slot: Assignment) -> bool:
+    return any(reason["code"] == GUESSED for reason in slot.reasons)
 
 
 def beside(phases: Mapping[str, float]) -> float:
@@ -313,6 +320,29 @@ def ahead_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, Histo
             most = last.steps * spec.inner.batch_size / speed
             found[node] = min((now - last.committed_at).total_seconds(), most)
     return found
+
+
+def still_to_come(
+    spec: JobSpec, carried: Sequence[Assignment], facts: Mapping[int, NodeFacts], *, number: int
+) -> dict[int, Late]:
+    """What is left of carried work that round `number` waits for, by what its node's heartbeats have told."""
+    found = {}
+    for slot in carried:
+        late = number - slot.began.round.number
+        if slot.predicted and late >= slot.rounds - 1:
+            worth = slot.steps / (1 + spec.network.stale_discount * late)
+            found[slot.node_id] = Late(left=left(slot, Prediction(**slot.predicted)), worth=worth, reliability=facts[slot.node_id].reliability)
+    return found
+
+
+def left(slot: Assignment, predicted: Prediction) -> Prediction:
+    """What is left now of work under way."""
+    now = timezone.now()
+    return left_of(
+        predicted, computed=slot.step / slot.steps,
+        gone_s=(now - slot.leased_at).total_seconds() if slot.leased_at else 0.0,
+        sending_s=(now - slot.committed_at).total_seconds() if slot.committed_at else None,
+    )  # fmt: skip
 
 
 # What it really took.

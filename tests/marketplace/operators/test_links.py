@@ -44,6 +44,15 @@ def test_given_nothing_measured_then_facts_are_assumed_and_say_so() -> None:
     assert (known.up.value, known.up.source, known.up.samples) == (ASSUMED[Quantity.UP], "assumed", 0)
 
 
+def test_given_one_way_of_a_link_then_the_other_is_assumed_in_proportion() -> None:
+    register(1)
+    links.record_report(node_id=1, report=LinkReport(up=[(20_000, 1.0)]))
+    (known,) = facts(1)
+    assert (known.down.value, known.down.source) == (pytest.approx(100_000), "assumed")
+    links.record_report(node_id=1, report=LinkReport(down=[(30_000, 1.0)]))
+    assert (facts(1)[0].down.value, facts(1)[0].down.source) == (pytest.approx(30_000), "transfer")
+
+
 def test_given_a_heartbeats_report_then_it_is_known_with_source_and_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "POLL_SECONDS", 0)
     node = register(1)

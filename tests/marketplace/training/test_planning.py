@@ -136,15 +136,18 @@ def test_what_a_round_took_is_kept_by_phase_and_its_error_widens_the_next_predic
 
 
 def test_what_link_and_machine_do_not_explain_is_predicted_from_the_rounds_before(nodes: list[TestNode], job: Job) -> None:
-    def slot(fetch: float, upload: float, predicted: float, known: float) -> Any:
+    def slot(fetch: float, upload: float, predicted: float, known: float, *codes: str) -> Any:
         expected = {"fetch_s": predicted + known, "compute_s": 9.0, "upload_s": predicted, "overhead_s": known}
-        return SimpleNamespace(predicted=expected, actual={"fetch_s": fetch, "compute_s": 5.0, "upload_s": upload})
+        actual = {"fetch_s": fetch, "compute_s": 5.0, "upload_s": upload}
+        return SimpleNamespace(predicted=expected, actual=actual, reasons=[{"code": code} for code in codes])
 
     # Newest first: 0.7 s and 0.5 s were not explained by the link's 2 x 0.2 s, whatever was foreseen of it; the last has hung.
     slots = [slot(0.6, 0.5, 0.2, 0.6), slot(0.5, 0.4, 0.2, 0.0), slot(60.0, 0.4, 0.2, 0.0)]
     assert planning.overhead(slots) == pytest.approx(0.7)
     assert planning.overhead([SimpleNamespace(predicted=None, actual=None)]) == 0.0  # type: ignore[list-item]
     assert planning.overhead([slot(0.1, 0.1, 0.2, 0.0)]) == 0.0
+    # What was assumed of a link is not held against it once it is measured.
+    assert planning.overhead([slot(9.0, 9.0, 0.2, 0.0, "facts.assumed"), *slots[1:2]]) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("overlap", ["eager", "none"])
@@ -296,6 +299,29 @@ def test_weights_that_are_no_whole_are_refused() -> None:
     with pytest.raises(ValidationError, match="sum up to 1"):
         Settings(network={"health": {"compute": 0.9}})  # type: ignore[arg-type]
     assert Settings(network={"upload_share": 0.2}).network.upload_share == 0.2  # type: ignore[arg-type]
+
+
+def test_what_is_left_of_late_work_is_in_the_prediction_of_the_round_that_waits_for_it(nodes: list[TestNode], job: Job) -> None:
+    for node in nodes:
+        known(node, job, speed=100.0)
+    first = opened(job)
+    usual = first.plan["predicted_seconds"]
+    assert usual == pytest.approx(max(planning.total(slot.predicted) for slot in Assignment.objects.all()), abs=0.01)
+    lease(nodes[1])
+    contribute(nodes[0])
+    tasks.check_contribution(Contribution.objects.get().pk)
+    overdue()
+    rounds.close_round_if_complete(round_id=first.pk)
+    tasks.aggregate_round(first.pk)
+    # It fetched for long; half of its steps are done by what its heartbeat said.
+    Assignment.objects.filter(node_id=2).update(
+        step=8, leased_at=timezone.now() - timedelta(seconds=30), reasons=[],
+        predicted={"fetch_s": 1.0, "compute_s": 40.0, "upload_s": 0.5, "doubt_s": 0.1, "overhead_s": 0.0},
+    )  # fmt: skip
+    second = opened(job)
+    assert second.plan["predicted_seconds"] == pytest.approx(20.5, abs=0.1)
+    assert "Late work of 1 is expected until 20.5 s" in second.plan["reasons"][0]["text"]
+    assert second.plan["deadline_seconds"] > 20.5 > usual
 
 
 def test_a_round_does_not_wait_for_work_that_was_ordered_over_several(nodes: list[TestNode], job: Job) -> None:

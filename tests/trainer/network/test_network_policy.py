@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from trainer.network.facts import Measure, NodeFacts
 from trainer.network.health import Standing
-from trainer.network.policy import Reason, Settings, plain, plan_round
-from trainer.network.steps import Pace, finish_together
+from trainer.network.policy import Late, Reason, Settings, plain, plan_round
+from trainer.network.predict import Prediction
+from trainer.network.steps import Pace, best_rounds, finish_together
 from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec, NetworkSpec, RoundSpec
 
 COUNT = 10_000_000
@@ -245,9 +246,65 @@ def test_an_untried_claim_changes_nobody_elses_encoding(tried, claim):
     assert before[0].encoding.k != 64, "or there would be nothing sparser"
 
 
-def test_several_rounds_are_not_worth_a_checkpoint_over_a_slow_link():
+def test_several_rounds_are_not_worth_what_catching_up_takes_over_a_slow_link():
+    """An outer step takes 25 s at 200 kB/s, and a part of least steps 64 s."""
     facts = [fact(node) for node in range(4)]
-    wide, narrow = fact(4, 2.0), fact(4, 2.0, down=2e5)
     spec = changed(least_steps=0.4)
-    assert plan_round([*facts, wide], spec, count=COUNT).parts[4].rounds == 2
-    assert plan_round([*facts, narrow], spec, count=COUNT).excluded[4].code == "node.too_slow"  # 175 s to catch up
+    rounds = {down: plan_round([*facts, fact(4, 2.0, down=down)], spec, count=COUNT).parts.get(4) for down in (1e7, 2e5, 1e5)}
+    assert [part and part.rounds for part in rounds.values()] == [2, 3, None]
+
+
+@pytest.mark.parametrize(("missed", "behind", "rounds"), [(3, 100, 2), (11, 4, 2), (11, 100, 4)])
+def test_who_has_missed_versions_fetches_the_steps_between_or_the_checkpoint_whichever_is_less(missed, behind, rounds):
+    """Its part is 10 us of work at most: what catching up would cost more than that is not worth it (4: more than the most)."""
+    slow = Pace(transfer_us=12, step_us=1, least=14, most=100, missed_us=missed, behind_us=behind)
+    assert best_rounds(slow, 20, 10, most_rounds=3, discount=0.0) == rounds
+
+
+def test_in_the_last_round_nobody_waits_for_who_cannot_come_with_the_others():
+    facts, spec = [fact(node) for node in range(4)], SPEC
+    last = spec.rounds.rounds - 1
+    slow = [*facts, fact(4, 1.0)]
+    assert plan_round(slow, spec, count=COUNT, number=last - 1).parts[4].rounds == 2
+    plan = plan_round(slow, spec, count=COUNT, number=last)
+    assert plan.excluded[4].code == "node.too_slow" and "no round follows" in plan.excluded[4].text
+    assert sum(part.steps for part in plan.parts.values()) == 4 * 50 - 10, (
+        "the others do what it would have done beyond its least"
+    )
+    assert set(plan_round(slow, changed(most_stale=0), count=COUNT, number=last).parts) == {0, 1, 2, 3, 4}
+
+
+def test_a_round_of_untried_machines_ends_when_all_would_be_done_by_what_they_claim():
+    """Not when the slowest has done the job's own steps: 20 s at 16 samples/s, 160 s at 2."""
+    speeds = [16, 12, 12, 8, 8, 4, 4, 2]
+    measures = [Measure(value=speed, deviation=speed / 2, source="benchmark", samples=1, claimed=True) for speed in speeds]
+    untried = [dataclasses.replace(fact(node), samples_per_second=measure) for node, measure in enumerate(measures)]
+    plan = plan_round(untried, SPEC, count=COUNT)
+    ends = {node: part.predicted.total_s for node, part in plan.parts.items() if part.predicted}
+    assert max(ends.values()) < 60 and max(part.steps for part in plan.parts.values()) == 40
+    assert ends[7] == pytest.approx(max(ends.values()), abs=4), "a step of the slowest takes 4 s"
+    boast = dataclasses.replace(measures[0], value=1e9, deviation=5e8)
+    boasted = plan_round([dataclasses.replace(untried[0], samples_per_second=boast), *untried[1:]], SPEC, count=COUNT)
+    assert [part.steps for part in boasted.parts.values()] == [part.steps for part in plan.parts.values()], (
+        "no claim is worth more"
+    )
+
+
+def coming(seconds: float, doubt: float = 0.1) -> Late:
+    return Late(left=Prediction(fetch_s=0.0, compute_s=seconds, upload_s=0.0, doubt_s=doubt), worth=20.0)
+
+
+def test_a_round_is_as_long_as_the_late_work_that_it_waits_for_and_waits_only_where_that_pays():
+    facts = [fact(node) for node in range(4)]
+    alone = plan_round(facts, SPEC, count=COUNT)
+    usual = alone.predicted_s
+    assert usual == pytest.approx(max(part.predicted.total_s for part in alone.parts.values() if part.predicted))
+    soon, later, never = (
+        plan_round(facts, SPEC, count=COUNT, late={9: coming(seconds)}) for seconds in (5, usual + 3, 10 * usual)
+    )
+    assert soon.predicted_s == usual and later.predicted_s == pytest.approx(usual + 3)
+    assert "Late work of 1 is expected until 5.0 s." in soon.reasons[0].text
+    assert never.predicted_s == never.deadline_s < 1.3 * usual, "it would double the round for a tenth of its work"
+    assert never.quorum <= 4
+    plan = plan_round(facts, changed(policy="equal"), count=COUNT, late={9: coming(10 * usual)})
+    assert plan.predicted_s == pytest.approx(10 * usual), "equal parts are waited for"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.trainer.network.test_network_policy import fact
 from trainer.network.facts import Measure
-from trainer.network.predict import LEAST_DOUBT, Prediction, Track, best_close, predict, relative_errors, tracked
+from trainer.network.predict import LEAST_DOUBT, Prediction, Track, best_close, left_of, predict, relative_errors, tracked
 
 
 def test_a_part_is_two_round_trips_the_bytes_and_the_samples():
@@ -30,6 +30,23 @@ def test_doubt_comes_from_the_measures_or_from_what_predictions_were_off_by():
     assert found.doubt_s == pytest.approx(10 * 0.62665, rel=0.02)
     late = type(node)(**{**{name: getattr(node, name) for name in node.__slots__}, "spread": 0.4})
     assert predict(late, samples=80, fetch_bytes=0, upload_bytes=0).doubt_s == pytest.approx(0.4 * 10.02)
+
+
+def test_what_is_left_of_a_part_follows_from_what_was_heard_of_it():
+    part = Prediction(fetch_s=4.0, compute_s=10.0, upload_s=2.0, doubt_s=1.6)
+    begun, computing = left_of(part, gone_s=1.0), left_of(part, gone_s=9.0, computed=0.5)
+    sending = left_of(part, gone_s=15.0, computed=1.0, sending_s=0.5)
+    assert (begun.fetch_s, begun.compute_s, begun.upload_s, begun.doubt_s) == pytest.approx((3, 10, 2, 1.5))
+    assert (computing.fetch_s, computing.compute_s, computing.upload_s) == (0, 5, 2)
+    assert (sending.total_s, sending.doubt_s) == pytest.approx((1.5, 0.25)), "half of the half second that it is behind"
+
+
+def test_who_is_overdue_is_taken_to_need_as_long_again_and_nobody_is_sure_of_it():
+    part = Prediction(fetch_s=0.2, compute_s=13.0, upload_s=1.0, doubt_s=1.0)
+    hangs = left_of(part, gone_s=20.2)
+    assert (hangs.fetch_s, hangs.compute_s, hangs.upload_s) == pytest.approx((20, 13, 1))
+    assert hangs.doubt_s == pytest.approx(17), "half of all that is left"
+    assert left_of(part, gone_s=60.0, computed=1.0, sending_s=5.0).upload_s == 4
 
 
 ends = st.lists(st.tuples(st.floats(1, 100), st.floats(0.01, 0.5)), min_size=2, max_size=8)

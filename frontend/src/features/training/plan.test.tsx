@@ -9,6 +9,7 @@ const PLAN = {
   policy: 'adaptive' as const,
   quorum: 2,
   deadline_seconds: 12,
+  predicted_seconds: 9,
   steps: 78,
   most_steps: 80,
   reasons: [{ code: 'deadline.predicted', text: 'The round closes after 12.0 s with 2 of 2.' }],
@@ -46,7 +47,7 @@ describe('how a round was planned', () => {
     expect(within(row).getByText('20 steps, int4')).toBeInTheDocument();
     expect(within(row).getByText('+25 %')).toBeInTheDocument();
     expect(within(row).getByText(/20 local steps where 40/)).toBeInTheDocument();
-    expect(screen.getByTestId('round-close')).toHaveTextContent('78 of at most 80 steps · closes after 12');
+    expect(screen.getByTestId('round-close')).toHaveTextContent('78 of at most 80 steps · done in about 9');
     expect(screen.getByTestId('excluded')).toHaveTextContent('has no part: Left out until round 9.');
   });
 
