@@ -331,7 +331,8 @@ def still_to_come(
         late = number - slot.began.round.number
         if slot.predicted and late >= slot.rounds - 1:
             worth = slot.steps / (1 + spec.network.stale_discount * late)
-            found[slot.node_id] = Late(left=left(slot, Prediction(**slot.predicted)), worth=worth, reliability=facts[slot.node_id].reliability)
+            rest = left(slot, Prediction(**slot.predicted))
+            found[slot.node_id] = Late(left=rest, worth=worth, reliability=facts[slot.node_id].reliability)
     return found
 
 
