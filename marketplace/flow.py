@@ -74,6 +74,7 @@ ask_to_vote = Ask(settlement.serve, missing=cases.press)
 
 def connect() -> None:
     # An event -> the tasks that follow once it is committed.
+    follow_up("job.drafted", training.size_job)
     follow_up("job.funded", training.start_job)
     follow_up("job.started", training.open_round)
     follow_up("round.opened", AtOnce(training.nudge_nodes))

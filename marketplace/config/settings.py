@@ -151,6 +151,7 @@ CELERY_TASK_ROUTES = {
     "marketplace.training.tasks.start_job": {"queue": "compute"},
     "marketplace.training.tasks.check_contribution": {"queue": "compute"},
     "marketplace.training.tasks.aggregate_round": {"queue": "compute"},
+    "marketplace.training.tasks.size_job": {"queue": "evaluation"},
     "marketplace.training.tasks.evaluate_round": {"queue": "evaluation"},
     "marketplace.training.tasks.replay_audit": {"queue": "audit"},
 }

@@ -13,7 +13,7 @@ from marketplace.jobs import views as jobs
 from marketplace.operators import views as operators
 from marketplace.training import views as training
 from marketplace.training.deterrence import DeterrenceView
-from marketplace.training.proposals import ProposalsView
+from marketplace.training.proposals import PlanView, ProposalsView
 
 
 @ensure_csrf_cookie
@@ -39,6 +39,7 @@ urlpatterns = [
     path("api/v1/jobs/<int:job_id>/deterrence", DeterrenceView.as_view()),
     path("api/v1/jobs/<int:job_id>/proposals", ProposalsView.as_view()),
     path("api/v1/jobs/<int:job_id>/rounds/<int:number>/settlement", snapshots.SettlementView.as_view()),
+    path("api/v1/proposals", PlanView.as_view()),
     path("api/v1/payments", snapshots.PaymentsView.as_view()),
     path("api/v1/datasets", artifacts.DatasetsView.as_view()),
     re_path(r"^api/v1/artifacts/(?P<sha256>[0-9a-f]{64})$", artifacts.ArtifactView.as_view()),

@@ -8,6 +8,7 @@ from django.db import models
 
 from marketplace.common.models import AmountField
 from trainer.protocol.spec import JobSpec
+from trainer.protocol.wire import HEADER_BYTES
 
 
 class Job(models.Model):
@@ -22,6 +23,10 @@ class Job(models.Model):
         FAILED = "failed"
         STOPPED = "stopped"
         CLOSED = "closed"
+
+    class Goal(models.TextChoices):
+        PRICE = "price"
+        TIME = "time"
 
     ENDED = (State.COMPLETED, State.FAILED, State.STOPPED)
 
@@ -45,6 +50,10 @@ class Job(models.Model):
 
     # When its requester wants it finished: it gives it priority, and ends nothing.
     finish_by = models.DateTimeField(null=True)
+    # Which nodes it takes first: the cheapest, or the fastest.
+    goal = models.CharField(max_length=5, choices=Goal, default=Goal.PRICE)
+    # What all of its rounds were expected to come to when the first one opened (services/planning.py: foreseen).
+    predicted = models.JSONField(null=True)
 
     # Rounds aggregated so far; the number of the next round.
     round = models.IntegerField(default=0)
@@ -62,12 +71,17 @@ class Job(models.Model):
     # When its start was last handed to a worker; a lost hand-over is repeated.
     driven_at = models.DateTimeField(null=True)
     drives = models.IntegerField(default=0)
-    # Largest contribution in bytes; known once the job has started.
+    # Largest contribution in bytes; known once a worker has built the draft's model.
     upload_limit = models.BigIntegerField(null=True)
 
     @cached_property
     def parsed_spec(self) -> JobSpec:
         return JobSpec.model_validate(self.spec)
+
+    @property
+    def parameters(self) -> int | None:
+        """Of its model: what a dense file of it holds. None until a worker has built it."""
+        return None if self.upload_limit is None else max((self.upload_limit - HEADER_BYTES) // 4, 1)
 
     @property
     def reached_target(self) -> bool:

@@ -23,6 +23,17 @@ class TargetSerializer(serializers.Serializer):
     value = serializers.FloatField()
 
 
+class PredictedSerializer(serializers.Serializer):
+    """What all rounds were expected to come to when the first one opened (`at`): seconds until the last one is aggregated, and
+    base units at full quality, the most, with the nodes that it had then."""
+
+    at = serializers.CharField()
+    nodes = serializers.IntegerField()
+    rounds = serializers.IntegerField()
+    seconds = serializers.FloatField()
+    price = serializers.CharField()
+
+
 class JobSerializer(serializers.ModelSerializer):
     rounds = serializers.SerializerMethodField()
     target = serializers.SerializerMethodField()
@@ -35,6 +46,8 @@ class JobSerializer(serializers.ModelSerializer):
     checkpoint = serializers.SerializerMethodField()
     spec = serializers.DictField()
     finish_by = serializers.SerializerMethodField()
+    parameters = serializers.IntegerField(allow_null=True, read_only=True)
+    predicted = serializers.SerializerMethodField()
     created_at = serializers.SerializerMethodField()
     funded_at = serializers.SerializerMethodField()
     first_step_at = serializers.SerializerMethodField()
@@ -47,7 +60,8 @@ class JobSerializer(serializers.ModelSerializer):
             "id", "chain_id", "name", "state", "reason", "requester", "spec", "spec_hash", "escrow", "spent", "max_rate",
             "runway", "shortfall",
             "refund", "round", "rounds", "start_metric", "metric", "target", "reached_target", "data_source", "checkpoint",
-            "finish_by", "created_at", "funded_at", "first_step_at", "completed_at", "closed_at",
+            "finish_by", "goal", "parameters", "predicted",
+            "created_at", "funded_at", "first_step_at", "completed_at", "closed_at",
         ]  # fmt: skip
 
     def get_rounds(self, job: Job) -> int:
@@ -84,6 +98,10 @@ class JobSerializer(serializers.ModelSerializer):
     def get_finish_by(self, job: Job) -> str | None:
         return iso(job.finish_by)
 
+    @extend_schema_field(PredictedSerializer(allow_null=True))
+    def get_predicted(self, job: Job) -> dict[str, Any] | None:
+        return job.predicted
+
     def get_created_at(self, job: Job) -> str:
         return iso(job.created_at) or ""
 
@@ -112,11 +130,13 @@ def job_json(job: Job) -> dict[str, Any]:
     return dict(JOB.to_representation(job))
 
 
-class PostJobSerializer(serializers.Serializer):
-    name = serializers.CharField(max_length=120)
+class WantedSerializer(serializers.Serializer):
+    """What is to be trained, and what the requester wants of it beside."""
+
     spec = serializers.DictField(default=dict)
-    max_rate = serializers.IntegerField(min_value=1, max_value=2**100)
-    escrow = serializers.IntegerField(min_value=1, max_value=2**120)
+    goal = serializers.ChoiceField(
+        Job.Goal.choices, default=Job.Goal.PRICE, help_text="Which nodes it takes first: the cheapest, or the fastest."
+    )
     finish_by = serializers.DateTimeField(
         default=None, allow_null=True, help_text="RFC 3339. Gives the job priority, ends nothing; may be left out."
     )  # fmt: skip
@@ -125,3 +145,9 @@ class PostJobSerializer(serializers.Serializer):
         if not isinstance(value, dict):
             raise HyperGPUError("spec.invalid", "The specification is a JSON object.")
         return parse_spec(value)
+
+
+class PostJobSerializer(WantedSerializer):
+    name = serializers.CharField(max_length=120)
+    max_rate = serializers.IntegerField(min_value=1, max_value=2**100)
+    escrow = serializers.IntegerField(min_value=1, max_value=2**120)

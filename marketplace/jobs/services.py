@@ -22,8 +22,9 @@ from marketplace.jobs.serializers import job_json
 from trainer.protocol import eip712
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import reward
-from trainer.protocol.spec import JobSpec
+from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.types import QUALITY_ONE, Bid
+from trainer.protocol.wire import encoded_bytes
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def worst_case_cost(spec: JobSpec, *, rate: int) -> int:
 
 
 def draft_job(
-    *, requester: str, name: str, spec: JobSpec, max_rate: int, escrow: int, finish_by: datetime | None = None
+    *, requester: str, name: str, spec: JobSpec, max_rate: int, escrow: int, finish_by: datetime | None = None,
+    goal: str = Job.Goal.PRICE,
 ) -> Job:  # fmt: skip
     """A job that waits for its escrow, to be finished by then.
 
@@ -79,6 +81,7 @@ def draft_job(
             max_rate=max_rate,
             escrow=escrow,
             finish_by=finish_by,
+            goal=goal,
         )
         announce(job, "job.drafted")
     return job
@@ -208,6 +211,19 @@ def begin(*, job_id: int, checkpoint: str, version: str, metric: dict[str, float
         if moved:
             announce(Job.objects.get(pk=job_id), "job.started")
     return bool(moved)
+
+
+def note_size(*, job_id: int, parameters: int) -> None:
+    """Of a draft's model, which a worker has built: nobody funds what cannot run, and the planner knows what travels."""
+    with transaction.atomic():
+        limit = encoded_bytes(parameters, EncodingSpec(kind="fp32"))
+        if Job.objects.filter(pk=job_id, upload_limit=None).update(upload_limit=limit):
+            announce(Job.objects.get(pk=job_id), "job.changed")
+
+
+def note_prediction(*, job_id: int, predicted: dict[str, Any] | None) -> None:
+    """Of all of its rounds, as the first one opens. Call inside the transaction that opens it."""
+    Job.objects.filter(pk=job_id).update(predicted=predicted)
 
 
 def note_first_step(*, job_id: int) -> None:

@@ -33,6 +33,22 @@ def start_job(job_id: int) -> None:
 
 
 @task()
+def size_job(job_id: int) -> None:
+    """Build a draft's model, as far as its size goes, before anybody pays for it."""
+    from marketplace.training import engine  # noqa: PLC0415
+
+    job = Job.objects.get(pk=job_id)
+    if job.state != Job.State.DRAFT or job.upload_limit is not None:
+        return
+    try:
+        parameters = engine.parameters(selectors.job_work(job))
+    except HyperGPUError as refusal:
+        jobs.explain(job_id=job_id, reason=refusal.message[:300])
+        return
+    jobs.note_size(job_id=job_id, parameters=parameters)
+
+
+@task()
 def open_round(job_id: int) -> None:
     rounds.open_round(job_id=job_id)
 

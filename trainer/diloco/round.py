@@ -22,7 +22,7 @@ from trainer.diloco.encoding import Update, decode
 from trainer.diloco.flat import Shapes, count_of
 from trainer.diloco.outer import OuterState, outer_step
 from trainer.diloco.version import model_root
-from trainer.models import build_model, parameter_shapes
+from trainer.models import build_model, model_shapes, parameter_shapes
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Standing, Submission, Verdict
@@ -59,6 +59,12 @@ def cached_bench(spec_json: str, files: tuple[Any, ...]) -> Bench:
     dataset = load_dataset(spec.data, files=dict(files))
     model = build_model(spec.model, dataset.info, seed=spec.seed)
     return Bench(dataset, model, parameter_shapes(model))
+
+
+def parameters(job: JobWork) -> int:
+    """Of the job's model, which is not allocated. Raises HyperGPUError when data or model cannot be had."""
+    dataset = load_dataset(job.spec.data, files=job.files)
+    return count_of(model_shapes(job.spec.model, dataset.info))
 
 
 def prepare(job: JobWork) -> Prepared:

@@ -32,7 +32,7 @@ class Offer:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
     """A job that needs nodes: at least `quorum`, at most `nodes`. `samples` are left to do; `seconds` until it is to be finished,
-    None without a deadline."""
+    None without a deadline. `fastest`: it wants the fastest nodes, whatever they ask within its rate."""
 
     job_id: int
     quorum: int
@@ -40,6 +40,7 @@ class Wanted:
     max_rate: int
     samples: int
     seconds: float | None = None
+    fastest: bool = False
     offers: Sequence[Offer] = ()
 
 
@@ -55,8 +56,9 @@ def assign(jobs: Sequence[Wanted]) -> Assigned:
     """Each node to at most one job, each job at least its quorum or nobody.
 
     Nodes prefer what pays most a second, of about equals what has less time to spare. A job prefers the cheapest, or the fastest
-    where it would miss its deadline with the cheapest; healthier ones where these are equal. While a job has fewer than its
-    quorum, of those the one with the most time to spare gives its nodes to the others, and gets them back where that helped none.
+    where it says so or would miss its deadline with the cheapest; healthier ones where these are equal. While a job has fewer
+    than its quorum, of those the one with the most time to spare gives its nodes to the others, and gets them back where that
+    helped none.
     """
     by_id = {job.job_id: job for job in jobs}
     fitting = {
@@ -127,7 +129,7 @@ def preference(offer: Offer, spare: float, job: int) -> tuple[int, float, float,
 
 def ranking(job: Wanted, offers: Sequence[Offer]) -> dict[int, int]:
     """Place of each node in the job's order, the best first."""
-    if urgent(job, offers):
+    if job.fastest or urgent(job, offers):
         ordered = sorted(offers, key=lambda o: (-o.samples_per_second, o.rate, -o.health, o.node_id))
     else:
         ordered = sorted(offers, key=lambda o: (o.rate, -o.health, -o.samples_per_second, o.node_id))
@@ -164,8 +166,11 @@ def why(
     job: Wanted, offer: Offer, at: Mapping[int, int], fitting: Mapping[int, Mapping[int, Offer]], spare: Mapping[int, float],
     given_up: Sequence[int],
 ) -> Reason:  # fmt: skip
-    hurries = urgent(job, list(fitting[job.job_id].values()))
-    order = "fastest first: with the cheapest it would miss its deadline" if hurries else "cheapest first"
+    order = "cheapest first"
+    if job.fastest:
+        order = "fastest first, as the requester wants"
+    elif urgent(job, list(fitting[job.job_id].values())):
+        order = "fastest first: with the cheapest it would miss its deadline"
     pays = f"{offer.rate} base units a sample at {offer.samples_per_second:.3g} samples/s"
     if at.get(offer.node_id) == job.job_id:
         return Reason(code="assign.taken", text=f"Taken ({order}): {pays}.")

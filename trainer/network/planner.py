@@ -6,15 +6,16 @@ target takes is `curve.py`'s, and how that changes with the work of a round is a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainer.network.curve import Rounds, rounds_to_target
 from trainer.network.encodings import ladder, named
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.policy import DEFAULTS, Plan, Settings, plan_round
-from trainer.protocol.spec import JobSpec
+from trainer.protocol.spec import JobSpec, RoundSpec
 
 Goal = Literal["time", "price"]
 STEPS = (0.5, 1.0, 2.0)
@@ -35,7 +36,8 @@ class Span:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proposal:
     """Nodes for a job, its specification (changed only where `changes` says so), the plan of its next round, and what that
-    comes to: `round_s` seconds and `round_price` base units a round, `rounds`, `seconds` and `price` from now to the target."""
+    comes to: `round_s` seconds and `round_price` base units a round, `rounds`, `seconds` and `price` from now to the target.
+    `in_time`: whether it is expected to be there by the deadline, None without one."""
 
     nodes: tuple[int, ...]
     spec: JobSpec
@@ -46,18 +48,21 @@ class Proposal:
     rounds: Span
     seconds: Span
     price: Span
+    in_time: bool | None
     reasons: tuple[Reason, ...]
 
 
 def propose(
     facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, goal: Goal, seen: Sequence[tuple[int, float]] = (),
-    scale: float = 1.0, overhead_s: float = 0.0, free: bool = False, settings: Settings = DEFAULTS,
+    deadline_s: float | None = None, scale: float = 1.0, overhead_s: float = 0.0, free: bool = False,
+    settings: Settings = DEFAULTS,
 ) -> list[Proposal]:  # fmt: skip
-    """Proposals, the best for `goal` first; none if fewer than the quorum are there.
+    """Proposals, the best for `goal` first; none if fewer than the quorum are there. Those that are expected to miss
+    `deadline_s` (seconds from now) come after all that meet it, the soonest first.
 
     `facts` are the nodes that could be had, with their rates. `seen`: (rounds done, value of the target's metric) of this job
-    so far. `overhead_s`: seconds between two rounds. `free`: the job is still to be written, so that local steps and density
-    may change too. Price is what full quality would be paid: the most.
+    so far. `overhead_s`: seconds between two rounds. `free`: the job is still to be written, so that local steps, density, nodes
+    and rounds may change too. Price is what full quality would be paid: the most.
     """
     quorum = min(spec.rounds.quorum, len(facts))
     if not facts or quorum < spec.rounds.quorum:
@@ -69,11 +74,27 @@ def propose(
         for chosen in subsets(facts, least=quorum, most=spec.rounds.nodes):
             plan = plan_round(chosen, option, count=count, scale=scale, settings=settings)
             if len(plan.parts) >= quorum:
-                found.append(proposal(chosen, option, changes, plan, own, spec, done=done, overhead_s=overhead_s, goal=goal))
-    first, second = ("seconds", "price") if goal == "time" else ("price", "seconds")
-    return sorted(
-        found, key=lambda one: (getattr(one, first).expected, getattr(one, second).expected, len(one.changes), one.nodes)
+                made = proposal(
+                    chosen, option, changes, plan, own, spec, done=done, overhead_s=overhead_s, goal=goal, deadline_s=deadline_s
+                )
+                found.append(written(made, spec) if free else made)
+    return sorted(found, key=lambda one: (*worth(one, goal), len(one.changes), one.nodes))
+
+
+def worth(one: Proposal, goal: Goal) -> tuple[bool, float, float]:
+    """The least is the best."""
+    late, seconds, price = one.in_time is False, one.seconds.expected, one.price.expected
+    return (late, seconds, price) if late or goal == "time" else (late, price, seconds)
+
+
+def written(one: Proposal, spec: JobSpec) -> Proposal:
+    """With as many rounds and nodes in the specification as the proposal expects: a job does what is written."""
+    rounds = RoundSpec.model_validate(
+        spec.rounds.model_dump() | {"rounds": max(math.ceil(one.rounds.expected), 1), "nodes": len(one.nodes)}
     )
+    changes = [f"rounds.{name} {getattr(rounds, name)}" for name in ("rounds", "nodes")
+               if getattr(rounds, name) != getattr(spec.rounds, name)]  # fmt: skip
+    return replace(one, spec=one.spec.model_copy(update={"rounds": rounds}), changes=(*one.changes, *changes))
 
 
 def options(spec: JobSpec, *, free: bool) -> Iterator[tuple[JobSpec, tuple[str, ...]]]:
@@ -101,7 +122,7 @@ def subsets(facts: Sequence[NodeFacts], *, least: int, most: int) -> list[list[N
 
 def proposal(
     chosen: Sequence[NodeFacts], spec: JobSpec, changes: tuple[str, ...], plan: Plan, own: Rounds, job: JobSpec,
-    *, done: int, overhead_s: float, goal: Goal,
+    *, done: int, overhead_s: float, goal: Goal, deadline_s: float | None = None,
 ) -> Proposal:  # fmt: skip
     rates = {fact.node_id: fact.rate for fact in chosen}
     work = {node: part.steps * spec.inner.batch_size for node, part in plan.parts.items()}
@@ -109,7 +130,8 @@ def proposal(
     round_price = sum(samples * rates[node] for node, samples in work.items())
     share = sum(work.values()) / (job.rounds.nodes * job.units_per_round)
     rounds = remaining(own, done=done, share=share)
-    reasons = (
+    seconds = times(rounds, round_s)
+    reasons = [
         Reason(
             code="planner.rounds",
             text=f"{own.basis} With {share:.0%} of the work that the job's own round holds, {rounds.expected:.0f} rounds are "
@@ -118,13 +140,37 @@ def proposal(
         Reason(
             code=f"planner.{goal}",
             text=f"{len(plan.parts)} nodes take {round_s:.1f} s and at most {round_price} base units a round, about "
-            f"{rounds.expected * round_s:.0f} s and {rounds.expected * round_price:.0f} base units to the target.",
+            f"{seconds.expected:.0f} s and {rounds.expected * round_price:.0f} base units to the target.",
         ),
-    )
+    ]
+    if deadline_s is not None:
+        reasons.append(Reason(code="planner.deadline", text=against(deadline_s, seconds)))
     return Proposal(
         nodes=tuple(sorted(plan.parts)), spec=spec, changes=changes, plan=plan, round_s=round_s, round_price=round_price,
-        rounds=rounds, seconds=times(rounds, round_s), price=times(rounds, float(round_price)), reasons=reasons,
+        rounds=rounds, seconds=seconds, price=times(rounds, float(round_price)), reasons=tuple(reasons),
+        in_time=None if deadline_s is None else seconds.expected <= deadline_s,
     )  # fmt: skip
+
+
+def forecast(
+    facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, overhead_s: float = 0.0, settings: Settings = DEFAULTS
+) -> Proposal | None:  # fmt: skip
+    """What all rounds of a job as it is written come to with the nodes that it has; None if none of them can take part."""
+    plan = plan_round(facts, spec, count=count, settings=settings)
+    if not plan.parts:
+        return None
+    return proposal(facts, spec, (), plan, rounds_to_target(spec, []), spec, done=0, overhead_s=overhead_s, goal="time")
+
+
+def against(deadline_s: float, seconds: Span) -> str:
+    """What the deadline says to these seconds."""
+    spare = deadline_s - seconds.expected
+    if spare < 0:
+        return f"It is expected {-spare:.0f} s after the deadline: too late."
+    if seconds.high is None:
+        return f"It is expected {spare:.0f} s before the deadline, but nothing bounds how long it may take."
+    worst = f"{abs(seconds.high - deadline_s):.0f} s {'after' if seconds.high > deadline_s else 'before'} it"
+    return f"It is expected {spare:.0f} s before the deadline, at the worst {worst}."
 
 
 def remaining(own: Rounds, *, done: int, share: float) -> Span:

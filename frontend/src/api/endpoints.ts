@@ -16,6 +16,7 @@ import type {
   OperatorList,
   OperatorSnapshot,
   PaymentList,
+  Proposals,
   Settlement,
 } from './types';
 
@@ -24,6 +25,10 @@ export const fetchNetwork = (signal?: AbortSignal) => get<Network>('/api/v1/netw
 export const fetchJobs = () => get<JobList>('/api/v1/jobs');
 export const fetchPayments = () => get<PaymentList>('/api/v1/payments');
 export const fetchJob = (id: number) => get<JobSnapshot>(`/api/v1/jobs/${id}`);
+/** The best first. */
+export const fetchProposals = (jobId: number, goal: Job['goal'], signal?: AbortSignal) =>
+  get<Proposals>(`/api/v1/jobs/${jobId}/proposals?goal=${goal}`, signal);
+
 export const checkJob = (request: JobRequest, signal?: AbortSignal) =>
   post<JobCheck>('/api/v1/jobs/check', { body: request, signal });
 export const draftJob = (request: JobRequest) =>

@@ -188,6 +188,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /** @description For a job that is here. */
         get: operations["listProposals"];
         put?: never;
         post?: never;
@@ -356,6 +357,23 @@ export interface paths {
         get: operations["listPayments"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/proposals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** @description For one that is still to be posted. */
+        post: operations["planJob"];
         delete?: never;
         options?: never;
         head?: never;
@@ -682,11 +700,11 @@ export interface components {
             samples: number;
         };
         /**
-         * @description * `time` - time
-         *     * `price` - price
+         * @description * `price` - Price
+         *     * `time` - Time
          * @enum {string}
          */
-        GoalEnum: "time" | "price";
+        GoalEnum: "price" | "time";
         /**
          * @description How the newest plan judged a node. `until` is a round's number: the first that it may have a part in again where its
          *     level is excluded, the one since which it is tried where it is probation, else 0. `exclusions`: times that it was left out
@@ -741,6 +759,9 @@ export interface components {
             readonly data_source: string;
             readonly checkpoint: string | null;
             readonly finish_by: string | null;
+            goal?: components["schemas"]["GoalEnum"];
+            readonly parameters: number | null;
+            readonly predicted: components["schemas"]["Predicted"] | null;
             readonly created_at: string;
             readonly funded_at: string | null;
             readonly first_step_at: string | null;
@@ -1037,23 +1058,44 @@ export interface components {
             nonce: number;
             signature: string;
         };
+        /** @description What is to be trained, and what the requester wants of it beside. */
         PostJobRequest: {
-            name: string;
             spec?: {
                 [key: string]: unknown;
             };
-            /** Format: int64 */
-            max_rate: number;
-            /** Format: int64 */
-            escrow: number;
+            /**
+             * @description Which nodes it takes first: the cheapest, or the fastest.
+             *
+             *     * `price` - Price
+             *     * `time` - Time
+             * @default price
+             */
+            goal: components["schemas"]["GoalEnum"];
             /**
              * Format: date-time
              * @description RFC 3339. Gives the job priority, ends nothing; may be left out.
              */
             finish_by?: string | null;
+            name: string;
+            /** Format: int64 */
+            max_rate: number;
+            /** Format: int64 */
+            escrow: number;
         };
         PostedBid: {
             bid: components["schemas"]["Bid"];
+        };
+        /**
+         * @description What all rounds were expected to come to when the first one opened (`at`): seconds until the last one is aggregated, and
+         *     base units at full quality, the most, with the nodes that it had then.
+         */
+        Predicted: {
+            at: string;
+            nodes: number;
+            rounds: number;
+            /** Format: double */
+            seconds: number;
+            price: string;
         };
         /** @description With the standard deviation of their sum; `overhead_s`, which neither link nor machine explains, is a part of `fetch_s`. */
         Prediction: {
@@ -1070,8 +1112,14 @@ export interface components {
         };
         Proposal: {
             nodes: number[];
+            /** @description The job's, with the changes. */
+            spec: {
+                [key: string]: unknown;
+            };
             /** @description Of the specification, for a job not yet posted. */
             changes: string[];
+            /** @description Expected by the deadline; null: there is none. */
+            in_time: boolean | null;
             /** Format: double */
             round_seconds: number;
             /** @description Base units at full quality: the most. */
@@ -1083,10 +1131,43 @@ export interface components {
         };
         Proposals: {
             goal: components["schemas"]["GoalEnum"];
+            /** Format: date-time */
+            finish_by: string | null;
+            /** @description Of the model. */
+            parameters: number;
             /** @description Nodes that are online with a fitting bid. */
             bidders: number;
-            /** @description The best first; empty when fewer bid than the quorum. */
+            /** @description The best first, late ones after all in time; empty when fewer bid than the quorum. */
             proposals: components["schemas"]["Proposal"][];
+        };
+        /** @description What is to be trained, and what the requester wants of it beside. */
+        ProposalsRequestRequest: {
+            spec?: {
+                [key: string]: unknown;
+            };
+            /**
+             * @description Which nodes it takes first: the cheapest, or the fastest.
+             *
+             *     * `price` - Price
+             *     * `time` - Time
+             * @default price
+             */
+            goal: components["schemas"]["GoalEnum"];
+            /**
+             * Format: date-time
+             * @description RFC 3339. Gives the job priority, ends nothing; may be left out.
+             */
+            finish_by?: string | null;
+            /**
+             * Format: int64
+             * @default 7.922816251426434e+28
+             */
+            max_rate: number;
+            /**
+             * Format: int64
+             * @description Of the model, where no job has had it yet.
+             */
+            parameters?: number | null;
         };
         /**
          * @description * `rtt` - s
@@ -1589,7 +1670,7 @@ export interface operations {
             query?: {
                 /** @description Sorted by the expected time, or price, to the target. */
                 goal?: "price" | "time";
-                /** @description Of the model, while the job has not been started. */
+                /** @description Of the model, while it has not been built. */
                 parameters?: number;
             };
             header?: never;
@@ -1811,6 +1892,29 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RecentPayments"];
+                };
+            };
+        };
+    };
+    planJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ProposalsRequestRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Proposals"];
                 };
             };
         };

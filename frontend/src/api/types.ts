@@ -166,14 +166,18 @@ export type OperatorSnapshot = {
 };
 
 /** Amounts travel as text, which the server reads as whole numbers of any size. */
-/** `finish_by` stands beside the specification, not in it: it is not hashed. */
+/** `finish_by` and `goal` stand beside the specification, not in it: they are not hashed. */
 export type JobRequest = {
   name: string;
   spec: PartialSpec;
   max_rate: string;
   escrow: string;
   finish_by: string | null;
+  goal: Job['goal'];
 };
+/** Who would train a job, until when, for how much; `spec` is the job's with the proposal's changes. */
+export type Proposal = Omit<Full<'Proposal'>, 'spec'> & { spec: JobSpec };
+export type Proposals = Omit<Full<'Proposals'>, 'proposals'> & { proposals: Proposal[] };
 export type JobCheck = Omit<Full<'CheckedJob'>, 'spec'> & { spec: JobSpec };
 export type BidRequest = Omit<Full<'PostBidRequest'>, 'rate'> & { rate: string };
 

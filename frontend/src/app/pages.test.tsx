@@ -290,6 +290,23 @@ describe('the other pages', () => {
     expect(await row()).toHaveAttribute('data-state', 'queued');
   });
 
+  it('show what a job was expected to come to beside what it came to, and its deadline', async () => {
+    const predicted = { at: '2026-11-21T12:00:00.000Z', nodes: 2, rounds: 12, seconds: 90, price: '307200' };
+    const done = {
+      state: 'completed' as const,
+      round: 12,
+      spent: '300000',
+      completed_at: '2026-11-21T12:01:40.000Z',
+      finish_by: '2026-11-21T12:02:00.000Z',
+    };
+    serve({ ...running(), jobs: [job({ predicted, ...done })] });
+    open('/jobs/1');
+    expect(await screen.findByTestId('predicted')).toHaveTextContent(
+      /predicted 1.min 30.s and at most 0\.3072.tUSD with 2 nodes; took 1.min 40.s and 0\.30*.tUSD/,
+    );
+    expect(screen.getByTestId('deadline')).toHaveTextContent(/20.s early/);
+  });
+
   it('show why a job took a node, and another did not', async () => {
     const seen = { at: '2026-11-21T12:00:00.000Z', code: 'assign.taken', text: 'Taken (cheapest first).' };
     const choices = [

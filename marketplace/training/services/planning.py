@@ -17,6 +17,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from marketplace.artifacts.models import Artifact
+from marketplace.common.times import iso
 from marketplace.jobs.models import Job, Seat
 from marketplace.operators.facts import facts_of
 from marketplace.operators.models import Node
@@ -24,11 +25,11 @@ from marketplace.training.models import Assignment, Checkpoint, Contribution, Ro
 from marketplace.training.services.late import NO_BUDGET, hopeless, newest
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.health import Standing, assess, parts_of
+from trainer.network.planner import forecast
 from trainer.network.policy import GUESSED, Late, Plan, plan_round
 from trainer.network.predict import Prediction, left_of, relative_errors
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.types import QUALITY_ONE
-from trainer.protocol.wire import HEADER_BYTES
 
 MEMORY = 16
 """Rounds of a job that say how a node keeps its orders."""
@@ -80,7 +81,8 @@ def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> De
     carried, beyond, budget = taken(spec, late=welcome, others=len(chosen))
     busy = {slot.node_id for slot in carried}
     plan = plan_round(
-        [facts[node] for node in chosen if node not in busy], spec, count=parameters(job), number=job.round, standings=standings,
+        [facts[node] for node in chosen if node not in busy], spec, count=job.parameters or 1, number=job.round,
+        standings=standings,
         before={node: EncodingSpec.model_validate(past.slots[0].encoding) for node, past in known.items() if past.slots},
         fetch_bytes=to_fetch(job, known), ahead_s=ahead_of(job, facts, known), budget=budget, settings=policy,
         limits={seat.node_id: seat.capacity // spec.inner.batch_size for seat in seats},
@@ -145,6 +147,26 @@ def closing(spec: JobSpec, plan: Plan, *, count: int) -> tuple[int, float, list[
     seconds = min(max(plan.deadline_s, least), own)
     text = f"It is left open for {seconds:.0f} s at least: what the coordinator itself takes is not in the prediction."
     return quorum, seconds, [Reason(code="deadline.least", text=text)] if plan.deadline_s < seconds else []
+
+
+def foreseen(job: Job, nodes: Sequence[int], *, rates: Mapping[int, int]) -> dict[str, Any] | None:
+    """What all rounds of the job come to with these nodes, as far as is known before the first one (`Job.predicted`)."""
+    spec = job.parsed_spec
+    facts = facts_of(list(Node.objects.filter(pk__in=nodes).order_by("id")), spec, rates=rates)
+    one = forecast(facts, spec, count=job.parameters or 1, overhead_s=between_rounds(), settings=settings.HYPERGPU.network)
+    if one is None:
+        return None
+    return {
+        "at": iso(timezone.now()), "nodes": len(one.nodes), "rounds": spec.rounds.rounds,
+        "seconds": round(spec.rounds.rounds * one.round_s, 1), "price": str(spec.rounds.rounds * one.round_price),
+    }  # fmt: skip
+
+
+def between_rounds() -> float:
+    """Median seconds that the newest rounds of all jobs took from their close to their next version; 0 before the first."""
+    ended = Round.objects.filter(closed_at__isnull=False, aggregated_at__isnull=False).order_by("-id")[:MEMORY]
+    spans = [(one.aggregated_at - one.closed_at).total_seconds() for one in ended if one.aggregated_at and one.closed_at]
+    return statistics.median(spans) if spans else 0.0
 
 
 # What is known.
@@ -283,11 +305,6 @@ def left_out(job: Job) -> set[int]:
 
 def median_speed(facts: Mapping[int, NodeFacts]) -> float:
     return statistics.median(fact.samples_per_second.value for fact in facts.values()) if facts else 1.0
-
-
-def parameters(job: Job) -> int:
-    """Of the job's model: what a dense file of it holds."""
-    return max(((job.upload_limit or 0) - HEADER_BYTES) // 4, 1)
 
 
 def to_fetch(job: Job, known: Mapping[int, History]) -> dict[int, float]:

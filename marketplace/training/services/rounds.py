@@ -108,6 +108,9 @@ def open_round(*, job_id: int) -> Round | None:
         if not created:
             return None
         assignments = give_places(round_, decided)
+        if round_.number == 0:
+            rates = {seat.node_id: int(seat.rate) for seat in seats}
+            jobs.note_prediction(job_id=job.pk, predicted=planning.foreseen(job, list(decided.plan.parts), rates=rates))
         operators.note_health(health=decided.health)
         operators.note_parts(parts={assignment.node_id: part_json(assignment) for assignment in assignments})
         Job.objects.filter(pk=job.pk).update(reason="")

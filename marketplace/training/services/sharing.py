@@ -13,7 +13,6 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.operators.facts import facts_of
 from marketplace.operators.models import Bid
 from marketplace.operators.selectors import usable_bids
-from marketplace.training.services.planning import parameters
 from trainer.network.assignment import Assigned, Offer, Wanted, assign
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.predict import predict
@@ -76,10 +75,10 @@ def wanted(job: Job, bids: Mapping[int, Bid], nodes: Collection[int]) -> Wanted:
     if job.finish_by is not None and (seconds := (job.finish_by - timezone.now()).total_seconds()) > 0:
         left = seconds
     mine = {node: bid for node, bid in bids.items() if node in nodes}
-    count, seats = parameters(job), job.seats.count()
+    count, seats = job.parameters or 1, job.seats.count()
     return Wanted(
         job_id=job.pk, quorum=max(spec.rounds.quorum - seats, 1), nodes=max(spec.rounds.nodes - seats, 1),
-        max_rate=int(job.max_rate), seconds=left,
+        max_rate=int(job.max_rate), seconds=left, fastest=job.goal == Job.Goal.TIME,
         samples=(spec.rounds.rounds - job.round) * spec.rounds.nodes * spec.units_per_round,
         offers=[
             Offer(node_id=fact.node_id, rate=int(mine[fact.node_id].rate), samples_per_second=pace(fact, spec, count=count))

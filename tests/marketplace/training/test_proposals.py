@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
+from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
+from marketplace.training import engine, selectors, tasks
 from marketplace.training.models import Round
-from tests.marketplace.world import SMALL, TestNode, fund
+from marketplace.training.services import rounds
+from tests.marketplace.world import SMALL, TestNode, fund, wallet
+from trainer.protocol.spec import parse_spec
 
 pytestmark = pytest.mark.django_db
 TARGET = {"metric": "loss", "value": 1.2}
@@ -43,6 +49,58 @@ def test_rounds_that_were_done_bound_the_answer(nodes: list[TestNode]):
 
 def test_what_is_missing_is_asked_for(nodes: list[TestNode]):
     job = fund(spec=SMALL)
-    assert ask(job)["code"] == "request.invalid" and "parameters=N" in ask(job)["message"]
+    assert ask(job)["code"] == "plan.size_unknown" and "parameters=N" in ask(job)["message"]
     assert ask(job, goal="fun", parameters=9)["code"] == "request.invalid"
     assert Client().get("/api/v1/jobs/999/proposals").json()["code"] == "job.unknown"
+
+
+def plan(**asked: Any) -> dict[str, Any]:
+    return dict(Client().post("/api/v1/proposals", asked, content_type="application/json").json())
+
+
+def test_a_job_that_is_still_to_be_written_gets_a_specification_to_post(nodes: list[TestNode]):
+    found = plan(spec=SMALL, goal="time", parameters=1000)
+    assert found["bidders"] == len(nodes) and found["parameters"] == 1000
+    for one in found["proposals"]:
+        spec = parse_spec(one["spec"])
+        assert spec.rounds.nodes == len(one["nodes"]) and bool(one["changes"]) == (spec != parse_spec(SMALL))
+        assert one["in_time"] is None
+    assert plan(spec={"rounds": {"nodes": 0}}, parameters=9)["code"] == "spec.invalid"
+    assert plan(spec=SMALL, max_rate=1, parameters=9)["proposals"] == []
+
+
+def test_the_size_of_a_model_is_known_from_a_draft_that_a_worker_has_built(nodes: list[TestNode]):
+    assert plan(spec=SMALL)["code"] == "plan.size_unknown"
+    draft = jobs.draft_job(requester=wallet("requester").address, name="x", spec=parse_spec(SMALL), max_rate=9, escrow=10**6)
+    tasks.size_job(job_id=draft.pk)
+    prepared = engine.prepare(selectors.job_work(draft))
+    draft.refresh_from_db()
+    assert draft.upload_limit == prepared.upload_limit
+    assert plan(spec=SMALL)["parameters"] == draft.parameters == ask(draft)["parameters"]
+
+
+def test_a_draft_whose_model_cannot_be_built_says_so_before_it_is_funded(nodes: list[TestNode]):
+    spec = parse_spec(SMALL | {"model": {"architecture": "gpt"}})
+    draft = jobs.draft_job(requester=wallet("requester").address, name="x", spec=spec, max_rate=9, escrow=10**6)
+    tasks.size_job(job_id=draft.pk)
+    draft.refresh_from_db()
+    assert "gpt reads bytes samples" in draft.reason and draft.parameters is None
+
+
+def test_a_deadline_that_nobody_meets_is_said(nodes: list[TestNode]):
+    def best(hours: float) -> dict[str, Any]:
+        finish_by = (timezone.now() + timedelta(hours=hours)).isoformat()
+        return dict(plan(spec=SMALL, goal="price", parameters=1000, finish_by=finish_by)["proposals"][0])
+
+    assert best(5)["in_time"] is True
+    late = best(0.1 / 3600)
+    assert late["in_time"] is False
+    assert any(reason["code"] == "planner.deadline" and "too late" in reason["text"] for reason in late["reasons"])
+
+
+def test_what_a_job_was_expected_to_come_to_is_kept_with_it(job: Job):
+    rounds.open_round(job_id=job.pk)
+    job.refresh_from_db()
+    shown = Client().get(f"/api/v1/jobs/{job.pk}").json()["job"]["predicted"]
+    assert shown == job.predicted and (shown["nodes"], shown["rounds"]) == (2, 2)
+    assert int(shown["price"]) == 2 * 2 * 32 * 5 and shown["seconds"] > 0

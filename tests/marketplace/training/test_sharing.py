@@ -92,6 +92,8 @@ def test_a_job_whose_deadline_the_cheapest_would_miss_gets_the_fastest(nodes: li
     assert taken() == [3, 4]
     job.finish_by = timezone.now() - timedelta(seconds=1)
     assert taken() == [1, 2], "what is too late already has no claim"
+    job.goal = Job.Goal.TIME
+    assert taken() == [3, 4], "its requester wants the fastest"
 
 
 def test_of_jobs_that_pay_the_same_the_one_with_a_deadline_has_the_first_choice(nodes: list[TestNode]) -> None:

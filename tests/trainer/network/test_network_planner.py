@@ -10,7 +10,7 @@ import pytest
 
 from tests.trainer.network.test_network_policy import COUNT, SPEC, fact
 from trainer.network.curve import rounds_to_target
-from trainer.network.planner import propose
+from trainer.network.planner import forecast, propose
 from trainer.protocol.spec import RoundSpec, TargetSpec
 
 JOB = SPEC.model_copy(update={"target": TargetSpec(metric="loss", value=1.2), "rounds": RoundSpec(rounds=50, nodes=4, quorum=2)})
@@ -65,6 +65,34 @@ def test_a_job_that_is_still_to_be_written_may_change_steps_and_density():
     found = propose(slow, JOB, count=COUNT, goal="time", free=True)
     assert {"inner.steps 20", "inner.steps 80"} <= {change for one in found for change in one.changes}
     assert found[0].seconds.expected <= min(one.seconds.expected for one in found if not one.changes)
+
+
+def test_what_a_job_would_need_is_written_into_it():
+    """Half the steps want more rounds, and a job does as many as it says."""
+    for one in propose(CHEAP + FAST, JOB, count=COUNT, goal="price", free=True):
+        assert one.spec.rounds.nodes == len(one.nodes) and one.spec.rounds.rounds == math.ceil(one.rounds.expected)
+        assert (one.spec == JOB) == (one.changes == ())
+
+
+def test_the_least_price_is_that_of_those_in_time_and_it_says_when_none_is():
+    options = propose(CHEAP + FAST, JOB, count=COUNT, goal="price")
+    cheap, quick = options[0], min(options, key=lambda one: one.seconds.expected)
+    deadline_s = (cheap.seconds.expected + quick.seconds.expected) / 2
+    found = propose(CHEAP + FAST, JOB, count=COUNT, goal="price", deadline_s=deadline_s)
+    in_time = [one for one in found if one.in_time]
+    assert found[: len(in_time)] == in_time and cheap.nodes not in [one.nodes for one in in_time]
+    assert found[0].price.expected == min(one.price.expected for one in in_time) > cheap.price.expected
+    assert "before the deadline, but nothing bounds" in found[0].reasons[-1].text
+    none = propose(CHEAP + FAST, JOB, count=COUNT, goal="price", deadline_s=1.0)
+    assert not any(one.in_time for one in none) and none[0].nodes == quick.nodes
+    assert none[0].reasons[-1].code == "planner.deadline" and "too late" in none[0].reasons[-1].text
+
+
+def test_a_forecast_is_of_the_rounds_that_are_written():
+    seen = forecast(FAST, JOB, count=COUNT, overhead_s=1.0)
+    assert seen is not None and seen.nodes == (4, 5, 6, 7) and seen.rounds.expected == 50 and seen.round_s > 1.0
+    assert forecast([], JOB, count=COUNT) is None
+    assert seen.price.expected == 50 * seen.round_price and seen.seconds.expected == 50 * seen.round_s
 
 
 def test_more_seen_rounds_bound_the_answer():

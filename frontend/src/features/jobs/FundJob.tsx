@@ -11,6 +11,7 @@ import { PaidAction } from '@/components/PaidAction';
 import { JobStateChip } from '@/components/states';
 import { canonicalJson, sha256Hex } from '@/lib/canonical';
 import { formatUnits } from '@/lib/money';
+import { Plan } from './Plan';
 
 /** Locks a draft's escrow on chain. Goes to the job as soon as the server has seen it final. */
 export function FundJob({ job, gate }: { job: Job; gate: (children: ReactNode) => ReactNode }) {
@@ -31,7 +32,8 @@ export function FundJob({ job, gate }: { job: Job; gate: (children: ReactNode) =
   const foreign = wallet.address !== null && wallet.address.toLowerCase() !== job.requester.toLowerCase();
   const title = `Lock ${formatUnits(job.escrow, network.token.decimals)} ${network.token.symbol} and start`;
   return (
-    <div style={{ maxWidth: 720 }}>
+    <div className="stack" style={{ maxWidth: 720 }}>
+      {job.reason === null ? <Plan job={job} /> : null}
       <Panel title={`Fund ${job.name}`} aside={<JobStateChip state={job.state} />}>
         <div className="stack">
           <p>
@@ -57,7 +59,11 @@ export function FundJob({ job, gate }: { job: Job; gate: (children: ReactNode) =
               ) : null}
             </dd>
           </dl>
-          {forged ? (
+          {job.reason !== null ? (
+            <Notice tone="bad" title="This job cannot run. Do not fund it.">
+              {job.reason}
+            </Notice>
+          ) : forged ? (
             <Notice tone="bad" title="The specification does not match its hash">
               Your browser computes another hash for this specification than the server names. Do not fund it.
             </Notice>

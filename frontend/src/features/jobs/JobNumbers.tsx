@@ -53,6 +53,7 @@ export function JobNumbers({ job, nodes, eta, now }: Props) {
             />
           </dd>
           <dd className="note">{eta ? etaText(eta) : endText(job)}</dd>
+          {job.predicted ? <Foreseen job={job} predicted={job.predicted} /> : null}
           {job.finish_by && deadline ? (
             <dd className="note" data-testid="deadline">
               to be finished by {new Date(job.finish_by).toLocaleString()}:{' '}
@@ -98,6 +99,23 @@ export function JobNumbers({ job, nodes, eta, now }: Props) {
         </div>
       </dl>
     </section>
+  );
+}
+
+/** What the whole job was expected to come to when its first round opened, beside what it came to. */
+function Foreseen({ job, predicted }: { job: Job; predicted: NonNullable<Job['predicted']> }) {
+  const took = job.completed_at ? (Date.parse(job.completed_at) - Date.parse(predicted.at)) / 1000 : null;
+  const done = took !== null && job.round >= job.rounds;
+  return (
+    <dd className="note" data-testid="predicted">
+      predicted {duration(predicted.seconds)} and at most <Amount base={predicted.price} /> with{' '}
+      {plural(predicted.nodes, 'node')}
+      {done ? (
+        <>
+          ; took {duration(took)} and <Amount base={job.spent} />
+        </>
+      ) : null}
+    </dd>
   );
 }
 

@@ -2,10 +2,11 @@ import { fireEvent, screen, waitFor } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
 import { HttpResponse, http } from 'msw';
 import { describe, expect, it, vi } from 'vitest';
-import type { JobRequest } from '@/api/types';
+import type { JobRequest, Proposal } from '@/api/types';
 import { job, REQUESTER } from '@/test/fixtures';
 import { open } from '@/test/render';
 import { serve, server } from '@/test/server';
+import { DEFAULT_SPEC } from './draft';
 
 // The last test arrives on the job's page, whose charts need a canvas.
 vi.mock('@/components/LineChart', () => ({ LineChart: () => null }));
@@ -121,6 +122,59 @@ describe('posting a job', () => {
     open('/new');
     await userEvent.click(await screen.findByTestId('new-job-submit'));
     expect(await screen.findByText('Fund Handwritten digits')).toBeInTheDocument();
+  });
+
+  it('says who would train a draft, and writes a better plan into a new one with one click', async () => {
+    const fake = serve({ jobs: [job({ id: 5, state: 'draft', parameters: 9610, goal: 'price' })] });
+    fake.session = REQUESTER;
+    const span = (expected: number) => ({ expected, low: 0, high: null });
+    const plan = (change: Partial<Proposal>): Proposal => ({
+      nodes: [1, 2],
+      spec: DEFAULT_SPEC,
+      changes: [],
+      in_time: null,
+      round_seconds: 5,
+      round_price: '100',
+      rounds: span(12),
+      seconds: span(60),
+      price: span(1200),
+      reasons: [],
+      ...change,
+    });
+    const sparser = { ...DEFAULT_SPEC, rounds: { ...DEFAULT_SPEC.rounds, rounds: 18 } };
+    const better = plan({ changes: ['rounds.rounds 18'], spec: sparser, seconds: span(40), in_time: false });
+    const asked: string[] = [];
+    server.use(
+      http.get('*/api/v1/jobs/:id/proposals', ({ request }) => {
+        asked.push(new URL(request.url).searchParams.get('goal') ?? '');
+        return HttpResponse.json({ bidders: 2, parameters: 9610, proposals: [better, plan({})] });
+      }),
+      http.post('*/api/v1/jobs', async ({ request }) => {
+        const body = (await request.json()) as JobRequest;
+        expect(body).toMatchObject({ goal: 'price', spec: sparser, escrow: String(18 * 4 * 40 * 32 * 5) });
+        const draft = job({ id: 6, state: 'draft', name: 'Rewritten', parameters: 9610 });
+        fake.emit('market', 'job.drafted', { job: draft });
+        return HttpResponse.json({ job: draft, transaction: {} }, { status: 201 });
+      }),
+    );
+    open('/new?job=5');
+    const rows = await screen.findAllByTestId('proposal');
+    expect(rows[0]).toHaveTextContent(/rounds.rounds 18.*40.s, late/);
+    expect(rows[1]).toHaveTextContent(/as it is written.*this draft/);
+    expect(screen.getByText('Nothing that could be chosen meets the deadline')).toBeInTheDocument();
+    expect(asked).toEqual(['price']);
+    await userEvent.click(screen.getByRole('button', { name: 'Use this' }));
+    expect(await screen.findByText('Fund Rewritten')).toBeInTheDocument();
+  });
+
+  it('does not fund a draft whose model cannot be built', async () => {
+    serve({
+      jobs: [job({ id: 5, state: 'draft', reason: 'gpt reads bytes samples, but the data holds image.' })],
+    });
+    open('/new?job=5');
+    expect(await screen.findByText(/gpt reads bytes samples/)).toBeInTheDocument();
+    expect(screen.queryByTestId('fund-submit')).toBeNull();
+    expect(screen.queryByTestId('plan')).toBeNull();
   });
 
   it('never funds a draft whose specification is not the one that was hashed', async () => {

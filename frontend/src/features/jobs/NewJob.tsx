@@ -43,6 +43,7 @@ export function NewJob({ like, gate }: Props) {
   );
   const [typedEscrow, setTypedEscrow] = useState<string | null>(null);
 
+  const [goal, setGoal] = useState(like?.goal ?? 'price');
   const [typedDeadline, setTypedDeadline] = useState('');
 
   const change = (next: JobSpec) => {
@@ -76,7 +77,7 @@ export function NewJob({ like, gate }: Props) {
     (finishBy !== null && Date.parse(finishBy) <= Date.now() ? 'Its deadline has passed.' : null);
   const request: JobRequest | null =
     problem === null
-      ? { name: name.trim(), spec, max_rate: String(rate), escrow: String(escrow), finish_by: finishBy }
+      ? { name: name.trim(), spec, max_rate: String(rate), escrow: String(escrow), finish_by: finishBy, goal }
       : null;
   const draft = useMutation({ mutationFn: draftJob, onSuccess: ({ job }) => navigate(`/new?job=${job.id}`) });
 
@@ -147,6 +148,15 @@ export function NewJob({ like, gate }: Props) {
         <Panel title="How it is spread">
           <div className="fields">
             <Rounds spec={spec} change={change} />
+            <Select
+              label="Which nodes first"
+              value={goal}
+              onChange={(event) => setGoal(event.target.value as Job['goal'])}
+              options={[
+                { value: 'price', label: 'the cheapest' },
+                { value: 'time', label: 'the fastest' },
+              ]}
+            />
             <Field
               label="Finish by"
               type="datetime-local"

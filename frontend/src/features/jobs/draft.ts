@@ -100,6 +100,7 @@ const SECTIONS = [
   'aggregation',
   'audit',
   'rounds',
+  'network',
   'target',
 ] as const;
 
