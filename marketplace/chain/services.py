@@ -71,6 +71,21 @@ def final_block_hash(wanted: int) -> str | None:
     return found.hash if final and found and final.number >= wanted else None
 
 
+def settled_evidence(job_id: int, number: int, *, block: int) -> str | None:
+    """SHA-256 (64 hex digits) of the evidence of round `number`, as its RoundSettled in this block names it; None where the block
+    has none, or is not final. Raises HyperGPUError `chain.unreachable`, `chain.refused`.
+    """
+    from marketplace.chain.rpc import block_call, parse_block  # noqa: PLC0415
+
+    query = {"fromBlock": hex(block), "toBlock": hex(block), "address": contract_address("market")}
+    head, logs = node().read(block_call("finalized"), ("eth_getLogs", [query]))
+    final = parse_block(head)
+    events = [event for log in logs if (event := abi.decode_log("market", log["topics"], log["data"]))]
+    place = {"job_id": job_id, "round": number}
+    found = {args["evidence"] for name, args in events if name == "RoundSettled" and place.items() <= args.items()}
+    return str(found.pop()).removeprefix("0x") if len(found) == 1 and final and final.number >= block else None
+
+
 def market_view(function: str, *args: Any, contract: abi.Contract = "market", block: str = "finalized") -> Any:
     """What a view of the market (or another contract) answers, as plain values: a struct is a dict with snake_case keys.
 

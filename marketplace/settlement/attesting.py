@@ -7,6 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from marketplace.artifacts import store
+from marketplace.chain.services import settled_evidence
+from marketplace.settlement.attestor import Attestor
 from marketplace.settlement.models import Batch
 from marketplace.training import selectors
 from marketplace.training.models import Round
@@ -16,12 +18,15 @@ from trainer.protocol.packing import unpack_receipts
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import JobSpec
 
+TOO_EARLY = "attestation.too_early"
 
-def scores(batch: Batch) -> list[int]:
+
+def scores(batch: Batch, me: Attestor) -> list[int]:
     """Basis points for each receipt of the batch, in order; 0 for work that the recomputation refuses.
 
     Raises HyperGPUError `artifact.*` when an input cannot be had, `attestation.other_inputs` when the evidence is not of
-    this round, `evidence.*` when it does not follow from the round before or gives another outcome.
+    this round, `evidence.*` when it does not follow from the round before, or other measurements, verdicts or another outcome
+    do, and what `evidence_before` raises.
     """
     document = evidence_of(batch)
     handed_in = {entry["node"]: entry for entry in document["contributions"]}
@@ -29,7 +34,7 @@ def scores(batch: Batch) -> list[int]:
         entry = handed_in.get(receipt.node_id, {})
         if ("0x" + entry.get("artifact", ""), entry.get("units")) != (receipt.artifact, receipt.units):
             raise other_inputs(f"node {receipt.node_id} handed in another artifact, or other units, than the batch says")
-    found = recomputed(batch.evidence, evidence_before(batch.round), selectors.job_work(batch.round.job))
+    found = recomputed(batch.evidence, evidence_before(batch.round, me), selectors.job_work(batch.round.job))
     return [found.get(receipt.node_id, 0) for receipt in unpack_receipts(bytes(batch.packed))]
 
 
@@ -43,16 +48,38 @@ def evidence_of(batch: Batch) -> dict[str, Any]:
     return document
 
 
-def evidence_before(round_: Round) -> str | None:
-    """Of the round before, which a quorum attested before this one; None for the first."""
-    before = Round.objects.filter(job=round_.job, number=round_.number - 1).first()
-    return before.evidence if before else None
+def evidence_before(round_: Round, me: Attestor | None = None) -> str | None:
+    """Of the round before: the one by which this attestor has judged it, else the one that the chain names. None for the first.
+
+    Raises HyperGPUError `attestation.too_early` while the chain names none, and `attestation.other_past` when the coordinator's
+    is another.
+    """
+    if round_.number == 0:
+        return None
+    before = Round.objects.select_related("job").filter(job=round_.job, number=round_.number - 1).first()
+    said = before.evidence if before else ""
+    known = me.judged_evidence(round_.job.chain_id or 0, round_.number - 1) if me else None
+    if before is not None and known is None:
+        known = settled(before)
+    if known is None:
+        raise HyperGPUError(TOO_EARLY, f"Round {round_.number - 1} is not settled yet: nobody knows what this one follows.")
+    if known != said:
+        text = f"The evidence of round {round_.number - 1} is {known}, the coordinator names {said or 'none'}."
+        raise HyperGPUError("attestation.other_past", text)
+    return known
+
+
+def settled(round_: Round) -> str | None:
+    """The evidence that the chain names for a round; the coordinator's row says no more than where to look."""
+    if round_.settled_block is None:
+        return None
+    return settled_evidence(round_.job.chain_id or 0, round_.number, block=round_.settled_block)
 
 
 @lru_cache(maxsize=2)
 def judged(evidence: str, before: str | None, spec_json: str, files: tuple[Any, ...]) -> dict[int, int]:
     """Quality by node of a whole round: its batches share it. The round must begin where the one before ended, and what the
-    coordinator says came out of it must come out again, bit by bit."""
+    coordinator says came out of it must come out again, bit by bit; what it says was measured, within what machines differ by."""
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
 
     job = JobWork(spec=JobSpec.model_validate_json(spec_json), files=dict(files))
@@ -60,7 +87,25 @@ def judged(evidence: str, before: str | None, spec_json: str, files: tuple[Any, 
     engine.check_chain(document, json.loads(blob(before)) if before else None, job)
     work = engine.round_work(document, job, blob)
     engine.check_outcome(work, document)
-    return {verdict.node_id: verdict.quality for verdict in engine.judge_round(work) if verdict.quality is not None}
+    verdicts = engine.check_judgement(work, document)
+    return {verdict.node_id: verdict.quality for verdict in verdicts if verdict.quality is not None}
+
+
+def found_by_court(evidence: str, before: str | None, job: JobWork) -> dict[int, int]:
+    """The same for a committee, which is asked what work is worth where a quorum may have lied: what the evidence says of
+    measurements counts as far as it comes out again, what it says of verdicts and outcome not at all."""
+    from marketplace.training import engine  # noqa: PLC0415
+
+    document = json.loads(blob(evidence))
+    engine.check_chain(document, json.loads(blob(before)) if before else None, job)
+    work = engine.round_work(document, job, blob)
+    try:
+        verdicts = engine.check_judgement(work, document)
+    except HyperGPUError as error:
+        if not error.code.startswith("evidence."):
+            raise
+        verdicts = engine.judge_round(work)
+    return {verdict.node_id: verdict.quality for verdict in verdicts if verdict.quality is not None}
 
 
 def recomputed(evidence: str, before: str | None, job: JobWork) -> dict[int, int]:

@@ -80,6 +80,12 @@ class Attestor:
         same = kept.get("statement") == statement.as_dict()
         return bytes.fromhex(kept["scores"]) if same else None
 
+    def judged_evidence(self, job_id: int, round: int) -> str | None:
+        """SHA-256 (64 hex digits) of the evidence by which this attestor has judged a round; None where it has not."""
+        found = sorted(self.folder.glob(f"{job_id}-{round}-*.scores.json"))
+        evidences = {json.loads(path.read_text())["statement"]["evidence"].removeprefix("0x") for path in found}
+        return str(evidences.pop()) if len(evidences) == 1 else None
+
     def commit(self, statement: Statement, scores: bytes) -> str:
         """The commitment to packed `scores`, which are kept for `open`."""
         write(self.path(statement, "scores"), {"statement": statement.as_dict(), "scores": scores.hex()})

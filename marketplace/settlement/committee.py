@@ -16,17 +16,19 @@ from django.conf import settings
 
 from marketplace.chain.services import contract_address, market_view
 from marketplace.chain.wallet import send
-from marketplace.settlement.attesting import blob, evidence_before, recomputed
+from marketplace.settlement.attesting import blob, evidence_before, found_by_court, settled
 from marketplace.settlement.attestor import Attestor
 from marketplace.training import selectors
 from marketplace.training.models import Audit, Case, Round
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
+from trainer.protocol.rounds import Earlier
 
 COMMITTING, REVEALING = 4, 5
 """IDisputeCourt.Stage."""
 NOTHING = "0x" + "00" * 32
+MODEL = ("spec", "base", "checkpoint")
 
 
 def serve(me: Attestor, case: Case) -> None:
@@ -71,7 +73,7 @@ def finding(case: Case, said: dict[str, Any]) -> int:
     proven = Audit.objects.filter(contribution=contribution, state=Audit.State.FAILED, shadow=False, proven=True)
     accused = list(proven.select_related("contribution__round__job", "contribution__assignment"))
     if not accused:
-        scores = recomputed(evidence, evidence_before(round_), selectors.job_work(round_.job))
+        scores = found_by_court(evidence, evidence_before(round_), selectors.job_work(round_.job))
         return scores.get(contribution.node_id, 0)
     document = json.loads(blob(evidence))
     return 0 if any(fails(audit, document) for audit in accused) else int(said["paid"])
@@ -82,24 +84,45 @@ def fails(audit: Audit, document: dict[str, Any]) -> bool:
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch)
 
     work, round_ = selectors.audit_work(audit), audit.contribution.round
-    shown = [described(work.order, work.upload, work.params, work.steps)]
-    signed = [attested(document, round_, audit.node_id)]
-    if work.before is not None and work.before.params is not None:  # the node may have begun from what it had made before
-        before = work.before
-        shown.append(described(before.order, before.upload, before.params or b"", before.steps))
-        signed.append(attested_before(round_, audit.node_id))
-    if shown != signed or sha256_hex(work.evidence) != audit.evidence:
+    shown = described(work.order, work.upload, work.params, work.steps)
+    if shown != attested(document, round_, audit.node_id) or sha256_hex(work.evidence) != audit.evidence:
         return False
-    return engine.replay_audit(replace(work, honest_errors={})).proven
+    before = work.before
+    if before is not None and before.params is not None:  # the node may have begun from what it had made before
+        if model_of(before.order, before.params) != attested_model(round_.job_id, before.order.round):
+            return False
+        before = replace(before, bound=is_bound(before, round_, audit.node_id))
+    return engine.replay_audit(replace(work, before=before, honest_errors={})).proven
 
 
 def described(order: WorkOrder, upload: bytes, params: bytes, steps: int) -> dict[str, Any]:
     """All of a contribution that a replay's outcome depends on, but for the node's own evidence."""
     return {
-        "spec": order.spec.sha256(), "base": order.base, "checkpoint": sha256_hex(params),
-        "artifact": sha256_hex(upload), "units": steps * order.spec.inner.batch_size,
+        **model_of(order, params), "artifact": sha256_hex(upload), "units": steps * order.spec.inner.batch_size,
         "shard": order.shard, "seed": order.seed, "steps": order.steps, "encoding": order.encoding.model_dump(mode="json"),
     }  # fmt: skip
+
+
+def model_of(order: WorkOrder, params: bytes) -> dict[str, Any]:
+    """What of a contribution before decides a guess, beside the upload, which the lead itself names by its hash. The upload need
+    not be attested: one that was refused at its check is in no evidence, and its node may have begun from it all the same."""
+    return {"spec": order.spec.sha256(), "base": order.base, "checkpoint": sha256_hex(params)}
+
+
+def attested_model(job_id: int, number: int) -> dict[str, Any] | None:
+    """The same, as the evidence of round `number` says it; None where the chain does not name the one that is shown."""
+    round_ = Round.objects.select_related("job").filter(job=job_id, number=number).first()
+    document = evidence_of(round_) if round_ is not None else None
+    return {name: document[name] for name in MODEL} if document is not None else None
+
+
+def is_bound(before: Earlier, round_: Round, node_id: int) -> bool:
+    """Whether the node's receipt for the round just before was paid: what it names is all that a lead can be made of."""
+    last = Round.objects.select_related("job").filter(job=round_.job_id, number=round_.number - 1).first()
+    document = evidence_of(last) if last is not None else None
+    entries = document["contributions"] if document is not None else []
+    accepted = {entry["node"]: entry["artifact"] for entry in entries if not entry["refused"]}
+    return accepted.get(node_id) == sha256_hex(before.upload)
 
 
 def attested(document: dict[str, Any], round_: Round, node_id: int) -> dict[str, Any] | None:
@@ -109,17 +132,13 @@ def attested(document: dict[str, Any], round_: Round, node_id: int) -> dict[str,
     if entry is None:
         return None
     late = entry["origin"] is not None
-    began = evidence_of(Round.objects.get(job=round_.job_id, number=entry["origin"])) if late else document
+    began = attested_model(round_.job_id, entry["origin"]) if late else {name: document[name] for name in MODEL}
     names = ("artifact", "units", "shard", "seed", "steps", "encoding")
-    return {**{name: began[name] for name in ("spec", "base", "checkpoint")}, **{name: entry[name] for name in names}}
+    return None if began is None else {**began, **{name: entry[name] for name in names}}
 
 
-def attested_before(round_: Round, node_id: int) -> dict[str, Any] | None:
-    """Of the node's contribution before that of `round_`."""
-    earlier = Round.objects.filter(job=round_.job_id, number__lt=round_.number, contributions__node_id=node_id)
-    before = earlier.order_by("-number").first()
-    return attested(evidence_of(before), before, node_id) if before and before.evidence else None
-
-
-def evidence_of(round_: Round) -> dict[str, Any]:
+def evidence_of(round_: Round) -> dict[str, Any] | None:
+    """Of an earlier round, if it is what the chain names; the coordinator's own word is none."""
+    if not round_.evidence or settled(round_) != round_.evidence:
+        return None
     return dict(json.loads(blob(round_.evidence)))

@@ -10,6 +10,7 @@ from django.db import transaction
 from marketplace.chain.services import domain
 from marketplace.chain.signer import private_key
 from marketplace.common.tasks import task
+from marketplace.settlement import attesting
 from marketplace.settlement.attestor import Attestor
 from marketplace.settlement.models import Batch, Closure
 from marketplace.settlement.selectors import fixed, statement
@@ -99,16 +100,16 @@ def attest(batch_id: int) -> None:
         elif member in fixed(batch):
             show(me, batch, member)
     except HyperGPUError as refusal:
+        if refusal.code == attesting.TOO_EARLY:
+            return  # asked again, and nothing is said against the batch
         log.warning("%s does not attest batch %s: %s", me.address, batch_id, refusal)
         attestations.record_refusal(batch_id=batch_id, epoch=batch.epoch_id, attestor=me.address, reason=refusal.message)
 
 
 def commit(me: Attestor, batch: Batch) -> None:
-    from marketplace.settlement import attesting  # noqa: PLC0415  (its engine is the one door to torch)
-
     said = statement(batch)
     scores = me.kept_scores(said)
-    commitment = me.commitment(said, scores) if scores is not None else me.commit(said, pack_scores(attesting.scores(batch)))
+    commitment = me.commitment(said, scores) if scores is not None else me.commit(said, pack_scores(attesting.scores(batch, me)))
     attestations.record_commitment(batch_id=batch.pk, epoch=said.epoch, attestor=me.address, commitment=commitment)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from trainer.diloco.evidence import check_chain, check_outcome, evidence, round_work
+from trainer.diloco.evidence import check_chain, check_judgement, check_outcome, evidence, round_work
 from trainer.diloco.round import check, close_round, judge_round, metric, parameters, prepare
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import JobSpec
 from trainer.scoring.auditing import replay_audit
 
 __all__ = [
-    "check", "check_chain", "check_outcome", "close_round", "evidence", "judge_round", "metric", "parameters", "prepare",
+    "check", "check_chain", "check_judgement", "check_outcome", "close_round", "evidence", "judge_round", "metric", "parameters",
+    "prepare",
     "replay_audit", "round_work", "warm_up",
 ]  # fmt: skip
 

@@ -106,13 +106,14 @@ def earlier(contribution: Contribution) -> Earlier | None:
     """What the node had handed in for the job before."""
     round_ = contribution.round
     mine = Contribution.objects.filter(round__job=round_.job_id, round__number__lt=round_.number, node_id=contribution.node_id)
-    before = mine.order_by("-round__number").select_related("assignment__round__job").first()
+    before = mine.order_by("-round__number").select_related("round", "assignment__round__job").first()
     if before is None:
         return None
     order = leases.work_order(before.assignment).as_trained
     return Earlier(
         order=order, upload=store.read(before.artifact), steps=before.units // order.spec.inner.batch_size,
         params=store.read(order.checkpoint) if order.spec.network.overlap == "eager" else None,
+        bound=before.round.number == round_.number - 1 and before.state == Contribution.State.ACCEPTED,
     )  # fmt: skip
 
 

@@ -106,6 +106,10 @@ def check_outcome(work: RoundWork, document: Document) -> None:
         raise HyperGPUError("evidence.other_outcome", "Another version comes out.")
 
 
+def check_judgement(work: RoundWork, document: Document) -> list[Verdict]:
+    return judge_round(work)
+
+
 def replay_audit(work: AuditWork) -> AuditVerdict:
     """Nobody on paper answers an audit."""
     raise HyperGPUError("audit.malformed", "There is nothing to compute again.")

@@ -1,27 +1,30 @@
 """Evidence: the public document of a round, from which anyone can compute it again. Its SHA-256 is what attestors sign and what
 `settleRound` writes on chain.
 
-It names every input by hash, says what was decided about each contribution and what came out. It is refused whole: when one
-input is missing or one result differs, nothing of it counts.
+It names every input by hash, says what was measured and decided about each contribution, what came out, and what the job knows
+of each node before and after. It is refused whole: when one input is missing or one result differs, nothing of it counts.
+Measurements agree within what machines differ by (`trainer.scoring.agreement`), all else to the bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from trainer.diloco.checkpoint import save_checkpoint, save_outer
 from trainer.diloco.flat import Shapes
-from trainer.diloco.round import Advance, bench, first_state, replay_round, score_seed
+from trainer.diloco.round import Advance, Measured, bench, first_state, judge_round, replay_round, score_seed
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import order_seed
-from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Standing, Submission
+from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Standing, Submission, Verdict
 from trainer.protocol.spec import EncodingSpec
+from trainer.scoring.ownership import Gains
+from trainer.scoring.quality import Score
 
-EVIDENCE_VERSION = 4
+EVIDENCE_VERSION = 5
 
 Document = dict[str, Any]
 
@@ -40,19 +43,30 @@ def evidence(work: RoundWork, result: RoundResult) -> Document:
         "outer_state": sha256_hex(work.outer_state),
         "previous_aggregate": hash_of(work.previous_aggregate),
         "score_seed": score_seed(work),
+        "score_samples": result.samples,
+        "standings": listed(work.standings),
         "contributions": [
             {
-                **submitted(by_node[verdict.node_id]), "score": verdict.score, "quality": verdict.quality,
-                "weight": verdict.weight, "refused": verdict.code or None,
-                "standing": asdict(work.standings.get(verdict.node_id, Standing())), "standing_after": asdict(verdict.standing),
+                **submitted(by_node[verdict.node_id]), "score": verdict.score, "gains": verdict.gains,
+                "quality": verdict.quality, "weight": verdict.weight, "refused": verdict.code or None,
             }
             for verdict in result.verdicts
         ],
         "after": {
+            "standings": listed(standings_after(work, result.verdicts)),
             "version": result.version, "checkpoint": sha256_hex(result.params), "outer_state": sha256_hex(result.outer_state),
             "aggregate": hash_of(result.aggregate), "delta": hash_of(result.delta),
         },
     }  # fmt: skip
+
+
+def listed(standings: Mapping[int, Standing]) -> Document:
+    """Of every node that the job has ever judged, whether or not it is in the round: none is forgotten by staying away."""
+    return {str(node): asdict(standings[node]) for node in sorted(standings)}
+
+
+def standings_after(work: RoundWork, verdicts: Collection[Verdict]) -> dict[int, Standing]:
+    return work.standings | {verdict.node_id: verdict.standing for verdict in verdicts}
 
 
 def hash_of(data: bytes | None) -> str | None:
@@ -88,14 +102,28 @@ def round_work(document: Document, job: JobWork, read: Callable[[str], bytes]) -
                 )
                 for entry in document["contributions"]
             ],
-            standings={entry["node"]: Standing(**entry["standing"]) for entry in document["contributions"]},
+            standings={int(node): Standing(**standing) for node, standing in document["standings"].items()},
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise HyperGPUError("evidence.malformed", f"This is not the evidence of a round: {error!r}") from error
 
 
+def measured(document: Document) -> Measured:
+    """What the evidence says was measured. Raises HyperGPUError `evidence.malformed`."""
+    entries = document["contributions"]
+    try:
+        return Measured(
+            samples=int(document["score_samples"]),
+            scores={entry["node"]: Score.from_json(entry["score"]) for entry in entries if entry["score"] is not None},
+            gains={entry["node"]: Gains.from_json(entry["gains"]) for entry in entries if entry["gains"] is not None},
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise HyperGPUError("evidence.malformed", f"This is not what a round measures: {error!r}") from error
+
+
 def check_chain(document: Document, before: Document | None, job: JobWork) -> None:
-    """That the round begins where the one before ended, or the first one at the seed's version with nothing behind it.
+    """That the round begins where the one before ended, with what was known of each node then, or the first one at the seed's
+    version with nothing behind it.
 
     Raises HyperGPUError `evidence.broken_chain`, and `evidence.too_stale` for late work that the specification refuses.
     """
@@ -106,15 +134,15 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
                 f"Round {number} counts work of round {entry['origin']} (node {entry['node']}): {most} rounds late is the most."
             )
             raise HyperGPUError("evidence.too_stale", text)
-    after = before["after"] if before is not None else outcome(Advance(first_state(job), None, b""), bench(job).shapes)
-    names = {"base": "version", "checkpoint": "checkpoint", "outer_state": "outer_state", "previous_aggregate": "aggregate"}
-    begins, expected = {name: document[name] for name in names}, {name: after[source] for name, source in names.items()}
     if before is not None:
-        known = {entry["node"]: entry["standing_after"] for entry in before["contributions"]}
-        for entry in document["contributions"]:
-            if entry["node"] in known:
-                name = f"standing of node {entry['node']}"
-                begins[name], expected[name] = entry["standing"], known[entry["node"]]
+        after = before["after"]
+    else:
+        after = {"standings": {}, **outcome(Advance(first_state(job), None, b""), bench(job).shapes)}
+    names = {
+        "base": "version", "checkpoint": "checkpoint", "outer_state": "outer_state", "previous_aggregate": "aggregate",
+        "standings": "standings",
+    }  # fmt: skip
+    begins, expected = {name: document[name] for name in names}, {name: after[source] for name, source in names.items()}
     if wrong := sorted(name for name, value in begins.items() if value != expected[name]):
         raise HyperGPUError(
             "evidence.broken_chain", f"Round {document['round']} does not begin where the one before ended: {', '.join(wrong)}.",
@@ -136,12 +164,39 @@ def check_outcome(work: RoundWork, document: Document, *, shapes: Shapes | None 
     if score_seed(work) != document["score_seed"]:
         raise HyperGPUError("evidence.other_batch", "The held-out batch was not drawn from these commitments.")
     accepted = [entry["node"] for entry in document["contributions"] if not entry["refused"]]
-    said = document["after"]
-    mine = outcome(replay_round(work, accepted, shapes=shapes), bench(work.job).shapes if shapes is None else shapes)
+    after = replay_round(work, accepted, shapes=shapes)
+    said = {
+        **document["after"],
+        "weights": {one["node"]: one["weight"] for one in document["contributions"] if not one["refused"]},
+    }
+    mine = outcome(after, bench(work.job).shapes if shapes is None else shapes)
+    mine["weights"] = dict(after.gathered.weights) if after.gathered else {}
     if wrong := sorted(name for name, value in mine.items() if value != said[name]):
         raise HyperGPUError(
             "evidence.other_outcome", f"Round {work.number}, computed again, gives another {' and '.join(wrong)}.", found=mine
         )
+
+
+def check_judgement(work: RoundWork, document: Document) -> list[Verdict]:
+    """Judges the round again, on one's own machine: what was measured must come out again within what machines differ by, and
+    who was refused and why, all qualities and everybody's standing afterwards must follow from it exactly. The verdicts.
+
+    Raises HyperGPUError `evidence.other_scores`, `evidence.other_samples`, `evidence.other_verdicts`, `evidence.other_standings`
+    and what `judge_round` raises.
+    """
+    verdicts = judge_round(work, measured(document))
+    said = {entry["node"]: (entry["refused"], entry["quality"]) for entry in document["contributions"]}
+    for verdict in verdicts:
+        if said[verdict.node_id] != (found := (verdict.code or None, verdict.quality)):
+            text = f"Node {verdict.node_id}: {told(*said[verdict.node_id])} is said, {told(*found)} follows."
+            raise HyperGPUError("evidence.other_verdicts", text, node=verdict.node_id)
+    if document["after"]["standings"] != listed(standings_after(work, verdicts)):
+        raise HyperGPUError("evidence.other_standings", f"Other standings follow from round {work.number}.")
+    return verdicts
+
+
+def told(refused: str | None, quality: int | None) -> str:
+    return f"refused with {refused}" if refused else f"accepted with {quality} basis points"
 
 
 def outcome(after: Advance, shapes: Shapes) -> Document:

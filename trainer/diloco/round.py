@@ -1,14 +1,15 @@
 """A round's end, from submissions to the next version: judge, aggregate, step.
 
 One implementation for everybody: the coordinator closes rounds with it, attestors and strangers replay them, the simulation
-runs on it. Everything here is a function of its arguments. What is measured (the scores, the metric) is floating point and may
-differ in the last digits between machines; what follows from a given list of accepted contributions is exact.
+runs on it. Everything here is a function of its arguments. What is measured (scores, gains, the metric) is floating point and
+may differ in the last digits between machines, so a round publishes it, and whoever judges again goes by what was published
+once it has measured the same (`Measured`); all that follows is exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,9 +29,10 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Standing, Submission, Verdict
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
+from trainer.scoring.agreement import SAME, agreed
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit, orders_apart
 from trainer.scoring.effort import MOST_SAMPLES, is_looked_at, score_samples
-from trainer.scoring.ownership import assigned_samples, is_suspected, ownership, passes_of, refuse_other_data, renewed
+from trainer.scoring.ownership import Gains, assigned_samples, is_suspected, ownership, passes_of, refuse_other_data, renewed
 from trainer.scoring.quality import STEP_SCALE, Score, carried, expectations, falls_short, in_doubt, passes_gate, qualities
 from trainer.scoring.scores import draw_batch, each_loss, evaluate, improvement
 
@@ -120,30 +122,45 @@ def trained(work: RoundWork) -> int:
 # Judging.
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All floating point that a round's verdicts follow from, by node, as its evidence says: scores on `samples` of the held-out
+    batch, and gains, empty where nobody looked at what updates know of their orders."""
+
+    samples: int
+    scores: Mapping[int, Score]
+    gains: Mapping[int, Gains]
+
+
 @dataclass(slots=True)
 class Findings:
-    """A round's submissions looked at, by node: updates, scores, standings after the round, refusals."""
+    """A round's submissions looked at, by node: updates, standings after the round, scores on `samples`, gains, refusals."""
 
     updates: dict[int, Update]
-    scores: dict[int, Score]
     standings: dict[int, Standing]
-    refused: dict[int, HyperGPUError]
+    samples: int = 0
+    scores: dict[int, Score] = field(default_factory=dict)
+    gains: dict[int, Gains] = field(default_factory=dict)
+    refused: dict[int, HyperGPUError] = field(default_factory=dict)
 
     @property
     def accepted(self) -> list[int]:
         return [node_id for node_id in self.scores if node_id not in self.refused]
 
 
-def judge_round(work: RoundWork) -> list[Verdict]:
-    """Who is accepted, with which quality, and why not: what an attestor recomputes before it signs."""
-    return verdicts(work, assess(work, read_state(work).params))
+def judge_round(work: RoundWork, said: Measured | None = None) -> list[Verdict]:
+    """Who is accepted, with which quality, and why not: what an attestor recomputes before it signs. What is `said` to have been
+    measured is measured again and then gone by, so that machines which round otherwise come to the same verdicts.
+
+    Raises HyperGPUError `evidence.other_scores` where it does not come out again, `evidence.other_samples` where other samples
+    were scored than the rule gives, and what `read_state` raises.
+    """
+    return verdicts(work, assess(work, read_state(work).params, said))
 
 
-def assess(work: RoundWork, base: Tensor) -> Findings:
+def assess(work: RoundWork, base: Tensor, said: Measured | None = None) -> Findings:
     """Each submission, until something speaks against it: it is no update, a copy of one committed earlier, harmful."""
-    found = Findings(
-        {}, {}, {submission.node_id: work.standings.get(submission.node_id, Standing()) for submission in work.submissions}, {}
-    )
+    found = Findings({}, {one.node_id: work.standings.get(one.node_id, Standing()) for one in work.submissions})
     previous = load_checkpoint(work.previous_aggregate, shapes=bench(work.job).shapes) if work.previous_aggregate else None
     for submission in work.submissions:
         try:
@@ -153,15 +170,15 @@ def assess(work: RoundWork, base: Tensor) -> Findings:
     found.refused |= find_copies(
         {node: update.values for node, update in found.updates.items()}, previous, apart=orders_apart(work.submissions)
     )  # fmt: skip
-    score(work, base, found)
-    compare_with_orders(work, base, found)
+    score(work, base, found, said)
+    compare_with_orders(work, base, found, said)
     return found
 
 
-def score(work: RoundWork, base: Tensor, found: Findings) -> None:
+def score(work: RoundWork, base: Tensor, found: Findings, said: Measured | None) -> None:
     """Loss improvement of each update on the round's held-out batch; one that harms, or helps too little, is refused."""
     spec = work.job.spec.aggregation
-    improve(work, base, found)
+    improve(work, base, found, said)
     if spec.gate:
         for node_id, result in found.scores.items():
             if not passes_gate(result, spec.gate_tolerance):
@@ -180,20 +197,19 @@ def expected(work: RoundWork, nodes: Collection[int]) -> dict[int, float]:
     return expectations({s.node_id: s.units * carried(s.encoding) for s in work.submissions if s.node_id in nodes})
 
 
-def improve(work: RoundWork, base: Tensor, found: Findings) -> None:
+def improve(work: RoundWork, base: Tensor, found: Findings, said: Measured | None) -> None:
     """Fill in the scores: on as much of the round's batch as its orders afford, and on the rest too where that leaves in doubt
     whether an update harms or falls short. What diverges is refused."""
-    at, rules = bench(work.job), work.job.spec.aggregation
+    at = bench(work.job)
     kind = at.dataset.info.kind
     batch = draw_batch(at.dataset.score, seed=score_seed(work), size=MOST_SAMPLES[kind])
     size = score_samples(kind, trained=trained(work), updates=len(found.updates))
     before, after = torch.empty(0), {node_id: torch.empty(0) for node_id in found.updates}
     for inputs, targets in zip(*(samples.tensor_split([size]) for samples in batch), strict=True):
-        if not len(targets):
-            return
-        if found.scores and not (rules.gate and in_doubt(found.scores, expected(work, found.scores), rules.gate_tolerance)):
-            return
+        if not len(targets) or (found.samples and not is_doubtful(work, found, said)):
+            break
         before = torch.cat([before, each_loss(at.model, at.shapes, base, inputs, targets)])
+        found.samples = len(before)
         for node_id in [node_id for node_id in after if node_id not in found.refused]:
             moved = base - STEP_SCALE * found.updates[node_id].values
             after[node_id] = torch.cat([after[node_id], each_loss(at.model, at.shapes, moved, inputs, targets)])
@@ -202,21 +218,45 @@ def improve(work: RoundWork, base: Tensor, found: Findings) -> None:
             except HyperGPUError as error:
                 found.scores.pop(node_id, None)
                 found.refused[node_id] = error
+    if said is not None:
+        if said.samples != found.samples:
+            raise other_samples(f"scores are said to be over {said.samples} samples where it gives {found.samples}")
+        found.scores = agreed(found.scores, said.scores, what="scores")
 
 
-def compare_with_orders(work: RoundWork, base: Tensor, found: Findings) -> None:
+def is_doubtful(work: RoundWork, found: Findings, said: Measured | None) -> bool:
+    """Whether the scores so far leave in doubt if an update harms or falls short. Who judges again looks as closely as is `said`
+    that the round was looked at, where the scores give a reason: those published for going on no further, one's own, which may
+    be rounded otherwise, for having gone on."""
+    rules = work.job.spec.aggregation
+    if said is None:
+        return rules.gate and in_doubt(found.scores, expected(work, found.scores), rules.gate_tolerance)
+    closer = said.samples > found.samples
+    scores = found.scores if closer else said.scores
+    rounding = SAME if closer else 0.0
+    if closer != (rules.gate and in_doubt(scores, expected(work, scores), rules.gate_tolerance, rounding=rounding)):
+        raise other_samples("no update was in doubt, and yet all samples were scored" if closer else "an update is in doubt")
+    return closer
+
+
+def other_samples(what: str) -> HyperGPUError:
+    return HyperGPUError("evidence.other_samples", f"The round was not scored on the samples of the rule: {what}.")
+
+
+def compare_with_orders(work: RoundWork, base: Tensor, found: Findings, said: Measured | None) -> None:
     """Whether each update knows the data that its order named: that moves the node's standing, and one too low refuses. Where
     orders are small it is looked at in some rounds only, and in all that somebody's standing speaks against; standings stay in
     the others, and nobody is refused without another look."""
     at, seed = bench(work.job), score_seed(work)
     updates = {node_id: found.updates[node_id].values for node_id in found.accepted}
-    gains = {}
     passes = passes_of(len(work.submissions), at.dataset.info.kind)
     if any(map(is_suspected, found.standings.values())) or is_looked_at(seed, passes=passes, trained=trained(work)):
         assigned = {s.node_id: assigned_samples(at.dataset.train, work.job.spec, s) for s in work.submissions}
-        gains = ownership(at.model, at.shapes, base, updates, train=at.dataset.train, assigned=assigned, seed=seed)
+        found.gains = ownership(at.model, at.shapes, base, updates, train=at.dataset.train, assigned=assigned, seed=seed)
+    if said is not None:
+        found.gains = agreed(found.gains, said.gains, what="gains")
     for node_id in updates:
-        found.standings[node_id] = renewed(found.standings[node_id], gains.get(node_id))
+        found.standings[node_id] = renewed(found.standings[node_id], found.gains.get(node_id))
         try:
             refuse_other_data(found.standings[node_id])
         except HyperGPUError as error:
@@ -229,8 +269,10 @@ def verdicts(work: RoundWork, found: Findings) -> list[Verdict]:
     )  # fmt: skip
     result = []
     for node_id in (submission.node_id for submission in work.submissions):
-        known = asdict(found.scores[node_id]) if node_id in found.scores else None
-        verdict = Verdict(node_id=node_id, score=known, standing=found.standings[node_id])
+        verdict = Verdict(
+            node_id=node_id, score=asdict(found.scores[node_id]) if node_id in found.scores else None,
+            gains=found.gains[node_id].as_json() if node_id in found.gains else None, standing=found.standings[node_id],
+        )  # fmt: skip
         if (error := found.refused.get(node_id)) is not None:
             result.append(replace(verdict, code=error.code, reason=error.message))
         else:
@@ -280,6 +322,7 @@ def close_round(work: RoundWork, *, measured: bool = True) -> RoundResult:
         aggregate=save_checkpoint(after.gathered.pseudo_gradient, at.shapes) if after.gathered else b"", delta=after.delta,
         metric=asdict(evaluate(at.model, at.shapes, after.state.params, at.dataset.eval)) if measured else {},
         verdicts=[replace(verdict, weight=weights.get(verdict.node_id)) for verdict in verdicts(work, found)],
+        samples=found.samples,
     )  # fmt: skip
 
 

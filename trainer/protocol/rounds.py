@@ -83,10 +83,12 @@ class RoundWork:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """What became of one submission. `quality` in basis points and `weight` in the aggregate for an accepted one, `code`
-    and `reason` for a rejected one; `standing` of the node after this round."""
+    and `reason` for a rejected one; `standing` of the node after this round. `score` and `gains` are what was measured, of
+    `trainer.scoring` `quality.Score` and `ownership.Gains` (None for what is no number)."""
 
     node_id: int
     score: dict[str, float] | None = None
+    gains: dict[str, float | None] | None = None
     quality: int | None = None
     weight: float | None = None
     code: str = ""
@@ -97,7 +99,7 @@ class Verdict:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundResult:
     """A round's outcome: `version` is the next model version, `params` its checkpoint, `delta` the file that leads there from
-    the version before. `aggregate` and `delta` are empty when nothing was accepted."""
+    the version before. `aggregate` and `delta` are empty when nothing was accepted. It was scored on `samples` held-out ones."""
 
     version: str
     params: bytes
@@ -106,17 +108,20 @@ class RoundResult:
     delta: bytes
     metric: dict[str, float]
     verdicts: list[Verdict]
+    samples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Earlier:
-    """The contribution of a node before an audited one: its order, what was handed in for `steps` local steps, and, where a
-    node may have begun from it (`network.overlap` eager), the checkpoint of its order's base."""
+    """The contribution of a node before an audited one: its order as it was trained, what was handed in for `steps` local steps,
+    and, where a node may have begun from it (`network.overlap` eager), the checkpoint of its order's base. `bound`: it was
+    accepted in the round just before, by the node's own receipt, so a lead can be made of nothing else."""
 
     order: WorkOrder
     upload: bytes
     steps: int
     params: bytes | None = None
+    bound: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

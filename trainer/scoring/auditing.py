@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 from trainer.diloco.checkpoint import load_checkpoint
 from trainer.diloco.encoding import read_header
+from trainer.diloco.flat import Shapes
 from trainer.diloco.local import default_device, device_class
 from trainer.diloco.round import bench
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.rounds import AuditVerdict, AuditWork
+from trainer.protocol.rounds import AuditVerdict, AuditWork, Earlier
 from trainer.scoring.calibration import AuditClass, Calibration, judge_replay, proves
 from trainer.scoring.evidence import read_evidence
-from trainer.scoring.replay import HandedIn, guess_after, replay_segment
+from trainer.scoring.replay import Guess, HandedIn, guess_after, replay_segment
 
 VERDICTS = {"pass": "passed", "suspicious": "suspicious", "failed": "failed"}
 
@@ -26,15 +28,12 @@ def replay_audit(work: AuditWork) -> AuditVerdict:
     calibration = Calibration(
         AuditClass(precision, work.operator_class, machine), tuple(work.honest_errors.get(machine, ()))
     )  # fmt: skip
-    guess = None
-    if work.before is not None and work.before.params is not None:
-        guess = guess_after(work.before.order, load_checkpoint(work.before.params, shapes=at.shapes), work.before.upload)
     try:
         evidence = read_evidence(work.evidence, count=base.numel())
         replay = replay_segment(
             work.order, base, at.dataset, evidence, segment=work.segment, upload=work.upload,
             handed_in=handed_in(work.upload, work.steps),
-            before=handed_in(work.before.upload, work.before.steps) if work.before else None, guess=guess, device=device,
+            before=history_of(work.before), guess=guess_of(work.before, at.shapes), device=device,
         )  # fmt: skip
     except HyperGPUError as error:
         return AuditVerdict(verdict="failed", auditor_class=machine, code=error.code, reason=error.message)
@@ -48,6 +47,24 @@ def replay_audit(work: AuditWork) -> AuditVerdict:
         tolerance=judged.tolerance, code=gravest.code if gravest else "", reason=gravest.message if gravest else "",
         proven=proves(replay, precision=precision),
     )  # fmt: skip
+
+
+def history_of(before: Earlier | None) -> HandedIn | None:
+    """None also where what came before was no update, and was refused for it: nothing can go on from there."""
+    with suppress(HyperGPUError):
+        return handed_in(before.upload, before.steps) if before is not None else None
+    return None
+
+
+def guess_of(before: Earlier | None, shapes: Shapes) -> Guess | None:
+    """What a node may have begun from; None also where what came before was no update. Raises HyperGPUError `artifact.*` when the
+    checkpoint, which is the coordinator's, cannot be read."""
+    if before is None or before.params is None:
+        return None
+    base = load_checkpoint(before.params, shapes=shapes)
+    with suppress(HyperGPUError):
+        return guess_after(before.order, base, before.upload, bound=before.bound)
+    return None
 
 
 def handed_in(upload: bytes, steps: int) -> HandedIn:

@@ -47,8 +47,10 @@ class Calibration:
         return min(default, MARGIN * sorted(self.errors)[math.ceil(0.99 * len(self.errors)) - 1])
 
 
-CONVICTS = {"audit.wrong_upload", "audit.wrong_border", "audit.impossible_moments", "audit.not_finite"}
-"""Findings that follow from the states which the upload's trace root binds, and from nothing else."""
+CONVICTS = {
+    "audit.wrong_upload", "audit.wrong_border", "audit.impossible_moments", "audit.not_finite", "audit.wrong_lead",
+}  # fmt: skip
+"""Findings that follow from the states which the upload's trace root binds, and from nothing that the node has not signed."""
 
 
 def proves(replay: Replay, *, precision: str) -> bool:

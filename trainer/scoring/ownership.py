@@ -16,9 +16,10 @@ Rounds are those that are looked at (`trainer.scoring.effort`): of small orders 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,15 @@ class Gains:
     @property
     def owned(self) -> bool:
         """False also where a loss is not a number."""
-        return self.own > self.other
+        return math.isfinite(self.own - self.other) and self.own > self.other
+
+    def as_json(self) -> dict[str, float | None]:
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, float | None]) -> Gains:
+        own, other = (math.nan if said[name] is None else float(said[name] or 0) for name in ("own", "other"))
+        return cls(own, other)
 
 
 def passes_of(updates: int, kind: str) -> int:

@@ -46,6 +46,10 @@ class Score:
     improvement: float
     error: float = 0.0
 
+    @classmethod
+    def from_json(cls, said: Mapping[str, float]) -> Score:
+        return cls(**{name: float(value) for name, value in said.items()})
+
 
 def passes_gate(score: Score, tolerance: float) -> bool:
     """Whether the update may enter the aggregate: refused when it raises the loss by more than the fraction `tolerance`
@@ -92,15 +96,17 @@ def falls_short(scores: Mapping[int, Score], expected: Mapping[int, float]) -> d
     }  # fmt: skip
 
 
-def in_doubt(scores: Mapping[int, Score], expected: Mapping[int, float], tolerance: float) -> bool:
-    """Whether more samples could make one fail the gate of `tolerance`, or fall short: none does that surely passes already."""
-    if any(score.improvement - SURE * score.error < -(score.loss_before * tolerance + SLACK) for score in scores.values()):
+def in_doubt(scores: Mapping[int, Score], expected: Mapping[int, float], tolerance: float, *, rounding: float = 0.0) -> bool:
+    """Whether more samples could make one fail the gate of `tolerance`, or fall short: none does that surely passes already.
+    With `rounding`, whether that may be so by numbers which differ by as many nats."""
+    least = {node: score.improvement - SURE * score.error - (2 + SURE) * rounding for node, score in scores.items()}
+    if any(least[node] < -(score.loss_before * tolerance + SLACK) for node, score in scores.items()):
         return True
     if len(scores) < 3:
         return False
     median = statistics.median(score.improvement for score in scores.values())
     wanted = {node: LEAST_SHARE * median * expected.get(node, 1.0) for node in scores}
-    return any(score.improvement - SURE * score.error < wanted[node] for node, score in scores.items())
+    return any(least[node] < wanted[node] for node in scores)
 
 
 def qualities(scores: Mapping[int, float], expected: Mapping[int, float]) -> dict[int, int]:

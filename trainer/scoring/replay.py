@@ -62,18 +62,19 @@ class HandedIn(NamedTuple):
 
 class Guess(NamedTuple):
     """What a contribution lets its node guess: `params` (n,) of the next version, made of model version `version` and of
-    `artifact` (64 hex digits each)."""
+    `artifact` (64 hex digits each). `bound`: the node can have begun from no other."""
 
     version: str
     artifact: str
     params: Tensor
+    bound: bool
 
 
-def guess_after(order: WorkOrder, base: Tensor, upload: bytes) -> Guess:
+def guess_after(order: WorkOrder, base: Tensor, upload: bytes, *, bound: bool = False) -> Guess:
     """From a contribution: its order as it was trained, the parameters (n,) of its base, and the upload. Raises HyperGPUError
     `artifact.*`."""
     own = decode(upload, order.encoding, count=base.numel()).values
-    return Guess(order.base, sha256_hex(upload), guessed(base, own, order.spec, number=order.round))
+    return Guess(order.base, sha256_hex(upload), guessed(base, own, order.spec, number=order.round), bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,9 @@ def replay_segment(
 
     `base` (n,) are the parameters of `order.base`; `before` is the node's contribution that preceded this one, if there is any,
     and `guess` what it could guess of the base then.
-    Raises HyperGPUError `audit.wrong_segment` or `audit.wrong_steps` when the evidence answers another question,
-    `audit.wrong_lead` when it shows a lead that may not be, `artifact.*` when a state cannot be read.
+    A segment of a lead that may not be is not computed: its errors are not numbers.
+    Raises HyperGPUError `audit.wrong_segment` or `audit.wrong_steps` when the evidence answers another question, `artifact.*`
+    when a state cannot be read.
     """
     if evidence.segment != segment:
         raise HyperGPUError("audit.wrong_segment", f"Segment {segment} was asked for, {evidence.segment} is shown.")
@@ -122,12 +124,9 @@ def replay_segment(
     end, ended = read_movement(evidence.next_movement.content, count=count)
     moments, after = (read_moments(part.content, count=count) for part in (evidence.moments, evidence.next_moments))
     steps = range(marks[segment], marks[segment + 1])
-    origin, foreseen = base, order
-    if (lead := read_lead(evidence.lead.content)) is not None:
-        known = check_lead(order, lead, guess, steps=evidence.steps)
-        if steps.start < lead.steps:
-            origin, foreseen = known.params, order.model_copy(update={"steps": lead.planned})
+    lead = read_lead(evidence.lead.content)
     findings = [
+        *([] if lead is None else check_lead(order, lead, guess, steps=evidence.steps)),
         *commitments(evidence, handed_in.root, borders=len(marks), count=count),
         *history(evidence, before, stride=order.spec.audit.stride, count=count),
         *encoding(order, evidence, upload, handed_in.root, count=count),
@@ -135,6 +134,11 @@ def replay_segment(
     ]
     if (started, ended) != (steps.start, steps.stop) or after.seen - moments.seen != len(steps):
         findings.append(HyperGPUError("audit.wrong_border", "The states shown are not those at the segment's borders."))
+    origin, foreseen = base, order
+    if lead is not None and steps.start < lead.steps:
+        if guess is None or {finding.code for finding in findings} & {"audit.wrong_lead", "audit.unknown_lead"}:
+            return Replay(math.nan, math.nan, math.nan, findings)
+        origin, foreseen = guess.params, order.model_copy(update={"steps": lead.planned})
     state = NodeState(order.spec, dataset.info, device=device)
     restore(state, origin - start, {"first": moments.first, "second": moments.second}, moments.seen)
     try:
@@ -177,18 +181,18 @@ def commitments(evidence: AuditEvidence, root: bytes, *, borders: int, count: in
     return findings
 
 
-def check_lead(order: WorkOrder, lead: LeadMark, guess: Guess | None, *, steps: int) -> Guess:
-    """The guess from which a contribution of `steps` may have been begun like this. Raises HyperGPUError `audit.wrong_lead`."""
-    problem = ""
+def check_lead(order: WorkOrder, lead: LeadMark, guess: Guess | None, *, steps: int) -> list[HyperGPUError]:
+    """May a contribution of `steps` have been begun like this? `audit.unknown_lead` is one that was made of nothing known: the
+    node may have handed in something that was not taken."""
+    code, problem = "audit.wrong_lead", ""
     if order.spec.network.overlap != "eager":
         problem = "This job's orders are not begun before their base is known."
     elif not 0 < lead.steps <= min(steps, lead.planned) or lead.steps % order.spec.audit.stride:
         problem = f"A lead of {lead.steps} steps does not end at a segment border of the order."
     elif guess is None or (lead.version, lead.artifact) != (guess.version, guess.artifact):
+        code = "audit.wrong_lead" if guess is not None and guess.bound else "audit.unknown_lead"
         problem = "The lead was not begun from the contribution before this one."
-    if problem or guess is None:
-        raise HyperGPUError("audit.wrong_lead", problem)
-    return guess
+    return [HyperGPUError(code, problem)] if problem else []
 
 
 def history(evidence: AuditEvidence, before: HandedIn | None, *, stride: int, count: int) -> list[HyperGPUError]:

@@ -1,7 +1,14 @@
 from __future__ import annotations
 
-import pytest
+import json
+from typing import Any
 
+import pytest
+from django.conf import settings
+
+from marketplace.artifacts import store
+from marketplace.chain.services import domain
+from marketplace.settlement.attestor import Attestor
 from marketplace.settlement.models import AttestorSet
 from marketplace.training import tasks as training
 from marketplace.training.models import Contribution, Round
@@ -9,6 +16,7 @@ from marketplace.training.services import rounds
 from tests.marketplace.training.conftest import job, nodes, open_round  # noqa: F401
 from tests.marketplace.training.work import contribute
 from tests.marketplace.world import TestNode, begin_epoch
+from tests.settings import test_key as key_of
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +39,12 @@ def aggregate(round_: Round, nodes: list[TestNode]) -> Round:  # noqa: F811
 @pytest.fixture
 def aggregated(open_round: Round, nodes: list[TestNode]) -> Round:  # noqa: F811
     return aggregate(open_round, nodes)
+
+
+def evidence_of(round_: Round) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(store.read(round_.evidence))
+    return document
+
+
+def attestor(name: str) -> Attestor:
+    return Attestor(key_of(name), domain=domain(), home=settings.HYPERGPU.state_dir / "attestors")

@@ -6,7 +6,6 @@ import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.conf import settings
@@ -20,22 +19,17 @@ from marketplace.artifacts import store
 from marketplace.chain.models import Intent
 from marketplace.chain.services import domain
 from marketplace.jobs.models import Job
-from marketplace.settlement import attesting, tasks
-from marketplace.settlement.attestor import Attestor
+from marketplace.settlement import tasks
 from marketplace.settlement.models import Attestation, Batch, Payment
 from marketplace.settlement.selectors import PATIENCE, bundle, fixed, statement
 from marketplace.settlement.services import attestations, batches
-from marketplace.training import engine, selectors
 from marketplace.training.models import Contribution, Round
 from marketplace.training.services import planning, rounds
-from tests.marketplace.settlement.conftest import aggregate
+from tests.marketplace.settlement.conftest import aggregate, attestor, evidence_of
 from tests.marketplace.world import ATTESTORS, TestNode, ask, attest, begin_epoch, wallet
 from tests.settings import test_key as key_of
-from trainer.diloco.evidence import outcome
-from trainer.diloco.round import bench, replay_round, score_seed
 from trainer.network.policy import Part, Plan
 from trainer.protocol import eip712
-from trainer.protocol.canonical import canonical_bytes
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import commitment, commitments_hash, pack_scores, unpack_scores
 from trainer.protocol.spec import EncodingSpec
@@ -48,10 +42,6 @@ ONE, TWO, THREE = ATTESTORS
 def batch(aggregated: Round) -> Batch:
     (built,) = batches.build_batches(round_id=aggregated.pk)
     return Batch.objects.select_related("round__job", "epoch").get(pk=built.pk)
-
-
-def attestor(name: str) -> Attestor:
-    return Attestor(key_of(name), domain=domain(), home=settings.HYPERGPU.state_dir / "attestors")
 
 
 def wait_out(batch: Batch) -> None:
@@ -119,26 +109,6 @@ def test_the_coordinators_own_quality_does_not_count(batch: Batch) -> None:
     assert Payment.objects.get(node_id=1).quality == honest
 
 
-def test_work_that_the_recomputation_refuses_gets_nothing_and_stops_nobody(aggregated: Round) -> None:
-    """The coordinator "accepts" a copy, and aggregates it as it should be."""
-    original = Contribution.objects.get(node_id=1)
-    data = store.read(original.artifact)
-    copy, _ = store.write_stream([data[:-1] + bytes([data[-1] ^ 1])], limit=len(data))
-    Contribution.objects.filter(node_id=2).update(artifact=copy)
-    document = evidence_of(aggregated)
-    next(entry for entry in document["contributions"] if entry["node"] == 2)["artifact"] = copy
-    work = engine.round_work(document, selectors.job_work(aggregated.job), store.read)
-    after = replay_round(work, [1, 2])
-    document["score_seed"] = score_seed(work)
-    document["after"] = outcome(after, bench(work.job).shapes)
-    claim(aggregated, document)
-    (batch,) = batches.build_batches(round_id=aggregated.pk)
-    attest(batch)
-    payments = dict(Payment.objects.values_list("node_id", "quality"))
-    assert sorted(payments.values())[0] == 0 < sorted(payments.values())[1]
-    assert batch.state == Batch.State.QUEUED
-
-
 def test_one_round_mixes_densities(job: Job, nodes: list[TestNode], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each node's work is read as its own order asked for, by the coordinator and by the attestors."""
     parts = {1: Part(steps=4, encoding=EncodingSpec()), 2: Part(steps=3, encoding=EncodingSpec(kind="topk", k=64))}
@@ -153,93 +123,6 @@ def test_one_round_mixes_densities(job: Job, nodes: list[TestNode], monkeypatch:
     (batch,) = batches.build_batches(round_id=mixed.pk)
     attest(batch)
     assert set(Payment.objects.values_list("node_id", "quality")) == {(1, dense.quality), (2, small.quality)}
-
-
-# Rounds of a coordinator that lies: what it says does not follow, so no attestor signs it.
-
-
-def evidence_of(round_: Round) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(store.read(round_.evidence))
-    return document
-
-
-def claim(round_: Round, document: dict[str, Any]) -> None:
-    """The coordinator names another document as the round's evidence."""
-    data = canonical_bytes(document)
-    Round.objects.filter(pk=round_.pk).update(evidence=store.write_stream([data], limit=len(data))[0])
-
-
-def refusal_of(round_: Round) -> str:
-    """The code with which an attestor refuses the round's batch; the batch stays without commitments."""
-    (batch,) = batches.build_batches(round_id=round_.pk)
-    batch = Batch.objects.select_related("round__job", "epoch").get(pk=batch.pk)
-    with pytest.raises(HyperGPUError) as refusal:
-        attesting.scores(batch)
-    ask(batch, *ATTESTORS)
-    assert set(Attestation.objects.filter(batch=batch).values_list("commitment", flat=True)) == {""}
-    assert refusal.value.message in batch.reason
-    return refusal.value.code
-
-
-@pytest.fixture
-def second(aggregated: Round, nodes: list[TestNode]) -> Round:
-    """The round that follows `aggregated`, both of them honest."""
-    rounds.open_round(job_id=aggregated.job_id)
-    return aggregate(Round.objects.get(job=aggregated.job, number=1), nodes)
-
-
-def test_two_honest_rounds_are_attested(second: Round) -> None:
-    (batch,) = batches.build_batches(round_id=second.pk)
-    assert attest(batch).commitments is not None
-
-
-@pytest.mark.parametrize("name", ["version", "checkpoint", "outer_state", "aggregate", "delta"])
-def test_an_outcome_that_does_not_follow_is_not_attested(aggregated: Round, name: str) -> None:
-    document = evidence_of(aggregated)
-    document["after"][name] = document["contributions"][0]["artifact"]
-    claim(aggregated, document)
-    assert refusal_of(aggregated) == "evidence.other_outcome"
-
-
-def test_a_contribution_left_out_of_the_aggregate_is_not_attested(aggregated: Round) -> None:
-    document = evidence_of(aggregated)
-    document["contributions"][0]["refused"] = "contribution.harmful"
-    claim(aggregated, document)
-    assert refusal_of(aggregated) == "evidence.other_outcome"
-
-
-def test_a_first_round_from_another_model_is_not_attested(aggregated: Round, second: Round) -> None:
-    """Round 0 begins at what round 1 began at: a model of the coordinator's choice."""
-    document, other = evidence_of(aggregated), evidence_of(second)
-    document |= {name: other[name] for name in ("base", "checkpoint", "outer_state")}
-    claim(aggregated, document)
-    Round.objects.filter(pk=aggregated.pk).update(base=document["base"])
-    assert refusal_of(aggregated) == "evidence.broken_chain"
-
-
-@pytest.mark.parametrize("changed", ["version", "checkpoint", "outer_state", "aggregate"])
-def test_a_round_that_does_not_begin_where_the_one_before_ended_is_not_attested(
-    aggregated: Round, second: Round, changed: str
-) -> None:
-    before = evidence_of(aggregated)
-    before["after"][changed] = before["contributions"][0]["artifact"]
-    claim(aggregated, before)
-    assert refusal_of(second) == "evidence.broken_chain"
-
-
-@pytest.mark.parametrize("standing", [{"rounds": 98, "owned": 1.0}, {"rounds": 1, "owned": 0.5}])
-def test_standings_that_are_not_those_of_the_round_before_are_not_attested(second: Round, standing: dict[str, Any]) -> None:
-    document = evidence_of(second)
-    document["contributions"][1]["standing"] = standing
-    claim(second, document)
-    assert refusal_of(second) == "evidence.broken_chain"
-
-
-def test_held_out_data_of_the_coordinators_choice_are_not_attested(aggregated: Round) -> None:
-    document = evidence_of(aggregated)
-    document["score_seed"] = "00" * 32
-    claim(aggregated, document)
-    assert refusal_of(aggregated) == "evidence.other_batch"
 
 
 def test_inputs_of_another_round_are_not_attested(batch: Batch) -> None:

@@ -20,7 +20,7 @@ from marketplace.settlement.services import batches, closures, finality
 from marketplace.training.models import Contribution, Round
 from marketplace.training.services import rounds
 from tests.marketplace.settlement.conftest import aggregate
-from tests.marketplace.world import ATTESTORS, TestNode, attest, begin_epoch, wallet, worker_of
+from tests.marketplace.world import ATTESTORS, TestNode, ask, attest, begin_epoch, wallet, worker_of
 from trainer.protocol import eip712
 from trainer.protocol.packing import unpack_receipts
 from trainer.protocol.types import Receipt
@@ -152,6 +152,7 @@ def test_a_later_round_waits_for_the_one_before(aggregated: Round, batch: Batch,
     rounds.open_round(job_id=job.pk)
     later = aggregate(Round.objects.get(job=job, number=1), nodes)
     second = only(batches.build_batches(round_id=later.pk))
+    ask(batch, *ATTESTORS)
     attest(second)
     assert not Intent.objects.filter(kind="settleRound").exists(), "round 1 must not overtake round 0"
     attest(batch)

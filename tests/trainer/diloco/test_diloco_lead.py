@@ -12,14 +12,27 @@ from trainer.diloco.encoding import decode
 from trainer.diloco.local import NodeState, run_local_steps, train
 from trainer.diloco.outer import guessed
 from trainer.diloco.reference import run_job
-from trainer.diloco.trace import Contributed, Lead, LeadMark, contribute, read_lead, read_movement, write_lead
+from trainer.diloco.trace import (
+    Contributed,
+    Lead,
+    LeadMark,
+    Trace,
+    bound,
+    contribute,
+    encode_end,
+    read_lead,
+    read_movement,
+    write_lead,
+    write_movement,
+)
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, foreseen, order_seed
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import InnerSpec, JobSpec, NetworkSpec, OuterSpec, RoundSpec, parse_spec
+from trainer.scoring.calibration import AuditClass, Calibration, judge_replay, proves
 from trainer.scoring.evidence import gather_evidence, read_evidence, write_evidence
-from trainer.scoring.replay import HandedIn, Replay, guess_after, replay_segment
+from trainer.scoring.replay import Guess, HandedIn, Replay, guess_after, replay_segment
 
 CPU = torch.device("cpu")
 SPEC = JobSpec(
@@ -52,14 +65,17 @@ class Worked:
     def run(self, *arguments, **options):
         return run_local_steps(self.state, *arguments, dataset=self.digits, **options)
 
-    def audit(self, segment: int, *, trace=None, guess=..., spec: JobSpec = SPEC) -> Replay:
+    def guess(self, *, bound: bool = False) -> Guess:
+        return guess_after(order(0), self.start, self.first.upload, bound=bound)
+
+    def audit(self, segment: int, *, trace=None, guess=..., spec: JobSpec = SPEC, upload=None, evidence=None) -> Replay:
         trace = trace or self.second.trace
-        data = write_evidence(gather_evidence(trace, segment, before=self.first.trace))
+        data = write_evidence(evidence or gather_evidence(trace, segment, before=self.first.trace))
         return replay_segment(
             self.order.model_copy(update={"spec": spec}), self.base, self.digits, read_evidence(data, count=self.base.numel()),
-            segment=segment, upload=self.second.upload, handed_in=HandedIn(trace.root(), trace.steps),
+            segment=segment, upload=upload or self.second.upload, handed_in=HandedIn(trace.root(), trace.steps),
             before=HandedIn(self.first.trace.root(), 12),
-            guess=guess_after(order(0), self.start, self.first.upload) if guess is ... else guess, device=CPU,
+            guess=self.guess() if guess is ... else guess, device=CPU,
         )  # fmt: skip
 
 
@@ -117,20 +133,56 @@ def test_who_says_that_the_base_came_at_another_step_is_found(worked):
         assert replay.error > 0.05
 
 
-@pytest.mark.parametrize(
-    "change", [{"steps": 4}, {"steps": 15}, {"steps": 0}, {"planned": 3}, {"artifact": "0" * 64}, {"version": "0" * 64}]
-)
-def test_a_lead_that_may_not_be_is_refused(worked, change):
-    trace = replace(worked.second.trace, lead=write_lead(worked.lead.mark._replace(**change)))
-    with pytest.raises(HyperGPUError, match=r"audit\.wrong_lead"):
-        worked.audit(2, trace=trace)
+def judged(replay: Replay) -> tuple[str, list[str], bool]:
+    """Outcome, findings, and whether a court would find the same."""
+    outcome = judge_replay(replay, Calibration(AuditClass("fp32", "cpu", "cpu"))).outcome
+    return outcome, [finding.code for finding in replay.findings], proves(replay, precision="fp32")
 
 
-def test_a_lead_in_a_job_without_them_or_without_a_contribution_before_is_refused(worked):
-    with pytest.raises(HyperGPUError, match=r"audit\.wrong_lead"):
-        worked.audit(2, spec=SPEC.model_copy(update={"network": NetworkSpec()}))
-    with pytest.raises(HyperGPUError, match=r"audit\.wrong_lead"):
-        worked.audit(2, guess=None)
+def marked(worked: Worked, **change) -> Trace:
+    """The trace as a cheat would commit to it: the upload binds another mark."""
+    return replace(worked.second.trace, lead=write_lead(worked.lead.mark._replace(**change)))
+
+
+@pytest.mark.parametrize("change", [{"steps": 4}, {"steps": 15}, {"steps": 0}, {"planned": 3}])
+def test_a_lead_that_cannot_be_is_proven_by_the_trace_alone(worked, change):
+    trace = marked(worked, **change)
+    upload = bound(worked.second.upload, trace.root())
+    for guess in (None, worked.guess()):
+        assert judged(worked.audit(2, trace=trace, upload=upload, guess=guess)) == ("failed", ["audit.wrong_lead"], True)
+
+
+@pytest.mark.parametrize("change", [{"artifact": "0" * 64}, {"version": "0" * 64}])
+@pytest.mark.parametrize("segment", [0, 2])
+def test_a_lead_from_elsewhere_is_proven_where_the_node_has_signed_what_it_can_be_from(worked, change, segment):
+    trace = marked(worked, **change)
+    said = {"trace": trace, "upload": bound(worked.second.upload, trace.root())}
+    signed = worked.audit(segment, guess=worked.guess(bound=True), **said)
+    assert judged(signed) == ("failed", ["audit.wrong_lead"], True)
+    for guess in (None, worked.guess()):
+        assert judged(worked.audit(segment, guess=guess, **said)) == ("failed", ["audit.unknown_lead"], False)
+
+
+def test_a_mark_that_the_upload_does_not_bind_proves_nothing(worked):
+    """Whoever accuses may have made it up."""
+    trace = marked(worked, steps=4)
+    data = gather_evidence(worked.second.trace, 2, before=worked.first.trace)
+    forged = replace(data, lead=data.lead._replace(content=trace.lead))
+    assert judged(worked.audit(2, evidence=forged)) == ("failed", ["audit.wrong_lead", "audit.not_committed"], False)
+
+
+def test_a_lead_in_a_job_without_them_is_proven_and_one_behind_nothing_that_is_known_is_not(worked):
+    without = SPEC.model_copy(update={"network": NetworkSpec()})
+    assert judged(worked.audit(2, spec=without)) == ("failed", ["audit.wrong_lead"], True)
+    assert judged(worked.audit(2, guess=None)) == ("failed", ["audit.unknown_lead"], False)
+
+
+def test_what_follows_an_unknown_lead_is_computed_again_all_the_same(worked):
+    lazy = replace(worked.second.trace, movements=[*worked.second.trace.movements])
+    lazy.movements[-1] = write_movement(0.5 * lazy.end, 12)
+    upload = bound(encode_end(lazy.end, lazy.error_before, worked.order.encoding).data, lazy.root())
+    assert proves(worked.audit(2, trace=lazy, upload=upload, guess=None), precision="fp32")
+    assert not proves(worked.audit(0, trace=lazy, upload=upload, guess=None), precision="fp32")
 
 
 def test_an_order_that_asks_for_other_batches_or_fewer_steps_is_not_served(worked):

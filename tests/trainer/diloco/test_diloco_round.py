@@ -4,17 +4,21 @@ import copy
 from dataclasses import replace
 
 import pytest
+import torch
 
 from tests.support.rounds import JOB, SPEC, World
 from trainer.diloco import reference
+from trainer.diloco import round as round_module
 from trainer.diloco.encoding import decode, encode
-from trainer.diloco.evidence import check_chain, check_outcome, evidence, round_work
+from trainer.diloco.evidence import check_chain, check_judgement, check_outcome, evidence, round_work
 from trainer.diloco.round import bench, close_round, judge_round, replay_round
 from trainer.protocol.canonical import canonical_bytes, sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import Origin, order_seed
 from trainer.protocol.rounds import JobWork, RoundWork
 from trainer.protocol.spec import EncodingSpec
+from trainer.scoring.ownership import Gains
+from trainer.scoring.scores import each_loss
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +43,9 @@ def test_the_evidence_gives_the_round_again_and_the_same_outcome(world):
     for document, work in zip(world.documents, world.works, strict=True):
         check_chain(document, before, JOB)
         again = round_work(document, JOB, world.read)
-        assert replace(again, standings={}) == replace(work, standings={})
-        assert all(again.standings[node] == standing for node, standing in work.standings.items())
+        assert again == work
         check_outcome(again, document)
-        assert [(v.node_id, v.quality) for v in judge_round(again)] == [
+        assert [(v.node_id, v.quality) for v in check_judgement(again, document)] == [
             (entry["node"], entry["quality"]) for entry in document["contributions"]
         ]
         before = document
@@ -81,11 +84,68 @@ def test_what_does_not_follow_is_refused(change, code, world):
         lambda d: d.update(base="0" * 64),
         lambda d: d.update(outer_state=d["checkpoint"]),
         lambda d: d.update(previous_aggregate=None),
-        lambda d: d["contributions"][1].update(standing={"rounds": 99, "owned": 1.0}),
+        lambda d: d["standings"].update({"1": {"rounds": 99, "owned": 1.0}}),
+        lambda d: d["standings"].pop("1"),
+        lambda d: d["standings"].update({"9": {"rounds": 0, "owned": 0.1}}),
     ],
 )
 def test_a_round_must_begin_where_the_one_before_ended(change, world):
     assert refusal(check_chain, changed(world.documents[1], change), world.documents[0], JOB) == "evidence.broken_chain"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda d: d["contributions"][0]["score"].update(improvement=0.5), "evidence.other_scores"),
+        (lambda d: d["contributions"][0].update(score=None), "evidence.other_scores"),
+        (lambda d: d["contributions"][1].update(gains={"own": 0.1, "other": 0.2}), "evidence.other_scores"),
+        (lambda d: d.update(score_samples=d["score_samples"] - 1), "evidence.other_samples"),
+        (lambda d: d["contributions"][2].update(refused="contribution.harmful"), "evidence.other_verdicts"),
+        (lambda d: d["contributions"][2].update(quality=1), "evidence.other_verdicts"),
+        (lambda d: d["after"]["standings"]["1"].update(owned=1.0, rounds=50), "evidence.other_standings"),
+        (lambda d: d["after"]["standings"].pop("1"), "evidence.other_standings"),
+        (lambda d: d["contributions"][0]["score"].update(surplus=1.0), "evidence.malformed"),
+        (lambda d: d["contributions"][0].update(gains="much"), "evidence.malformed"),
+    ],
+)
+def test_a_judgement_that_does_not_follow_is_refused(change, code, world):
+    document = changed(world.documents[1], change)
+    assert refusal(lambda: check_judgement(round_work(document, JOB, world.read), document)) == code
+
+
+@pytest.mark.parametrize(
+    "change", [lambda e: e["gains"].update(other=e["gains"]["other"] - 0.01), lambda e: e.update(gains=None)]
+)
+def test_gains_that_nobody_else_measures_are_refused(change, world, monkeypatch):
+    monkeypatch.setattr(round_module, "is_looked_at", lambda *_, **__: True)
+    work = world.works[1]
+    document = evidence(work, close_round(work))
+    assert canonical_bytes(document) and check_judgement(work, document)[1].standing.rounds == 1
+    change(document["contributions"][1])
+    assert refusal(check_judgement, work, document) == "evidence.other_scores"
+
+
+def test_machines_that_round_otherwise_come_to_the_same_verdicts(world, monkeypatch):
+    """Their scores differ in the last digits, and whether a node's update knows its data hangs on them."""
+
+    def machine(sign: float) -> None:
+        noise = torch.Generator().manual_seed(int(sign))
+        monkeypatch.setattr(
+            round_module, "each_loss", lambda *args: each_loss(*args) + 1e-6 * torch.randn(len(args[-1]), generator=noise)
+        )
+        monkeypatch.setattr(round_module, "ownership", lambda *_, **__: dict.fromkeys(range(3), Gains(0.01, 0.01 + sign * 1e-7)))
+
+    machine(1)
+    monkeypatch.setattr(round_module, "is_looked_at", lambda *_, **__: True)
+    document = evidence(world.works[1], close_round(world.works[1]))
+    machine(2)
+    alone = {verdict.node_id: verdict.score for verdict in judge_round(world.works[1])}
+    assert alone != {entry["node"]: entry["score"] for entry in document["contributions"]}
+    machine(-1)
+    assert judge_round(world.works[1])[0].standing.owned == 1.0
+    verdicts = check_judgement(world.works[1], document)
+    assert [verdict.standing.owned for verdict in verdicts] == [pytest.approx(0.9)] * 3
+    assert [verdict.score for verdict in verdicts] == [entry["score"] for entry in document["contributions"]]
 
 
 def late(work: RoundWork) -> RoundWork:

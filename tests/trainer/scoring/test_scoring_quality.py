@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.protocol.spec import EncodingSpec
+from trainer.scoring.agreement import SAME
 from trainer.scoring.quality import SLACK, Score, carried, expectations, falls_short, in_doubt, passes_gate, qualities
 
 improvements = st.dictionaries(st.integers(1, 2**32 - 1), st.floats(-10, 10), min_size=1, max_size=20)
@@ -117,3 +118,20 @@ def test_only_what_surely_improves_by_the_share_is_beyond_doubt():
     assert not in_doubt({1: Score(2.0, 2.0, 0.0, 0.02), 2: Score(2.0, 1.9, 0.1, 0.05)}, {}, 0.01)
     assert in_doubt({1: Score(2.0, 2.0, 0.0, 0.03), 2: Score(2.0, 1.9, 0.1, 0.05)}, {}, 0.01)
     assert in_doubt({1: Score(2.0, 2.2, -0.2, 0.001)}, {}, 0.01)
+
+
+near = st.floats(-SAME, SAME)
+
+
+@given(
+    scores=st.lists(st.tuples(st.floats(-0.1, 0.1), st.floats(0, 0.02), near, near, near), min_size=1, max_size=6),
+    parts=st.lists(st.floats(0.1, 1.0), min_size=6, max_size=6), loss=st.floats(0.1, 5.0),
+)  # fmt: skip
+def test_what_is_in_doubt_on_one_machine_is_nearly_so_on_another(scores, parts, loss):
+    expected = dict(enumerate(parts))
+    one = {node: Score(loss, loss - gain, gain, error) for node, (gain, error, *_) in enumerate(scores)}
+    other = {
+        node: Score(loss + before, loss - gain, gain + more, max(0.0, error + wider))
+        for node, (gain, error, before, more, wider) in enumerate(scores)
+    }
+    assert not in_doubt(one, expected, 0.01) or in_doubt(other, expected, 0.01, rounding=SAME)
