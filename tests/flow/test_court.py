@@ -18,7 +18,7 @@ from marketplace.chain.deploy import deploy
 from marketplace.chain.follower import pass_once
 from marketplace.chain.models import Alarm, ChainLog, Intent
 from marketplace.chain.profiles import ANVIL
-from marketplace.chain.services import domain, market_view
+from marketplace.chain.services import domain, market_view, settled_evidence
 from marketplace.chain.terms import default_terms
 from marketplace.chain.wallet import send
 from marketplace.jobs import services as jobs
@@ -194,7 +194,11 @@ def test_a_cheat_gives_back_twice_its_pay_and_a_false_accusation_costs_the_bond(
     audits.record_verdict(audit_id=of_honest.pk, found=lie)
     of_cheat.refresh_from_db()
     assert (of_cheat.state, of_cheat.proven, of_cheat.shadow) == ("failed", True, False)
-    round_id = Round.objects.get().pk
+    settled = Round.objects.get()
+    found = [settled_evidence(job.chain_id or 0, number, block=settled.settled_block or 0) for number in (0, 1)]
+    assert found == [settled.evidence, None], "as the chain says it to anybody"
+    assert settled_evidence(job.chain_id or 0, 0, block=(settled.settled_block or 0) + 1) is None
+    round_id = settled.pk
     assert unopened_cases() == [{"round_id": round_id}]
     for _ in range(2):
         tasks.open_cases(round_id)

@@ -24,8 +24,10 @@ from marketplace.settlement.models import Payment
 from marketplace.settlement.services import batches, cases
 from marketplace.training import calibration, engine
 from marketplace.training.models import Assignment, Audit, Case, Contribution, Round
+from tests.marketplace.settlement.conftest import evidence_of
 from tests.marketplace.world import TestNode, fund, wallet
 from tests.settings import test_key as key_of
+from trainer.protocol.canonical import canonical_bytes
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import AuditVerdict, AuditWork
 
@@ -293,6 +295,17 @@ def test_a_member_goes_by_what_a_quorum_has_attested_and_by_everybodys_tolerance
 def test_a_case_without_a_failed_audit_is_about_the_score(trained: Case) -> None:
     Audit.objects.all().delete()
     assert committee.finding(trained, at_court(trained)) == trained.contribution.quality
+
+
+def test_a_quorum_that_attested_a_lie_does_not_bind_the_court(trained: Case) -> None:
+    Audit.objects.all().delete()
+    document = evidence_of(trained.contribution.round)
+    mine = next(entry for entry in document["contributions"] if entry["node"] == 1)
+    for lie in ({"quality": 1}, {"score": mine["score"] | {"improvement": -1.0}}, {"weight": 7.0}):
+        mine |= lie
+        data = canonical_bytes(document)
+        said = at_court(trained, evidence="0x" + store.write_stream([data], limit=len(data))[0])
+        assert committee.finding(trained, said) == trained.contribution.quality
 
 
 def test_a_case_about_something_else_is_not_judged(case: Case) -> None:
