@@ -12,8 +12,7 @@ from trainer.scoring.auditing import replay_audit
 
 __all__ = [
     "check", "check_chain", "check_judgement", "check_outcome", "close_round", "evidence", "judge_round", "metric", "parameters",
-    "prepare",
-    "replay_audit", "round_work", "warm_up",
+    "prepare", "replay_audit", "round_work", "warm_up",
 ]  # fmt: skip
 
 torch.set_num_threads(1)  # workers are many; each computes small rounds
