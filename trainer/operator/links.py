@@ -22,6 +22,7 @@ TOLD_SEGMENTS = 64
 RECENT = 64
 """Round trips, the least of which is the path's."""
 UNKNOWN_SECONDS = 3.0
+UNKNOWN_UP_SECONDS = 30.0
 LEAST_TRANSFER_SECONDS = 0.001
 
 
@@ -98,6 +99,11 @@ class Links:
         with self.lock:
             self.waiting.setdefault("peers", {})[node] = round(seconds * 1000, 2)
 
+    def shared(self, node: int, size: int, seconds: float) -> None:
+        """A file came from another node; `seconds` from the question on."""
+        with self.lock:
+            self.waiting.setdefault("shared", {})[node] = [size, round(seconds, 4)]
+
     def broken(self) -> None:
         """A request found no connection or lost it. Attempts in a row are one loss, those before the first answer none."""
         with self.lock:
@@ -110,6 +116,13 @@ class Links:
             if self.down is None or self.rtt is None:
                 return UNKNOWN_SECONDS
             return self.rtt.value + size / self.down.value
+
+    def seconds_up(self, size: int) -> float:
+        """What a file of `size` bytes to the coordinator is expected to take; some more seconds while nothing is known."""
+        with self.lock:
+            if self.up is None or self.rtt is None:
+                return UNKNOWN_UP_SECONDS
+            return self.rtt.value + size / self.up.value
 
     @property
     def path_s(self) -> float | None:
@@ -142,8 +155,9 @@ class Links:
             for kind in ("rtt", "up", "down"):
                 if samples := report.get(kind, []) + self.waiting.get(kind, []):
                     self.waiting[kind] = samples[-MOST_SAMPLES:]
-            if peers := report.get("peers", {}) | self.waiting.get("peers", {}):
-                self.waiting["peers"] = peers
+            for kind in ("peers", "shared"):
+                if of_nodes := report.get(kind, {}) | self.waiting.get(kind, {}):
+                    self.waiting[kind] = of_nodes
             if "loss" in report:
                 hits, trials = self.waiting.get("loss", (0, 0))
                 self.waiting["loss"] = [report["loss"][0] + hits, report["loss"][1] + trials]

@@ -21,6 +21,7 @@ import httpx
 from trainer.operator.client import Check
 from trainer.operator.config import sha256_of
 from trainer.operator.links import Links
+from trainer.operator.tunnels import Guests
 from trainer.protocol.errors import HyperGPUError
 
 MOST_READERS = 16
@@ -53,12 +54,12 @@ class Shelf:
 
 
 class Endpoint(ThreadingHTTPServer):
-    """GET /ping and GET /artifacts/<sha256>?wait=<seconds>, for everybody; nothing else."""
+    """GET /ping and GET /artifacts/<sha256>?wait=<seconds> for all, CONNECT to the coordinator for `guests`; nothing else."""
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, address: tuple[str, int], shelf: Shelf, guests: Guests | None = None) -> None:
+        self.shelf, self.guests = shelf, guests
         super().__init__(address, Asked)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
 
@@ -95,9 +96,27 @@ class Asked(BaseHTTPRequestHandler):
         finally:
             self.server.shelf.readers.release()
 
+    def do_CONNECT(self) -> None:
+        """Carry a near node's connection to the coordinator, which is the only place it leads to, whatever it asks for."""
+        guests, self.close_connection = self.server.guests, True
+        if guests is None:
+            return self.head(404)
+        try:
+            guests.admit("CONNECT", self.path, self.headers)
+        except HyperGPUError:
+            return self.head(403)
+        if not guests.free.acquire(blocking=False):
+            return self.head(503)
+        try:
+            guests.carry(self.connection, lambda: self.head(200))
+        except OSError:
+            return
+        finally:
+            guests.free.release()
+
     def head(self, status: int, *, length: int = 0) -> None:
         self.send_response_only(status)
-        if status != 204:
+        if status != 204 and (self.command, status) != ("CONNECT", 200):
             self.send_header("Content-Length", str(length))
         self.end_headers()
 

@@ -58,6 +58,7 @@ class Slot:
         self.artifact: bytes | None = None
         self.pieces: dict[int, bytes] = {}
         self.numbers: list[int] = []
+        self.queries: list[str] = []
         self.receipt: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
         self.origin: Origin | None = None
@@ -276,6 +277,8 @@ class Handler(BaseHTTPRequestHandler):
         slot, verb = world.slots[int(parts[1])], parts[2]
         fence = int(parse_qs(query)["fence"][0]) if verb in ("artifact", "pieces") else json.loads(body)["fence"]
         slot.calls.append(verb)
+        if verb in ("artifact", "pieces"):
+            slot.queries.append(query)
         slot.stale = slot.stale or verb == slot.stale_at
         if slot.stale or fence != slot.fence:
             slot.is_over = slot.is_over or slot.stale

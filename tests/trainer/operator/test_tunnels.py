@@ -1,0 +1,236 @@
+"""Uploads by way of a near node, over real sockets: what goes well, and every way in which that node can fail."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+from eth_account import Account
+from fake_coordinator import NODE_ID, FakeCoordinator, Slot, Version
+
+from trainer.network.estimators import Estimate
+from trainer.operator import tunnels
+from trainer.operator.agent import Agent
+from trainer.operator.config import AgentConfig, Home
+from trainer.operator.console import Console
+from trainer.operator.peers import Endpoint, Shelf
+from trainer.operator.tunnels import Guests
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.spec import JobSpec
+
+KEY = "0x" + "44" * 32
+HOT_KEY = Account.from_key(KEY).address
+GATHERER = 3
+DATA = os.urandom(3_000_000)
+
+
+class Order:
+    """An agent with a result that it has to hand in, and the slot where it belongs."""
+
+    def __init__(self, agent: Agent, server: FakeCoordinator) -> None:
+        self.agent, self.server = agent, server
+        self.slot: Slot = server.offer(JobSpec(), Version("ab" * 32, "cd" * 32))
+        self.slot.fence = 1
+        self.result = SimpleNamespace(sha256=sha256_hex(DATA), size=len(DATA), steps_done=1)
+        (agent.home.artifacts / self.result.sha256).write_bytes(DATA)
+        self.checked = 0
+
+    def upload(self, url: str | None) -> None:
+        self.agent.near = {"gather": {"node": GATHERER, "url": url}} if url else {}
+        pulse = SimpleNamespace(check=self.check, progress=lambda *_: None)
+        self.agent.upload(self.slot.id, 1, self.result, pulse)
+
+    def check(self) -> None:
+        self.checked += 1
+
+    def is_spared(self) -> bool:
+        return not self.agent.patience.may_ask(GATHERER, time.monotonic())
+
+
+@pytest.fixture
+def server() -> Iterator[FakeCoordinator]:
+    fake = FakeCoordinator()
+    fake.registered[HOT_KEY] = NODE_ID
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def order(server, tmp_path) -> Iterator[Order]:
+    agent = Agent(
+        AgentConfig(home=Home.at(tmp_path / "agent"), coordinator=server.url, name="x"), Console(as_json=True),
+        SimpleNamespace(facts=None, ahead=None), KEY,
+    )  # fmt: skip
+    agent.coordinator.links.rtt, agent.coordinator.links.up = Estimate(value=0.01, samples=9), Estimate(value=1e6, samples=9)
+    yield Order(agent, server)
+    agent.drop_way()
+
+
+@pytest.fixture
+def guests(server) -> Guests:
+    found = Guests(server.url)
+    found.expect([HOT_KEY])
+    return found
+
+
+@pytest.fixture
+def gatherer(guests, tmp_path) -> Iterator[str]:
+    endpoint = Endpoint(("127.0.0.1", 0), Shelf(tmp_path), guests)
+    yield f"http://127.0.0.1:{endpoint.server_address[1]}"
+    endpoint.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
+    """Somebody else's endpoint, who answers CONNECT as he likes."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve(answer: Callable[[socket.socket], None]) -> str:
+        def accept() -> None:
+            while True:
+                try:
+                    guest, _ = listening.accept()
+                except OSError:
+                    return
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += guest.recv(1)
+                threading.Thread(target=answer, args=(guest,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    yield serve
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+
+
+def test_given_a_near_node_then_the_upload_goes_by_it_and_the_coordinator_knows(order, gatherer, guests, monkeypatch):
+    carried: list[int] = []
+    carry = Guests.carry
+    monkeypatch.setattr(Guests, "carry", lambda *args: (carried.append(1), carry(*args))[1])
+    order.upload(gatherer)
+    assert order.slot.artifact == DATA and carried == [1]
+    assert order.slot.queries == ["fence=1&via=3", "fence=1"], "the file by way of it; whether it is there, directly"
+    assert order.agent.coordinator.links.up.samples == 9, "that was not the direct way"
+    assert not order.is_spared()
+
+
+def test_given_a_lossy_first_leg_then_the_pieces_go_over_several_tunnels(order, gatherer, monkeypatch):
+    monkeypatch.setenv("HYPERGPU_EMULATE_LOSS", "0.02")
+    order.upload(gatherer)
+    assert order.slot.artifact == DATA and sorted(set(order.slot.numbers))[:3] == [0, 1, 2]
+    assert not order.is_spared()
+
+
+def test_given_a_gatherer_that_dies_in_the_middle_then_the_upload_goes_direct_at_once_and_nothing_is_lost(
+    order, gatherer, monkeypatch
+):
+    monkeypatch.setattr(tunnels, "pour", broken_after(500_000))
+    order.upload(gatherer)
+    assert order.slot.artifact == DATA and order.slot.queries[-1] == "fence=1"
+    assert order.is_spared()
+    order.slot.artifact, order.slot.queries = None, []
+    order.upload(gatherer)
+    assert order.slot.artifact == DATA and order.slot.queries == ["fence=1"], "it is not asked again so soon"
+
+
+def broken_after(size: int) -> Callable[[socket.socket, socket.socket], None]:
+    def pour(source: socket.socket, sink: socket.socket) -> None:
+        passed = 0
+        try:
+            while passed < size and (data := source.recv(2**16)):
+                sink.sendall(data)
+                passed += len(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    return pour
+
+
+def test_given_a_gatherer_that_changes_bytes_then_the_coordinator_takes_none_of_them(order, gatherer, monkeypatch):
+    pour = tunnels.pour
+
+    def flip(source: socket.socket, sink: socket.socket) -> None:
+        pour(SimpleNamespace(recv=lambda size: flipped(source, size), shutdown=source.shutdown), sink)
+
+    def flipped(source: socket.socket, size: int) -> bytes:
+        data = bytearray(source.recv(size))
+        if len(data) > 4000:  # not in a head
+            data[-1] ^= 1
+        return bytes(data)
+
+    monkeypatch.setattr(tunnels, "pour", flip)
+    order.upload(gatherer)
+    assert order.slot.artifact == DATA and order.slot.queries[-1] == "fence=1"
+    assert order.is_spared()
+
+
+def test_given_a_gatherer_that_says_that_all_is_well_and_passes_nothing_on_then_the_upload_goes_direct(order, listener):
+    def lie(guest: socket.socket) -> None:
+        guest.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        taken = 0
+        while taken < len(DATA):
+            taken += len(guest.recv(2**16))
+        guest.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    order.upload(listener(lie))
+    assert order.slot.artifact == DATA and order.slot.queries == ["fence=1", "fence=1"]
+    assert order.is_spared()
+
+
+def test_given_a_gatherer_that_hangs_then_it_is_given_up_when_the_direct_way_would_be_done(order, listener):
+    order.agent.coordinator.links.up = Estimate(value=len(DATA) / 0.3, samples=9)
+
+    def hang(guest: socket.socket) -> None:
+        guest.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    started = time.monotonic()
+    order.upload(listener(hang))
+    assert order.slot.artifact == DATA and time.monotonic() - started < 5
+    assert order.is_spared()
+
+
+def test_given_nobody_at_the_endpoint_then_the_upload_goes_direct(order):
+    order.upload("http://127.0.0.1:9")
+    assert order.slot.artifact == DATA and order.is_spared()
+
+
+def test_given_an_order_that_ended_meanwhile_then_the_gatherer_is_not_blamed(order, gatherer, monkeypatch):
+    def over() -> None:
+        raise HyperGPUError("order.cancelled", "It is over.")
+
+    monkeypatch.setattr(order, "check", over)
+    with pytest.raises(HyperGPUError, match="It is over"):
+        order.upload(gatherer)
+    assert not order.is_spared()
+
+
+def test_given_a_stranger_then_nothing_is_carried(order, gatherer, guests):
+    for _ in range(tunnels.LEASES):
+        guests.expect([])
+    order.upload(gatherer)
+    assert order.slot.artifact == DATA and order.slot.queries == ["fence=1", "fence=1"] and order.is_spared()
+
+
+def test_given_any_target_then_a_tunnel_leads_to_the_coordinator_only(order, gatherer, server, monkeypatch):
+    """What a guest asks for is signed, and ignored: no open proxy."""
+    asked: list[str] = []
+    admit = Guests.admit
+    monkeypatch.setattr(Guests, "admit", lambda *args: (asked.append(args[2]), admit(*args))[1])
+    way = order.agent.way_by({"node": GATHERER, "url": gatherer})
+    stream = way.backend.connect_tcp("169.254.169.254", 80, timeout=5)
+    stream.write(b"GET /agent/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n", 5)
+    assert stream.read(100, 5).startswith(b"HTTP/1.1 204") and asked == ["169.254.169.254:80"]
+    stream.close()

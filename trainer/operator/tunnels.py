@@ -1,0 +1,188 @@
+"""Uploads by way of a near node: it carries a connection to the coordinator, byte for byte, as an HTTP proxy does (CONNECT, RFC
+9110, section 9.3.6). Requests stay signed by their own node, and with https nobody on the way can read or change them. Whatever
+goes wrong there, the direct way is taken at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from trainer.operator.client import Check, Coordinator
+from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.requests import HEADER_KEY, sign_request, verify_request
+
+T = TypeVar("T")
+
+MOST_TUNNELS = 32
+"""That a node carries at once: four connections of each of eight near nodes."""
+MOST_BYTES = 2**30
+"""Of one tunnel, each way."""
+IDLE_SECONDS = 30
+"""After which a tunnel in which nothing flows is closed."""
+BLOCK = 2**16
+LEASES = 4
+"""Newest rounds whose near nodes are carried: late work comes rounds later."""
+MOST_HEAD = 4096
+"""Bytes of the answer to CONNECT."""
+
+
+# The node that carries.
+
+
+class Guests:
+    """Whose connections this node carries to the coordinator at `url`, and nowhere else: nodes that the newest leases name."""
+
+    def __init__(self, url: str) -> None:
+        target = urlsplit(url)
+        self.target = (target.hostname or "", target.port or (443 if target.scheme == "https" else 80))
+        self.leases: deque[frozenset[str]] = deque(maxlen=LEASES)
+        self.free = threading.BoundedSemaphore(MOST_TUNNELS)
+
+    def expect(self, hot_keys: Iterable[str]) -> None:
+        self.leases.append(frozenset(key.lower() for key in hot_keys))
+
+    def admit(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+        """Raises HyperGPUError `gather.stranger`, or as `verify_request`."""
+        verify_request(
+            method=method, path=path, query="", audience=headers.get("Host", ""), headers=headers, now=int(time.time())
+        )  # fmt: skip
+        if not any(headers[HEADER_KEY].lower() in keys for keys in self.leases):
+            raise HyperGPUError("gather.stranger", "No lease of this node names that key.")
+
+    def carry(self, guest: socket.socket, welcome: Callable[[], None]) -> None:
+        """Pass on what comes, both ways, until both have ended. Raises OSError when the coordinator does not answer."""
+        with socket.create_connection(self.target, timeout=5) as coordinator:
+            for end in (guest, coordinator):
+                end.settimeout(IDLE_SECONDS)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            welcome()
+            back = threading.Thread(target=pour, args=(coordinator, guest), daemon=True)
+            back.start()
+            pour(guest, coordinator)
+            back.join()
+
+
+def pour(source: socket.socket, sink: socket.socket) -> None:
+    """Until the source ends; then the sink hears that it has. A connection that breaks breaks the other one."""
+    passed = 0
+    try:
+        while (data := source.recv(BLOCK)) and passed < MOST_BYTES:
+            sink.sendall(data)
+            passed += len(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+# The node that is carried.
+
+
+class ByWay(Coordinator):
+    """The coordinator by way of node `node` at `endpoint`, one of whose `addresses` is asked. Nothing is tried twice: once anything
+    failed it is broken. `cut` ends whatever is under way."""
+
+    def __init__(self, coordinator: Coordinator, *, node: int, endpoint: str, addresses: Sequence[str]) -> None:
+        super().__init__(coordinator.url, coordinator.private_key, say=coordinator.say)
+        self.node, self.endpoint, self.is_broken = node, endpoint, False
+        self.backend = Through(endpoint, addresses, key=self.private_key)
+        self.http = httpx.Client(
+            base_url=self.url, headers=self.http.headers, transport=Tunnelled(self.backend), trust_env=False, timeout=IDLE_SECONDS
+        )  # fmt: skip
+
+    def request(self, method: str, path: str, **options: object) -> httpx.Response:
+        """The signed query says by whom it goes, so that the coordinator knows what it measures."""
+        mark = "&" if "?" in path else "?"
+        try:
+            return super().request(method, f"{path}{mark}via={self.node}", **options)  # type: ignore[arg-type]
+        except (httpx.TransportError, HyperGPUError):
+            self.is_broken = True
+            raise
+
+    def persist(self, attempt: Callable[[], T], *, check: Check | None = None) -> T:
+        if check is not None:
+            check()
+        return attempt()
+
+    def cut(self) -> None:
+        self.is_broken = True
+        self.backend.cut()
+
+
+class Tunnelled(httpx.HTTPTransport):
+    """As ever, on connections that `backend` makes."""
+
+    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+        super().__init__(trust_env=False)
+        self._pool = httpcore.ConnectionPool(ssl_context=httpx.create_ssl_context(), network_backend=backend)
+
+
+class Through(httpcore.NetworkBackend):
+    """Makes connections to the coordinator by way of an endpoint. Any other host is reached there too, if the node lets it."""
+
+    def __init__(self, endpoint: str, addresses: Sequence[str], *, key: str) -> None:
+        self.url, self.addresses, self.key = urlsplit(endpoint), list(addresses), key
+        self.below = httpcore.SyncBackend()
+        self.lock = threading.Lock()
+        self.sockets: list[socket.socket] = []
+
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:  # fmt: skip
+        stream = self.connect(timeout)
+        authority = f"{host}:{port}"
+        signed = sign_request(
+            method="CONNECT", path=authority, query="", body_sha256=sha256_hex(b""), audience=self.url.netloc,
+            private_key=self.key,
+        )  # fmt: skip
+        head = [f"CONNECT {authority} HTTP/1.1", f"Host: {self.url.netloc}", *(f"{name}: {one}" for name, one in signed.items())]
+        stream.write("\r\n".join([*head, "", ""]).encode("ascii"), timeout)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n") and len(answer) < MOST_HEAD:
+            if not (byte := stream.read(1, timeout)):
+                break
+            answer += byte
+        if not answer.startswith(b"HTTP/1.1 200"):
+            stream.close()
+            raise httpcore.ConnectError(f"the node does not carry this: {answer[:80]!r}")
+        return stream
+
+    def connect(self, timeout: float | None) -> httpcore.NetworkStream:
+        port = self.url.port or (443 if self.url.scheme == "https" else 80)
+        for place, address in enumerate(self.addresses, start=1):
+            try:
+                stream = self.below.connect_tcp(address, port, timeout=min(timeout or 2.0, 2.0))
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if place == len(self.addresses):
+                    raise
+                continue
+            with self.lock:  # a socket of our own on the same connection, which TLS does not take away
+                self.sockets.append(socket.socket(fileno=os.dup(stream.get_extra_info("socket").fileno())))
+            break
+        if self.url.scheme == "https":
+            return stream.start_tls(ssl.create_default_context(), self.url.hostname, timeout)
+        return stream
+
+    def cut(self) -> None:
+        """End all connections that were made, also under who waits for them."""
+        with self.lock:
+            for one in self.sockets:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+            self.sockets.clear()
