@@ -10,6 +10,7 @@ from typing import Any
 
 from marketplace.common.times import iso
 from marketplace.operators.models import Measurement, Node
+from marketplace.operators.selectors import online_since
 from trainer.network.facts import Measure, NodeFacts, architecture_of
 from trainer.protocol.spec import JobSpec
 
@@ -52,10 +53,11 @@ def summary(rows: Iterable[Measurement]) -> dict[str, Any]:
 
 def facts_of(nodes: Sequence[Node], spec: JobSpec, *, rates: Mapping[int, int] | None = None) -> list[NodeFacts]:
     """What is known of nodes for planning a round of a job, each value with age and source; what nobody has measured yet is
-    assumed. `rates` are their prices in base units a sample. What a job's rounds say of reliability is not known here."""
+    assumed. Ways to other nodes are those to given ones that have an endpoint and are online. `rates` are prices in base units a
+    sample. What a job's rounds say of reliability is not known here."""
     now, architecture = time.time(), architecture_of(spec)
     known: dict[int, dict[tuple[str, str], Measurement]] = {node.pk: {} for node in nodes}
-    for row in Measurement.objects.filter(node__in=nodes).exclude(quantity=Quantity.PEER_RTT).defer("history").order_by("id"):
+    for row in Measurement.objects.filter(node__in=nodes).defer("history").order_by("id"):
         key = (row.quantity, row.of)
         mine = known[row.node_id]
         mine[key] = better(mine[key], row) if key in mine else row
@@ -63,6 +65,12 @@ def facts_of(nodes: Sequence[Node], spec: JobSpec, *, rates: Mapping[int, int] |
     def measured(node: Node, quantity: Quantity, of: str = "") -> Measure | None:
         row = known[node.pk].get((quantity, of))
         return None if row is None else as_measure(row, now=now)
+
+    reachable = {node.pk for node in nodes if node.endpoint and node.last_seen and node.last_seen >= online_since()}
+
+    def to_others(node: Node, quantity: Quantity) -> dict[int, Measure]:
+        mine = known[node.pk]
+        return {peer: as_measure(mine[quantity, str(peer)], now=now) for peer in reachable if (quantity, str(peer)) in mine}
 
     def assumed(quantity: Quantity, factor: float = 1.0) -> Measure:
         return Measure(value=factor * ASSUMED[quantity], deviation=factor * ASSUMED[quantity] / 2)
@@ -86,6 +94,9 @@ def facts_of(nodes: Sequence[Node], spec: JobSpec, *, rates: Mapping[int, int] |
             loss=measured(node, Quantity.LOSS) or Measure(value=0.0),
             quality=node.quality_sum / (node.rounds * 10_000) if node.rounds else 1.0,
             rate=(rates or {}).get(node.pk, 0),
+            near=to_others(node, Quantity.PEER_RTT),
+            via=to_others(node, Quantity.UP),
+            shared=to_others(node, Quantity.DOWN),
         )
         for node in nodes
     ]  # fmt: skip

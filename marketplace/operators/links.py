@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -24,7 +24,7 @@ from trainer.protocol.spec import JobSpec
 MOST_POINTS = 64
 """Of one quantity's history."""
 MOST_PEERS = 16
-"""Peers whose round trips are kept of one node."""
+"""Peers whose round trips, and ways by whom, are kept of one node."""
 TIMED_BYTES = 2**20
 """What is sent may lie in buffers on its way: shorter files are not timed from here."""
 DOWNLOAD_SECONDS = 3600
@@ -51,7 +51,8 @@ class Sample:
 class LinkReport(BaseModel):
     """What an agent says of its link since it last did: `rtt` of small requests in milliseconds; `up` and `down` as [bytes,
     seconds] of each file; `loss` as [segments sent again, segments sent], by the kernel's count or by timed probes;
-    `reconnects` since the agent's start; `peers`: milliseconds to other nodes' endpoints, by node."""
+    `reconnects` since the agent's start; `peers`: milliseconds to other nodes' endpoints, `shared`: [bytes,
+    seconds] of a file from there, by node."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -62,6 +63,7 @@ class LinkReport(BaseModel):
     probed: bool = False
     reconnects: int | None = Field(default=None, ge=0, le=10**9)
     peers: dict[int, float] = Field(default={}, max_length=32)
+    shared: dict[int, tuple[int, float]] = Field(default={}, max_length=32)
 
 
 def claims(report: LinkReport) -> Iterable[Sample]:
@@ -84,15 +86,18 @@ def claims(report: LinkReport) -> Iterable[Sample]:
         if 0 < milliseconds < 1e6:
             fold = partial(estimators.smoothed, sample=milliseconds / 1000)
             yield Sample(quantity=Quantity.PEER_RTT, of=str(peer), fold=fold, source="peer", claimed=True)
+    for peer, (size, seconds) in report.shared.items():
+        if size > 0 and 0 < seconds < 1e6:
+            yield transfer(Quantity.DOWN, size=size, seconds=seconds, claimed=True, of=str(peer))
 
 
 def round_trip(seconds: float, *, claimed: bool) -> Sample:
     return Sample(quantity=Quantity.RTT, fold=partial(estimators.smoothed, sample=seconds), source="heartbeat", claimed=claimed)
 
 
-def transfer(quantity: str, *, size: int, seconds: float, claimed: bool) -> Sample:
+def transfer(quantity: str, *, size: int, seconds: float, claimed: bool, of: str = "") -> Sample:
     fold = partial(estimators.rate, amount=size, seconds=seconds)
-    return Sample(quantity=quantity, fold=fold, source="transfer", claimed=claimed)
+    return Sample(quantity=quantity, of=of, fold=fold, source="transfer", claimed=claimed)
 
 
 def speeds(spec: JobSpec, *, units: int, said: float, seen: float) -> Iterable[Sample]:
@@ -137,8 +142,9 @@ def record(*, node_id: int, samples: Iterable[Sample], at: datetime | None = Non
         fields = ["source", "value", "deviation", "samples", "at", "history"]
         Measurement.objects.bulk_update([row for row in changed.values() if row.pk], fields)
         Measurement.objects.bulk_create([row for row in changed.values() if not row.pk])
-        peers = sorted((row for row in rows.values() if row.quantity == Quantity.PEER_RTT), key=lambda row: row.at)
-        Measurement.objects.filter(pk__in=[row.pk for row in peers[:-MOST_PEERS]]).delete()
+        for quantity in (Quantity.PEER_RTT, Quantity.UP, Quantity.DOWN):
+            peers = sorted((row for row in rows.values() if row.quantity == quantity and row.of), key=lambda row: row.at)
+            Measurement.objects.filter(pk__in=[row.pk for row in peers[:-MOST_PEERS]]).delete()
         Node.objects.filter(pk=node_id).update(measured=summary(rows.values()))
 
 
@@ -154,6 +160,14 @@ def record_upload(*, node_id: int, size: int, seconds: float, turnaround: float 
     if turnaround is not None and 0 < turnaround < LATE_SECONDS:
         samples.append(round_trip(turnaround, claimed=False))
     record(node_id=node_id, samples=samples)
+
+
+def record_gathered(*, node_id: int, by: int, size: int, seconds: float, fell_back: bool) -> None:
+    """An upload that was to go by way of node `by` is here, `seconds` after it could begin. One that `fell_back` to the direct
+    way says more than those before it: what trying that way costs now."""
+    sample = transfer(Quantity.UP, size=size, seconds=max(seconds, CLOCK_SECONDS), claimed=False, of=str(by))
+    fold = sample.fold
+    record(node_id=node_id, samples=[replace(sample, fold=lambda _: fold(None)) if fell_back else sample])
 
 
 def begin_download(*, node_id: int, sha256: str) -> None:

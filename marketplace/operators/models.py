@@ -109,7 +109,7 @@ class Measurement(models.Model):
 
     node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="measurements")
     quantity = models.CharField(max_length=10, choices=Quantity)
-    # The architecture that a speed is of, the node that a peer's round trip goes to.
+    # The architecture that a speed is of; the node that a round trip goes to, by way of which files went up, or that gave them.
     of = models.CharField(max_length=40, blank=True)
     claimed = models.BooleanField()
     # A trainer.network.facts.Source.

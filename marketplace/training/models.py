@@ -76,6 +76,8 @@ class Assignment(models.Model):
     encoding = models.JSONField()
     # Rounds that its part is for: the first ones do not wait for it.
     rounds = models.IntegerField(default=1)
+    # The node by way of which its upload is to go; null: direct.
+    via = models.BigIntegerField(null=True)
     # Why, as {code, text}, and the seconds by phase that it was expected to take and took (null: not known).
     reasons = models.JSONField(default=list)
     predicted = models.JSONField(null=True)

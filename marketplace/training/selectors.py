@@ -165,6 +165,12 @@ def nodes_of(round_id: int) -> list[int]:
     return list(Assignment.objects.filter(round_id=round_id).values_list("node_id", flat=True))
 
 
+def vias_of(round_id: int) -> dict[int, int]:
+    """By node of a round whose upload is to go by way of another node: that node."""
+    gathered = Assignment.objects.filter(round_id=round_id).exclude(via=None)
+    return {node: via for node, via in gathered.values_list("node_id", "via") if via is not None}
+
+
 def step_size(round_: Round) -> int:
     """Bytes of the outer step that leads to a round's base."""
     return Checkpoint.objects.values_list("delta_size", flat=True).get(job_id=round_.job_id, number=round_.number)

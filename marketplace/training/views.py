@@ -29,6 +29,7 @@ from marketplace.operators.links import LinkReport
 from marketplace.operators.models import Node
 from marketplace.operators.peers import peers_of
 from marketplace.training import selectors
+from marketplace.training.models import Assignment
 from marketplace.training.services import audits, intake, leases
 from marketplace.training.waiting import wait_for_work
 from trainer.protocol.errors import HyperGPUError
@@ -143,7 +144,8 @@ def next_lease(node_id: int) -> dict[str, Any] | None:
         return None
     assignment, order = leased
     size = selectors.step_size(assignment.round) if order.order.delta else 0
-    hints = peers_of(node_id, among=selectors.nodes_of(assignment.round_id), size=size)
+    round_id = assignment.round_id
+    hints = peers_of(node_id, among=selectors.nodes_of(round_id), size=size, vias=selectors.vias_of(round_id))
     return leases.lease_json(assignment, order) | ({"peers": hints} if hints else {})
 
 
@@ -193,6 +195,17 @@ def commit(request: HttpRequest, assignment_id: int) -> JsonResponse:
     return JsonResponse({"upload": f"/agent/v1/assignments/{assignment_id}/artifact?fence={body.fence}"})
 
 
+def time_gathered(request: HttpRequest, assignment: Assignment) -> bool:
+    """What a whole upload says of the way by another node, if that was meant; whether it came that way."""
+    came_by = request.GET.get("via", "")
+    if assignment.via is not None and assignment.committed_at and assignment.committed_size:
+        seconds, fell_back = (timezone.now() - assignment.committed_at).total_seconds(), came_by != str(assignment.via)
+        links.record_gathered(
+            node_id=assignment.node_id, by=assignment.via, size=assignment.committed_size, seconds=seconds, fell_back=fell_back
+        )  # fmt: skip
+    return bool(came_by)
+
+
 def time_upload(request: HttpRequest, node: Node, *, answered_at: datetime | None = None) -> None:
     """What an upload says of its node's link; `answered_at`: when it was told that it may upload."""
     if (arrival := arrival_of(request)) is not None:
@@ -210,8 +223,10 @@ def artifact(request: HttpRequest, assignment_id: int) -> JsonResponse:
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=fence)
     if request.headers[HEADER_BODY] != assignment.committed_sha256:
         raise HyperGPUError("artifact.hash_mismatch", "The upload's signed hash is not the committed one.")
-    time_upload(request, node, answered_at=assignment.committed_at)
+    if "via" not in request.GET:
+        time_upload(request, node, answered_at=assignment.committed_at)
     stored = intake.upload(assignment=assignment, chunks=body_chunks(request), size=int(size))
+    time_gathered(request, assignment)
     return JsonResponse({"sha256": stored.sha256, "size": stored.size})
 
 
@@ -225,7 +240,13 @@ def piece(request: HttpRequest, assignment_id: int, pieces: int, index: int) -> 
     whole = intake.upload_piece(
         assignment=assignment, pieces=pieces, index=index, chunks=body_chunks(request), sha256=request.headers[HEADER_BODY]
     )
-    if whole and not was_whole and assignment.committed_at and assignment.committed_size:
+    if (
+        whole
+        and not was_whole
+        and not time_gathered(request, assignment)
+        and assignment.committed_at
+        and assignment.committed_size
+    ):
         seconds = (timezone.now() - assignment.committed_at).total_seconds()
         links.record_upload(node_id=node.pk, size=assignment.committed_size, seconds=seconds, turnaround=None)
     return JsonResponse({"whole": whole})

@@ -154,6 +154,7 @@ def plan_round(
     for fact in taking:
         if steps[fact.node_id].hopeless and is_known(fact):
             excluded[fact.node_id] = too_slow(parts.pop(fact.node_id), spec, is_last=number + 1 >= spec.rounds.rounds)
+    parts = {node: replace(part, via=part.via if part.via in parts else None) for node, part in parts.items()}
     return replace(closing(parts, taking, spec, excluded, late), gathers=settings.gather)
 
 

@@ -5,28 +5,22 @@ from __future__ import annotations
 import fcntl
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
-
-from trainer.network.sources import Patience
 from trainer.operator.cache import fetch, prune
 from trainer.operator.client import Check, Coordinator
-from trainer.operator.config import AgentConfig, Home, is_loopback
+from trainer.operator.config import AgentConfig, Home
 from trainer.operator.console import Console
 from trainer.operator.engine import Engine
 from trainer.operator.identity import address_of, load_or_create_key
-from trainer.operator.peers import Endpoint, Peers, Shelf, checked_endpoint, listening_address
+from trainer.operator.neighbours import Neighbours
 from trainer.operator.pinning import Pin, hold_to_pin, pin_from_hello
 from trainer.operator.pulse import LOST, Pulse
 from trainer.operator.results import WorkResult, find_result, mark_handed_in, order_key
 from trainer.operator.transfers import upload
-from trainer.operator.tunnels import ByWay, Guests
 from trainer.operator.version import VERSION
 from trainer.protocol.eip712 import sign
 from trainer.protocol.errors import HyperGPUError
@@ -59,7 +53,7 @@ def run_agent(config: AgentConfig, console: Console) -> None:
         )  # fmt: skip
         engine = Engine(config, console)
         agent = Agent(config, console, engine, key)
-        endpoint = agent.open_endpoint()
+        endpoint = agent.near.open_endpoint()
         agent.stop_on_signals()
         try:
             engine.start()
@@ -87,14 +81,7 @@ class Agent:
     def __init__(self, config: AgentConfig, console: Console, engine: Engine, key: str) -> None:
         self.config, self.home, self.console, self.engine, self.key = config, config.home, console, engine, key
         self.coordinator = Coordinator(config.coordinator, key, say=console.say)
-        local = is_loopback(urlsplit(config.coordinator).hostname or "")
-        self.shelf, self.peers = Shelf(config.home.cache), Peers(self.coordinator.links, may_be_local=local)
-        self.near: dict[str, Any] = {}
-        """What the newest lease says of other nodes."""
-        self.patience = Patience()
-        self.guests = Guests(config.coordinator)
-        self.way: ByWay | None = None
-        """To the coordinator, by a near node that carried the last upload."""
+        self.near = Neighbours(config, self.coordinator)
         self.failures = 0
         self.tidy_at = float("-inf")
         self.unanswered: set[int] = set()
@@ -105,16 +92,6 @@ class Agent:
         """By job, the version that its last order was trained from: the worker holds it."""
         self.is_handing_in = False
         self.stop_at: float | None = None
-
-    def open_endpoint(self) -> Endpoint | None:
-        """For other nodes, if they can reach this one. Raises HyperGPUError `config.endpoint`."""
-        if self.config.endpoint is None:
-            return None
-        host, port = listening_address(self.config.listen, checked_endpoint(self.config.endpoint))
-        try:
-            return Endpoint((host, port), self.shelf, self.guests)
-        except OSError as error:
-            raise HyperGPUError("config.endpoint", f"This machine cannot listen at {host}:{port}: {error}.") from error
 
     # The loop.
 
@@ -218,9 +195,7 @@ class Agent:
 
     def follow(self, lease: dict[str, Any], order: WorkOrder) -> None:
         assignment, fence = lease["assignment_id"], lease["fence"]
-        self.near = lease.get("peers", {})
-        self.peers.ping_all({int(node): url for node, url in self.near.get("pings", {}).items()})
-        self.guests.expect(self.near.get("carry", []))
+        self.near.hear(lease.get("peers", {}))
         self.console.say(
             "order.leased", f"{title(order)}: {order.steps} steps on shard {order.shard} of {order.shards}",
             job_id=order.job_id, round=order.round, assignment_id=assignment, fence=fence,
@@ -260,32 +235,14 @@ class Agent:
 
     def fetch(self, order: WorkOrder, what: str, sha256: str, pulse: Pulse) -> None:
         """From a near node if it is there soon, else from the coordinator. Public files are given to other nodes then."""
-        source = self.fetch_near(sha256, check=pulse.check) if sha256 == order.delta else None
+        source = self.near.fetch(sha256, check=pulse.check) if sha256 == order.delta else None
         size = fetch(self.coordinator, sha256, self.home.cache, check=pulse.check).stat().st_size
         if sha256 in (order.delta, order.checkpoint):
-            self.shelf.put(sha256)
+            self.near.shelf.put(sha256)
         self.console.say(
             "order.fetched", f"{title(order)}: {what}, {size / 1000:,.1f} kB{f' from node {source}' if source else ''}",
             job_id=order.job_id, round=order.round, what=what, sha256=sha256, size=size, source=source,
         )  # fmt: skip
-
-    def fetch_near(self, sha256: str, *, check: Check) -> str | None:
-        """The outer step from a near node, whose number is returned; None when none of them has it in time."""
-        if (self.home.cache / sha256).exists():
-            return None
-        seconds = self.coordinator.links.seconds_down(self.near.get("size", 0))
-        for node, url in self.near.get("sources", {}).items():
-            if not self.patience.may_ask(int(node), time.monotonic()):
-                continue
-            started = time.monotonic()
-            if self.peers.fetch(url, sha256, self.home.cache, seconds=seconds, check=check):
-                self.patience.kept(int(node))
-                size = (self.home.cache / sha256).stat().st_size
-                self.coordinator.links.shared(int(node), size, time.monotonic() - started)
-                return str(node)
-            pause = self.patience.failed(int(node), time.monotonic())
-            self.console.say("peer.failed", f"node {node} did not give the outer step: not asked for {pause:.0f} s", node=node)
-        return None
 
     def upload(self, assignment: int, fence: int, result: WorkResult, pulse: Pulse) -> None:
         """Commit to the hash, so that nobody can copy; then upload."""
@@ -296,56 +253,9 @@ class Agent:
 
         pulse.progress(result.steps_done, [])
         self.coordinator.commit(assignment, {"fence": fence, "sha256": result.sha256, "size": result.size}, check=check)
-        if not self.upload_by_way(assignment, fence, result, check=check):
-            upload(self.coordinator, assignment, fence, self.home.artifacts / result.sha256, result.sha256, check=check)
-
-    def upload_by_way(self, assignment: int, fence: int, result: WorkResult, *, check: Check) -> bool:
-        """By way of the near node that the plan names. Whether the coordinator says itself that it has the whole file then. Who
-        breaks off, or takes longer than the direct way should, is given up and left alone for a while."""
-        if (way := self.way_by(self.near.get("gather"))) is None:
-            return False
-
-        def in_time() -> None:
-            check()
-            if way.is_broken:
-                raise HyperGPUError("gather.failed", "The connection by way of the near node has ended.")
-
-        timer = threading.Timer(self.coordinator.links.seconds_up(result.size), way.cut)
-        timer.start()
-        try:
-            upload(way, assignment, fence, self.home.artifacts / result.sha256, result.sha256, check=in_time)
-        except (httpx.TransportError, HyperGPUError) as error:
-            why = str(error) or type(error).__name__
-        else:
-            why = "the coordinator has not got it"
-        finally:
-            timer.cancel()
-        check()
-        path = f"/agent/v1/assignments/{assignment}/pieces/1?fence={fence}"
-        if self.coordinator.persist(lambda: self.coordinator.get(path), check=check).json()["whole"]:
-            self.patience.kept(way.node)
-            self.console.say("upload.gathered", f"uploaded by way of node {way.node}", node=way.node)
-            return True
-        self.drop_way()
-        pause = self.patience.failed(way.node, time.monotonic())
-        text = f"uploading direct: by way of node {way.node} it did not come ({why}); not asked for {pause:.0f} s"
-        self.console.say("peer.failed", text, node=way.node)
-        return False
-
-    def way_by(self, gather: dict[str, Any] | None) -> ByWay | None:
-        """The last one if it still serves: what its connections lost is known."""
-        if gather is None or not self.patience.may_ask(gather["node"], time.monotonic()):
-            return None
-        if self.way is None or self.way.is_broken or (self.way.node, self.way.endpoint) != (gather["node"], gather["url"]):
-            self.drop_way()
-            if addresses := self.peers.addresses_to_ask(gather["url"]):
-                self.way = ByWay(self.coordinator, node=gather["node"], endpoint=gather["url"], addresses=addresses)
-        return self.way
-
-    def drop_way(self) -> None:
-        if self.way is not None:
-            self.way.cut()
-            self.way = None
+        file = self.home.artifacts / result.sha256
+        if not self.near.upload(assignment, fence, file, result.sha256, check=check):
+            upload(self.coordinator, assignment, fence, file, result.sha256, check=check)
 
     def hand_in(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
         """Sign for what was uploaded; if its round has closed meanwhile, for the round into which it is carried."""

@@ -102,7 +102,7 @@ class Asked(BaseHTTPRequestHandler):
         if guests is None:
             return self.head(404)
         try:
-            guests.admit("CONNECT", self.path, self.headers)
+            guests.admit("CONNECT", self.path, dict(self.headers))
         except HyperGPUError:
             return self.head(403)
         if not guests.free.acquire(blocking=False):

@@ -93,8 +93,8 @@ def pour(source: socket.socket, sink: socket.socket) -> None:
 
 
 class ByWay(Coordinator):
-    """The coordinator by way of node `node` at `endpoint`, one of whose `addresses` is asked. Nothing is tried twice: once anything
-    failed it is broken. `cut` ends whatever is under way."""
+    """The coordinator by way of node `node` at `endpoint`, one of whose `addresses` is asked. Nothing is tried twice: it is
+    broken once anything failed. `cut` ends whatever is under way."""
 
     def __init__(self, coordinator: Coordinator, *, node: int, endpoint: str, addresses: Sequence[str]) -> None:
         super().__init__(coordinator.url, coordinator.private_key, say=coordinator.say)

@@ -39,7 +39,7 @@ export type Part = Full<'Part'>;
 export type Choice = Full<'Choice'>;
 /** A measured value, with who measured it: `claimed` is the node's own word. */
 export type Fact = Full<'Fact'>;
-/** A quantity of a node over time; `of`: the architecture of a speed, the node that a peer's round trip goes to. */
+/** A quantity of a node over time; `of`: the architecture of a speed, the node to which, by which or from which it was. */
 export type Measurement = Full<'Measurement'>;
 export type Quantity = Measurement['quantity'];
 /** `job_id` is the id on chain; 0 is a standing bid, good for any job. */

@@ -146,7 +146,7 @@ def give_places(round_: Round, decided: planning.Decision) -> list[Assignment]:
     return carried + [
         Assignment.objects.create(
             round=round_, node_id=node_id, shard=every_seat.index(node_id) % round_.job.parsed_spec.rounds.nodes,
-            steps=part.steps, encoding=part.encoding.model_dump(mode="json"), rounds=part.rounds,
+            steps=part.steps, encoding=part.encoding.model_dump(mode="json"), rounds=part.rounds, via=part.via,
             reasons=[asdict(reason) for reason in part.reasons], predicted=asdict(part.predicted) if part.predicted else None,
         )
         for node_id, part in decided.plan.parts.items()

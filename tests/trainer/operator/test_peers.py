@@ -187,17 +187,17 @@ def order(**fields):
 def test_given_a_near_node_with_the_outer_step_then_the_coordinator_sends_nothing_and_this_node_has_it_too(agent, shelf, url):
     mine, coordinator = agent
     put(shelf)
-    mine.near = {"sources": {"3": url}, "size": len(STEP)}
+    mine.near.named = {"sources": {"3": url}, "size": len(STEP)}
     mine.fetch(order(), "outer step", NAME, SimpleNamespace(check=check))
 
     assert coordinator.served == []
-    assert mine.shelf.find(NAME, wait=0).read_bytes() == STEP
+    assert mine.near.shelf.find(NAME, wait=0).read_bytes() == STEP
 
 
 def test_given_near_nodes_that_are_gone_or_lie_then_the_coordinator_sends_it(agent, shelf, url):
     mine, coordinator = agent
     put(shelf, b"something else")
-    mine.near = {"sources": {"2": "http://127.0.0.1:9", "3": url}, "size": len(STEP)}
+    mine.near.named = {"sources": {"2": "http://127.0.0.1:9", "3": url}, "size": len(STEP)}
     mine.fetch(order(), "outer step", NAME, SimpleNamespace(check=check))
 
     assert coordinator.served == [NAME]
@@ -206,12 +206,15 @@ def test_given_near_nodes_that_are_gone_or_lie_then_the_coordinator_sends_it(age
 
 def test_given_a_near_node_that_withholds_then_it_is_not_asked_again_in_the_next_round_but_later(agent, shelf, url, monkeypatch):
     mine, coordinator = agent
-    mine.near, rounds = {"sources": {"3": url}, "size": len(STEP)}, [b"one step" * 9000, b"another" * 9000, b"a third" * 9000]
+    mine.near.named, rounds = (
+        {"sources": {"3": url}, "size": len(STEP)},
+        [b"one step" * 9000, b"another" * 9000, b"a third" * 9000],
+    )
     asked: list[str] = []
     answer = Asked.do_GET
     monkeypatch.setattr(Asked, "do_GET", lambda request: (asked.append(request.path), answer(request))[1])
     clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr("trainer.operator.agent.time", clock)
+    monkeypatch.setattr("trainer.operator.neighbours.time", clock)
 
     now = 100.0
     for data in rounds[:2]:
@@ -231,8 +234,8 @@ def test_given_a_near_node_that_withholds_then_it_is_not_asked_again_in_the_next
 def test_given_data_then_it_comes_from_the_coordinator_and_is_given_to_nobody(agent, shelf, url):
     mine, coordinator = agent
     put(shelf)
-    mine.near = {"sources": {"3": url}, "size": len(STEP)}
+    mine.near.named = {"sources": {"3": url}, "size": len(STEP)}
     mine.fetch(order(delta=None), "data", NAME, SimpleNamespace(check=check))
 
     assert coordinator.served == [NAME]
-    assert mine.shelf.find(NAME, wait=0) is None
+    assert mine.near.shelf.find(NAME, wait=0) is None

@@ -42,7 +42,7 @@ class Order:
         self.checked = 0
 
     def upload(self, url: str | None) -> None:
-        self.agent.near = {"gather": {"node": GATHERER, "url": url}} if url else {}
+        self.agent.near.named = {"gather": {"node": GATHERER, "url": url}} if url else {}
         pulse = SimpleNamespace(check=self.check, progress=lambda *_: None)
         self.agent.upload(self.slot.id, 1, self.result, pulse)
 
@@ -50,7 +50,7 @@ class Order:
         self.checked += 1
 
     def is_spared(self) -> bool:
-        return not self.agent.patience.may_ask(GATHERER, time.monotonic())
+        return not self.agent.near.patience.may_ask(GATHERER, time.monotonic())
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def order(server, tmp_path) -> Iterator[Order]:
     )  # fmt: skip
     agent.coordinator.links.rtt, agent.coordinator.links.up = Estimate(value=0.01, samples=9), Estimate(value=1e6, samples=9)
     yield Order(agent, server)
-    agent.drop_way()
+    agent.near.drop_way()
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_given_any_target_then_a_tunnel_leads_to_the_coordinator_only(order, gat
     asked: list[str] = []
     admit = Guests.admit
     monkeypatch.setattr(Guests, "admit", lambda *args: (asked.append(args[2]), admit(*args))[1])
-    way = order.agent.way_by({"node": GATHERER, "url": gatherer})
+    way = order.agent.near.way_by({"node": GATHERER, "url": gatherer})
     stream = way.backend.connect_tcp("169.254.169.254", 80, timeout=5)
     stream.write(b"GET /agent/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n", 5)
     assert stream.read(100, 5).startswith(b"HTTP/1.1 204") and asked == ["169.254.169.254:80"]

@@ -53,6 +53,8 @@ export function LinkHistory({ node }: { node: Node }) {
 function labelOf({ quantity, of }: Measurement): string {
   const { label } = QUANTITIES[quantity];
   if (quantity === 'peer_rtt') return `${label} #${of}`;
+  if (of && quantity === 'up') return `${label}, by way of #${of}`;
+  if (of && quantity === 'down') return `${label}, from #${of}`;
   return of ? `${label}, ${of}` : label;
 }
 
