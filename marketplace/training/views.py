@@ -30,7 +30,7 @@ from marketplace.operators.models import Node
 from marketplace.operators.peers import peers_of
 from marketplace.training import selectors
 from marketplace.training.models import Assignment
-from marketplace.training.services import audits, intake, leases
+from marketplace.training.services import audits, intake, leases, versions
 from marketplace.training.waiting import wait_for_work
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.requests import HEADER_BODY
@@ -138,7 +138,7 @@ async def lease(request: HttpRequest) -> HttpResponse:
 
 
 def next_lease(node_id: int) -> dict[str, Any] | None:
-    """The node's next order, with what it may get from other nodes of the round."""
+    """The node's next order, with what it may get from other nodes of the round, and the outer steps that it has missed."""
     leased = leases.lease_next(node_id=node_id)
     if leased is None:
         return None
@@ -146,7 +146,8 @@ def next_lease(node_id: int) -> dict[str, Any] | None:
     size = selectors.step_size(assignment.round) if order.order.delta else 0
     round_id = assignment.round_id
     hints = peers_of(node_id, among=selectors.nodes_of(round_id), size=size, vias=selectors.vias_of(round_id))
-    return leases.lease_json(assignment, order) | ({"peers": hints} if hints else {})
+    steps = versions.missed_steps(assignment)
+    return leases.lease_json(assignment, order) | ({"peers": hints} if hints else {}) | ({"steps": steps} if steps else {})
 
 
 def compact(response: HttpResponse, request: HttpRequest) -> HttpResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import signal
 import sys
 import time
@@ -39,6 +40,7 @@ HAND_IN_SECONDS = 10
 """What a stop signal leaves for work that is already being handed in."""
 MAX_PAUSE_SECONDS = 30
 TIDY_SECONDS = 60
+SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 PUT_OFF = 4
 """An audit waits for the end of an order that may take this much longer than the last one."""
 
@@ -82,6 +84,8 @@ class Agent:
         self.config, self.home, self.console, self.engine, self.key = config, config.home, console, engine, key
         self.coordinator = Coordinator(config.coordinator, key, say=console.say)
         self.near = Neighbours(config, self.coordinator)
+        self.steps: list[tuple[str, str]] = []
+        """Outer steps that this node has missed, as its newest lease says."""
         self.failures = 0
         self.tidy_at = float("-inf")
         self.unanswered: set[int] = set()
@@ -196,6 +200,7 @@ class Agent:
     def follow(self, lease: dict[str, Any], order: WorkOrder) -> None:
         assignment, fence = lease["assignment_id"], lease["fence"]
         self.near.hear(lease.get("peers", {}))
+        self.steps = steps_of(lease)
         self.console.say(
             "order.leased", f"{title(order)}: {order.steps} steps on shard {order.shard} of {order.shards}",
             job_id=order.job_id, round=order.round, assignment_id=assignment, fence=fence,
@@ -220,12 +225,12 @@ class Agent:
             self.is_handing_in = False
 
     def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
-        """The worker says what it lacks: data at first, then the outer step alone, or a checkpoint when it cannot follow. A step
+        """The worker says what it lacks: data at first, then outer steps, or a checkpoint when it cannot follow. A step
         that it will ask for comes before it does; one that has begun already works on meanwhile."""
         if order.delta is not None and order.parent == self.bases.get(order.job_id):
             self.fetch(order, "outer step", order.delta, pulse)
         for _ in range(FETCHES):
-            made = self.engine.run(order, on_progress=pulse.progress, check=pulse.check)
+            made = self.engine.run(order, on_progress=pulse.progress, check=pulse.check, steps=self.steps)
             if isinstance(made, WorkResult):
                 self.bases[order.job_id] = made.base
                 return made
@@ -358,6 +363,13 @@ class Agent:
 
 def ahead(result: WorkResult) -> str:
     return f", {result.ahead} of its {result.steps_done} steps ahead of the order" if result.ahead else ""
+
+
+def steps_of(lease: dict[str, Any]) -> list[tuple[str, str]]:
+    """The outer steps that this node has missed, as (version before, SHA-256), oldest first. Nobody has signed them: where they
+    lead is proven."""
+    steps = [(str(step.get("parent")), str(step.get("delta"))) for step in lease.get("steps", [])]
+    return steps if all(SHA256.match(name) for step in steps for name in step) else []
 
 
 def title(order: WorkOrder) -> str:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,14 +123,16 @@ class Engine:
                 raise EngineDiedError
         return self.facts
 
-    def run(self, order: WorkOrder, *, on_progress: OnProgress, check: Callable[[], None]) -> WorkResult | Missing:
+    def run(
+        self, order: WorkOrder, *, on_progress: OnProgress, check: Callable[[], None], steps: Sequence[tuple[str, str]] = ()
+    ) -> WorkResult | Missing:  # fmt: skip
         """Have `order` run; what it lacks when it cannot, to be put into the cache before the next try. `check()` raises to
-        stop it.
+        stop it. `steps` as the worker has them (`tasks.run_work_order`).
 
         A worker that dies is started again and given the order again. Raises what `check` raises, HyperGPUError with the
         run's own code, or `worker.crashed`.
         """
-        message = {"order": order.model_dump(mode="json"), "gpus": self.config.gpus}
+        message = {"order": order.model_dump(mode="json"), "gpus": self.config.gpus, "steps": steps}
         last = self.have_done(RUN_WORK_ORDER, message, on_progress=on_progress, check=check)
         missing: Missing = last.get("missing", {})
         return missing or WorkResult(**last["done"])

@@ -1,14 +1,15 @@
 """The model as a worker holds it: one flat copy for each job, which it moves from version to version itself.
 
-What arrives in a round is the encoded outer step alone. That it led to the right version is proven, not believed: the Merkle
-root is derived from the bits that training starts from.
+What arrives in a round is the encoded outer step alone, and who has missed some takes them one after the other. That they led to
+the right version is proven, not believed: the Merkle root is derived from the bits that training starts from.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,14 @@ from trainer.diloco.version import model_root
 from trainer.operator.config import Home
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
+from trainer.protocol.spec import JobSpec
+
+
+class OuterStep(NamedTuple):
+    """The version that it leads on from, None for none, and the SHA-256 of its file."""
+
+    parent: str | None
+    delta: str
 
 
 class MissingError(Exception):
@@ -41,14 +50,19 @@ class Replica:
         self.params: Tensor | None = None
         self.version: str | None = None
 
-    def reach(self, order: WorkOrder, shapes: Shapes, sample: SampleInfo, *, say: Callable[[HyperGPUError], None]) -> Tensor:
+    def reach(
+        self, order: WorkOrder, shapes: Shapes, sample: SampleInfo, *, say: Callable[[HyperGPUError], None],
+        steps: Sequence[OuterStep] = (),
+    ) -> Tensor:  # fmt: skip
         """The parameters of version `order.base`, by the way that moves the fewest bytes; `say` hears why one led elsewhere.
+        `steps` lead to it from an older version, oldest first.
 
         Raises MissingError, and HyperGPUError `artifact.*` or `version.mismatch` when the checkpoint is not that version.
         """
         ways: tuple[Callable[[], Tensor | None], ...] = (
             lambda: self.held(order.base),
-            lambda: self.stepped(order),
+            lambda: self.stepped([OuterStep(order.parent, order.delta)], order.spec) if order.delta else None,
+            lambda: self.stepped(steps, order.spec),
             lambda: initial_params(order.spec, sample) if order.round == 0 else None,
         )
         for way in ways:
@@ -66,11 +80,25 @@ class Replica:
         path = self.path(version)
         return torch.from_numpy(np.fromfile(path, "<f4")) if path.exists() else None
 
-    def stepped(self, order: WorkOrder) -> Tensor | None:
-        parent = self.held(order.parent)
-        if parent is None or order.delta is None:
-            return None
-        return apply_delta(parent, cached(self.home, "outer step", order.delta).read_bytes(), order.spec)
+    def stepped(self, steps: Sequence[OuterStep], spec: JobSpec) -> Tensor | None:
+        """By the outer steps from the newest of their versions that is here."""
+        for place in reversed(range(len(steps))):
+            if (params := self.held(steps[place].parent)) is not None:
+                for file in self.cached_steps([step.delta for step in steps[place:]]):
+                    params = apply_delta(params, file.read_bytes(), spec)
+                return params
+        return None
+
+    def cached_steps(self, deltas: Sequence[str]) -> list[Path]:
+        """Raises MissingError for all that are to be fetched, which may be done together."""
+        files = {sha256: self.home.cache / sha256 for sha256 in deltas}
+        missing = [sha256 for sha256, file in files.items() if not file.exists()]
+        if missing:
+            names = (
+                ["outer step"] if len(missing) == 1 else [f"outer step {n} of {len(missing)}" for n in range(1, len(missing) + 1)]
+            )
+            raise MissingError(dict(zip(names, missing, strict=True)))
+        return [files[sha256] for sha256 in deltas]
 
     def from_checkpoint(self, order: WorkOrder, shapes: Shapes) -> Tensor:
         path = cached(self.home, "checkpoint", order.checkpoint)

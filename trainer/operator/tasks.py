@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from trainer.diloco.trace import Contributed, Lead, Trace, read_error, trace_run
 from trainer.operator.broker import GO_AHEAD, RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect
 from trainer.operator.config import Home, sha256_of
 from trainer.operator.emulation import paced
-from trainer.operator.replica import MissingError, Replica
+from trainer.operator.replica import MissingError, OuterStep, Replica
 from trainer.operator.results import (
     WorkResult,
     is_point,
@@ -139,11 +139,12 @@ class ReportedTask(Task):
 
 
 @shared_task(bind=True, base=ReportedTask, name=RUN_WORK_ORDER)
-def run_work_order(self: Task, *, order: dict[str, Any], home: str, gpus: int = 1) -> None:
-    """Posts {"done": WorkResult}, {"stopped"} or {"missing": {what: SHA-256}}. Files are looked for in the agent's cache."""
+def run_work_order(self: Task, *, order: dict[str, Any], home: str, gpus: int = 1, steps: Sequence[Sequence[str]] = ()) -> None:
+    """Posts {"done": WorkResult}, {"stopped"} or {"missing": {what: SHA-256}}. Files are looked for in the agent's cache.
+    `steps`: the outer steps that the node has missed, as (version before, SHA-256), oldest first."""
     updates, work = updates_of(self), WorkOrder.model_validate(order)
     try:
-        result = train(work, Home(Path(home)), updates, gpus=gpus)
+        result = train(work, Home(Path(home)), updates, gpus=gpus, steps=[OuterStep(*step) for step in steps])
     except MissingError as error:
         updates.post({"missing": error.artifacts})
         return
@@ -171,7 +172,9 @@ def updates_of(task: Task) -> Updates:
     return Updates(connect(socket), task.request.id)
 
 
-def train(order: WorkOrder, home: Home, updates: Updates, *, gpus: int = 1) -> WorkResult | None:
+def train(
+    order: WorkOrder, home: Home, updates: Updates, *, gpus: int = 1, steps: Sequence[OuterStep] = ()
+) -> WorkResult | None:  # fmt: skip
     """Run the whole order and store its artifact and result; None when asked to stop before the end.
 
     Raises MissingError for files that the agent has to fetch first, HyperGPUError `training.*`, `artifact.*`, `data.*`,
@@ -180,8 +183,9 @@ def train(order: WorkOrder, home: Home, updates: Updates, *, gpus: int = 1) -> W
     resident = resident_for(order, home, gpus=gpus)
     resident.settle(home)
     base = resident.replica.reach(
-        order, resident.state.shapes, resident.dataset.info, say=lambda error: updates.post({"note": error.as_json()})
-    )
+        order, resident.state.shapes, resident.dataset.info, say=lambda error: updates.post({"note": error.as_json()}),
+        steps=steps,
+    )  # fmt: skip
     report, lead = Report(updates, order.steps), resident.take_lead(order)
     for step, loss in enumerate(lead.losses if lead else []):
         report.step(step, loss)

@@ -110,6 +110,8 @@ class Rounds:
             operator.version = first.base
         self.parent: str | None = None
         self.delta = b""
+        self.steps: list[tuple[str, int]] = []
+        """Each outer step: the version before it, and its bytes."""
         self.published: dict[int, Tensor] = {}
         self.encodings: dict[int, EncodingSpec] = {}
         self.ended: dict[int, float] = {}
@@ -251,10 +253,13 @@ class Rounds:
         return kind
 
     def download(self, operator: Operator) -> int:
-        """Bytes to get to the base: nothing, the last outer step, or the checkpoint."""
+        """Bytes to get to the base: nothing, the outer steps since its version, or the checkpoint, whichever is less."""
         if operator.version == self.work.base:
             return 0
-        return len(self.delta) if self.parent is not None and operator.version == self.parent else len(self.work.params)
+        versions = [version for version, _ in self.steps]
+        if operator.version not in versions:
+            return len(self.work.params)
+        return min(sum(size for _, size in self.steps[versions.index(operator.version) :]), len(self.work.params))
 
     # What is computed, and what of it comes in time.
 
@@ -345,4 +350,5 @@ class Rounds:
             if model_root(self.params) != result.version:
                 raise HyperGPUError("round.wrong_base", "The outer step does not lead to the version that it announces.")
             self.parent, self.delta = self.work.base, result.delta
+            self.steps.append((self.work.base, len(result.delta)))
         self.work = next_round(self.work, result)

@@ -22,6 +22,7 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.operators.facts import facts_of
 from marketplace.operators.models import Node
 from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
+from marketplace.training.services import versions
 from marketplace.training.services.late import NO_BUDGET, hopeless, newest
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.health import Standing, assess, parts_of
@@ -308,21 +309,21 @@ def median_speed(facts: Mapping[int, NodeFacts]) -> float:
 
 
 def to_fetch(job: Job, known: Mapping[int, History]) -> dict[int, float]:
-    """Bytes that each node has to fetch before it can begin: the last outer step where it was in the round before, else the
-    checkpoint, which follows from the seed in the first round; and the data, the first time."""
+    """Bytes that each node has to fetch before it can begin: the outer steps since its last order or the checkpoint, whichever is
+    less (in the first round the model follows from the seed); and the data, the first time."""
     checkpoint = Checkpoint.objects.filter(job=job, number=job.round).first()
     if checkpoint is None:
         return {}
     files = [*job.parsed_spec.data.files.values(), checkpoint.params]
     sizes = dict(Artifact.objects.filter(sha256__in=files).values_list("sha256", "size"))
     whole = sizes.pop(checkpoint.params, 0) if job.round else 0
-    return {
-        node: float(
-            (checkpoint.delta_size if past.slots and past.slots[0].round.number == job.round - 1 else whole)
-            + (0 if past.slots else sum(sizes.values()))
-        )
-        for node, past in known.items()
-    }  # fmt: skip
+    steps = versions.newest_steps(job, number=job.round)
+
+    def to_base(past: History) -> int:
+        missing = versions.between(steps, held=versions.held_by(past.slots), whole=whole)
+        return whole if missing is None else sum(step.delta_size for step in missing)
+
+    return {node: float(to_base(past) + (0 if past.slots else sum(sizes.values()))) for node, past in known.items()}
 
 
 def ahead_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, History]) -> dict[int, float]:

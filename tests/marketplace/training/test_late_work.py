@@ -16,7 +16,7 @@ from marketplace.jobs.models import Job
 from marketplace.operators.models import Node
 from marketplace.training import engine, selectors, tasks
 from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
-from marketplace.training.services import audits, late, leases, rounds
+from marketplace.training.services import audits, late, leases, planning, rounds
 from tests.marketplace.training.test_pieces import held, piece_of, send
 from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, path, started, train, upload, worked
 from tests.marketplace.world import TestNode, fund
@@ -113,6 +113,35 @@ def test_an_attestor_and_a_stranger_compute_the_round_with_late_work_again(
     assert again.submissions == selectors.round_work(ended).submissions
     points = {verdict.node_id: verdict.quality for verdict in engine.judge_round(again)}
     assert points == dict(Contribution.objects.filter(round=ended).values_list("node_id", "quality"))
+
+
+def test_who_was_late_is_told_the_outer_steps_that_it_has_missed_and_is_planned_to_fetch_them(
+    open_round: Round, nodes: list[TestNode], job: Job
+) -> None:
+    punctual, slow = nodes
+    leased = lease(slow)
+    data = train(leased)
+    close_without(slow, [punctual], job)
+    carried = beat(slow, leased).json()["lease"]
+    assert "steps" not in carried, "it has its base already"
+    for verb in (commit, upload, hand_in):
+        assert verb(slow, carried, data).status_code == 200
+    contribute(punctual)
+    finish(job)
+    rounds.open_round(job_id=job.pk)
+    first, second = Checkpoint.objects.filter(job=job, number__in=(1, 2)).order_by("number")
+    job.refresh_from_db()
+    fetched = planning.to_fetch(job, planning.histories(job, [punctual.id, slow.id]))
+    assert fetched == {punctual.id: second.delta_size, slow.id: first.delta_size + second.delta_size}
+    told = lease(slow)
+    assert told["steps"] == [
+        {"parent": leased["order"]["base"], "delta": first.delta}, {"parent": first.version, "delta": second.delta},
+    ]  # fmt: skip
+    assert "steps" not in lease(punctual)
+    Checkpoint.objects.filter(job=job).update(delta_size=10**6)  # more than the checkpoint
+    whole = planning.to_fetch(job, planning.histories(job, [slow.id]))[slow.id]
+    assert whole == len(store.read(second.params)) < 10**6
+    assert "steps" not in lease(slow)
 
 
 def test_what_was_committed_and_uploaded_before_the_close_is_not_asked_for_again(

@@ -6,7 +6,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -46,8 +46,9 @@ class Slot:
     that is `carried_into` another has missed its round's close."""
 
     def __init__(
-        self, number: int, spec: JobSpec, version: Version, *, round: int, job_id: int = 1, key: str = COORDINATOR_KEY
-    ) -> None:
+        self, number: int, spec: JobSpec, version: Version, *, round: int, job_id: int = 1, key: str = COORDINATOR_KEY,
+        missed: Sequence[dict[str, Any]] = (),
+    ) -> None:  # fmt: skip
         self.id, self.spec, self.version, self.round, self.job_id, self.key = number, spec, version, round, job_id, key
         self.fence = 0
         self.is_over = self.cancel = self.stale = False
@@ -62,6 +63,7 @@ class Slot:
         self.receipt: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
         self.origin: Origin | None = None
+        self.missed = list(missed)
         self.carried_into: Slot | None = None
 
     @property
@@ -77,7 +79,8 @@ class Slot:
             encoding=self.spec.encoding, spec=self.spec, **asdict(self.version),
         )  # fmt: skip
         signed = sign_order(DOMAIN, order, self.key).as_json()
-        return {"assignment_id": self.id, "fence": self.fence, "lease_seconds": 10, **signed}
+        missed = {"steps": self.missed} if self.missed else {}
+        return {"assignment_id": self.id, "fence": self.fence, "lease_seconds": 10, **signed, **missed}
 
 
 class FakeCoordinator:

@@ -116,6 +116,18 @@ def test_given_a_worker_killed_in_the_middle_of_a_round_then_it_goes_on_from_dis
     assert bases == ["0x" + versions[number].base for number in (0, 1, 3)]
 
 
+def test_given_the_outer_steps_that_it_has_missed_then_it_takes_these_instead_of_the_checkpoint(agent, coordinator):
+    """Those that lead to another version, or are none, cost it the checkpoint."""
+    versions = [step.version for step in lineage(QUICK, coordinator.put, length=5)]
+    steps = [{"parent": version.parent, "delta": version.delta} for version in versions]
+    coordinator.served.clear()
+    for number, missed in ((0, []), (3, steps[1:4]), (4, [{"parent": "../../key", "delta": 5}])):
+        slot = coordinator.offer(QUICK, versions[number], round=number, job_id=3, missed=missed)
+        coordinator.until(lambda slot=slot: slot.receipt)
+        assert slot.receipt["receipt"]["base"] == "0x" + versions[number].base
+    assert coordinator.served == [version.delta for version in versions[1:]]
+
+
 def test_given_audits_then_they_are_answered_after_an_order_unless_urgent_or_without_one_and_a_lost_trace_stops_nothing(
     agent, coordinator, offer, until
 ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from lineage import Step, lineage
@@ -9,7 +11,7 @@ from lineage import Step, lineage
 from trainer.data import load_dataset
 from trainer.models import build_model, parameter_shapes
 from trainer.operator.config import Home
-from trainer.operator.replica import MissingError, Replica
+from trainer.operator.replica import MissingError, OuterStep, Replica
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
@@ -31,7 +33,11 @@ class World:
         self.blobs[sha256_hex(data)] = data
         return sha256_hex(data)
 
-    def follow(self, replica: Replica, step: Step, number: int) -> None:
+    def missed(self, first: int, last: int) -> list[OuterStep]:
+        """The outer steps to versions `first` to `last`, as a coordinator names them."""
+        return [OuterStep(step.version.parent, step.version.delta) for step in self.steps[first : last + 1]]
+
+    def follow(self, replica: Replica, step: Step, number: int, steps: Sequence[OuterStep] = ()) -> None:
         """As the agent does: give the order, fetch what is missing, give it again."""
         order = WorkOrder(
             job_id=1, round=number, node_id=7, fence=1, deadline=2_000_000_000, shard=0, shards=1, seed=0, steps=1,
@@ -39,7 +45,7 @@ class World:
         )  # fmt: skip
         while True:
             try:
-                params = replica.reach(order, SHAPES, INFO, say=lambda error: self.said.append(error.code))
+                params = replica.reach(order, SHAPES, INFO, say=lambda error: self.said.append(error.code), steps=steps)
             except MissingError as missing:
                 for what, sha256 in missing.artifacts.items():
                     assert what not in self.fetched, "once is enough"
@@ -89,6 +95,38 @@ def test_given_a_worker_that_comes_back_two_versions_later_then_it_starts_from_t
     world.fetched.clear()
     world.follow(replica, world.steps[3], 3)
     assert world.fetched == ["outer step"]
+
+
+def test_given_a_worker_that_has_missed_versions_then_it_takes_the_outer_steps_one_after_the_other(world, replica):
+    """All are fetched at once, and one that the round before has left here is not fetched again."""
+    world.follow(replica, world.steps[0], 0)
+    world.follow(replica, world.steps[3], 3, world.missed(1, 3))
+    assert world.fetched == ["outer step 1 of 3", "outer step 2 of 3", "outer step 3 of 3"]
+    assert world.said == []
+    again = Replica(world.home, 2)
+    world.fetched.clear()
+    world.follow(again, world.steps[0], 0)
+    (world.home.cache / world.steps[2].version.delta).unlink()
+    world.follow(again, world.steps[3], 3, world.missed(1, 3))
+    assert world.fetched == ["outer step"]
+
+
+def test_given_steps_from_versions_that_are_not_here_then_those_from_the_newest_that_is_are_taken(world, replica):
+    world.follow(replica, world.steps[1], 1, world.missed(1, 1))
+    world.fetched.clear()
+    world.follow(replica, world.steps[3], 3, world.missed(1, 3))
+    assert world.fetched == ["outer step 1 of 2", "outer step 2 of 2"], "who holds a newer one than the coordinator believed"
+    other = Replica(world.home, 2)
+    world.fetched.clear()
+    world.follow(other, world.steps[3], 3, world.missed(2, 3))
+    assert world.fetched == ["checkpoint"]
+
+
+def test_given_a_chain_of_steps_that_leads_elsewhere_then_the_checkpoint_is_taken(world, replica):
+    world.follow(replica, world.steps[0], 0)
+    world.follow(replica, world.steps[3], 3, [world.missed(1, 1)[0], world.missed(3, 3)[0]])
+    assert world.fetched == ["outer step 1 of 2", "outer step 2 of 2", "checkpoint"]
+    assert world.said == ["version.mismatch"]
 
 
 def test_given_a_new_process_then_it_goes_on_from_the_copy_on_disk_and_older_ones_are_gone(world, replica):
