@@ -264,6 +264,43 @@ def settle(
 
 
 @app.command()
+def plan(
+    what: Annotated[str, typer.Argument(metavar="SPEC", help="A job's specification in JSON, or the number of a job.")],
+    coordinator: Annotated[str | None, typer.Option(envvar="HYPERGPU_COORDINATOR", help="Whom to ask: https://...")] = None,
+    goal: Annotated[str, typer.Option(help="price or time: the least of which, until the target is reached.")] = "price",
+    deadline: Annotated[str | None, typer.Option(help="Finish by: 90m, 6h, 2d, or 2030-01-31T18:00+01:00.")] = None,
+    target: Annotated[str | None, typer.Option(help="Another target than the job's: 2.1, loss=2.1, accuracy=0.9.")] = None,
+    max_rate: Annotated[int | None, typer.Option(min=1, help="Base units a sample at most; default: any bid.")] = None,
+    parameters: Annotated[int | None, typer.Option(min=1, help="Of the model, where the coordinator has not built it.")] = None,
+    file: Annotated[list[str] | None, typer.Option(help="ROLE=PATH of the job's data, to count the parameters here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Who would train a job, until when, for how much: nodes, local steps and density as the bids that are open now have it.
+
+    Exit code 0: it can be done. 1: too few nodes bid, or none of the choices meets the deadline. 2: it could not be asked.
+    """
+    from rich.console import Console as Screen  # noqa: PLC0415
+
+    from trainer import requester  # noqa: PLC0415
+
+    try:
+        files = requester.named_files(file or ())
+        with Screen(stderr=True).status("The coordinator weighs who could do it…"):
+            answer = requester.plan(
+                coordinator, what, goal=goal, deadline=deadline, target=target, max_rate=max_rate, parameters=parameters,
+                files=files,
+            )  # fmt: skip
+    except HyperGPUError as error:
+        end_with(error, exit_code=2)
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        requester.show(answer, Screen())
+    if not requester.can_be_done(answer):
+        raise typer.Exit(1)
+
+
+@app.command()
 def simulate(
     profile: Annotated[
         str, typer.Option(help="lan, wan-good, wan-hetero, regions, flaky, asymmetric, mobile, hostile-20 or FILE")

@@ -110,11 +110,13 @@ def register(node_id: int, *, stake: int = 10**7, online: bool = True) -> TestNo
     return node
 
 
-def fund(*, spec: dict[str, Any] | None = None, chain_id: int = 1, max_rate: int = 10, escrow: int = 10**6) -> Job:
-    """A job whose escrow is final."""
+def fund(
+    *, spec: dict[str, Any] | None = None, chain_id: int = 1, max_rate: int = 10, escrow: int = 10**6, **beside: Any
+) -> Job:  # fmt: skip
+    """A job whose escrow is final; `beside` its specification: goal, finish_by."""
     parsed = parse_spec(SMALL | (spec or {}))
     requester = wallet("requester").address
-    job = jobs.draft_job(requester=requester, name="a job", spec=parsed, max_rate=max_rate, escrow=escrow)
+    job = jobs.draft_job(requester=requester, name="a job", spec=parsed, max_rate=max_rate, escrow=escrow, **beside)
     jobs.record_creation(chain_id=chain_id, requester=requester, spec="0x" + parsed.sha256(), escrow=escrow, max_rate=max_rate)
     job.refresh_from_db()
     return job

@@ -20,6 +20,8 @@ from trainer.protocol.spec import JobSpec, RoundSpec
 Goal = Literal["time", "price"]
 STEPS = (0.5, 1.0, 2.0)
 """Multiples of the job's local steps that are weighed when the job is still to be written."""
+WORTH_A_CHANGE = 0.05
+"""Part of the time or the price that a change of the specification has to save before it is advised."""
 SIZES = 8
 """Numbers of nodes that are weighed at most."""
 
@@ -78,7 +80,18 @@ def propose(
                     chosen, option, changes, plan, own, spec, done=done, overhead_s=overhead_s, goal=goal, deadline_s=deadline_s
                 )
                 found.append(written(made, spec) if free else made)
-    return sorted(found, key=lambda one: (*worth(one, goal), len(one.changes), one.nodes))
+    ordered = sorted(found, key=lambda one: (*worth(one, goal), len(one.changes), one.nodes))
+    as_written = next((one for one in ordered if not one.changes), None)
+    if as_written is not None and gains_little(ordered[0], as_written, goal):
+        ordered.remove(as_written)
+        ordered.insert(0, as_written)
+    return ordered
+
+
+def gains_little(best: Proposal, other: Proposal, goal: Goal) -> bool:
+    """A change that brings less than `WORTH_A_CHANGE` is within what such a prediction is off by."""
+    (late, least, _), (other_late, most, _) = worth(best, goal), worth(other, goal)
+    return late == other_late and most <= least * (1 + WORTH_A_CHANGE)
 
 
 def worth(one: Proposal, goal: Goal) -> tuple[bool, float, float]:

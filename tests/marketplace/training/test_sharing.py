@@ -12,15 +12,15 @@ from marketplace.operators.models import Bid, Measurement, Node
 from marketplace.training.models import Round
 from marketplace.training.serializers import round_json
 from marketplace.training.services import rounds, sharing
-from tests.marketplace.training.work import started
+from tests.marketplace.training.work import lease, started
 from tests.marketplace.world import TestNode, fund, register
 from trainer.network.facts import architecture_of
 
 pytestmark = pytest.mark.django_db
 
 
-def running(chain_id: int) -> Job:
-    return started(fund(chain_id=chain_id, spec={"seed": chain_id}))
+def running(chain_id: int, **beside: object) -> Job:
+    return started(fund(chain_id=chain_id, spec={"seed": chain_id}, **beside))
 
 
 def four(nodes: list[TestNode]) -> None:
@@ -97,15 +97,29 @@ def test_a_job_whose_deadline_the_cheapest_would_miss_gets_the_fastest(nodes: li
 
 
 def test_of_jobs_that_pay_the_same_the_one_with_a_deadline_has_the_first_choice(nodes: list[TestNode]) -> None:
-    later, sooner = running(1), running(2)
-    Job.objects.filter(pk=sooner.pk).update(finish_by=timezone.now() + timedelta(hours=1))
-    sooner.refresh_from_db()
+    later, sooner = running(1), running(2, finish_by=timezone.now() + timedelta(hours=1))
     for job in (later, sooner):
         job.seats.all().delete()
     found = sharing.choose(later, sharing.open_bids(later), places=2)
     assert {choice.reason.code for choice in found} == {"assign.place_left"}
     assert all("leaves them to the others" in choice.reason.text for choice in found)
     assert {choice.reason.code for choice in sharing.choose(sooner, sharing.open_bids(sooner), places=2)} == {"assign.taken"}
+
+
+def test_a_job_with_a_deadline_gets_the_better_nodes_though_another_one_is_older_and_opens_first(nodes: list[TestNode]) -> None:
+    """From the posting to the order in a node's hands: all ask the same, the third and the fourth are twice as fast."""
+    fast = [register(node_id) for node_id in (3, 4)]
+    for node in fast:
+        node.bid()
+    older, due = running(1), running(2, finish_by=timezone.now() + timedelta(hours=1))
+    for node in fast:
+        is_fast(node.id, older, samples_per_second=200.0)
+    for job in (older, due):
+        rounds.open_round(job_id=job.pk)
+    assert (members(older), members(due)) == ([1, 2], [3, 4])
+    assert code(3, older) == "assign.less_time" and code(3, due) == "assign.taken"
+    assert f"Job {due.pk} has less time" in Node.objects.get(pk=3).choices[str(older.pk)]["text"]
+    assert {lease(node)["order"]["job_id"] for node in fast} == {due.chain_id}
 
 
 def test_reasons_are_in_the_rounds_plan_and_go_with_the_job(nodes: list[TestNode]) -> None:

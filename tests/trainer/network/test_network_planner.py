@@ -67,6 +67,14 @@ def test_a_job_that_is_still_to_be_written_may_change_steps_and_density():
     assert found[0].seconds.expected <= min(one.seconds.expected for one in found if not one.changes)
 
 
+def test_a_change_that_saves_next_to_nothing_is_not_advised():
+    one_step = JOB.model_copy(update={"inner": JOB.inner.model_copy(update={"steps": 1})})
+    found = propose(CHEAP, one_step, count=10_000, goal="time", free=True)
+    assert found[0].changes == () and min(one.seconds.expected for one in found) < found[0].seconds.expected
+    found = propose(CHEAP, one_step, count=3_000_000, goal="time", free=True)
+    assert found[0].changes and all(one.seconds.expected > 1.05 * found[0].seconds.expected for one in found if not one.changes)
+
+
 def test_what_a_job_would_need_is_written_into_it():
     """Half the steps want more rounds, and a job does as many as it says."""
     for one in propose(CHEAP + FAST, JOB, count=COUNT, goal="price", free=True):
