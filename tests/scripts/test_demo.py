@@ -44,7 +44,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path):
         (["--job", "text", "--data", "/nowhere.txt"], "There is no file /nowhere.txt.\n"),
         (
             ["--network", "moon"],
-            "There is no profile 'moon'. Take one of asymmetric, flaky, hostile-20, lan, mobile, wan-good, wan-hetero, "
+            "There is no profile 'moon'. Take one of asymmetric, flaky, hostile-20, lan, mobile, regions, wan-good, wan-hetero, "
             "or name a .json file.\n",
         ),
         (
@@ -168,3 +168,20 @@ def test_the_environment_of_the_stack_is_its_own(tmp_path: Path, monkeypatch: py
     assert "DJANGO_SETTINGS_MODULE" not in stack.processes.env
     assert oct(os.stat(tmp_path / "keys.json").st_mode & 0o777) == "0o600"
     stack.lock.close()
+
+
+def test_nodes_reach_each_other_on_loopback_only(tmp_path: Path):
+    from scripts.hypergpu_demo.ports import Ports  # noqa: PLC0415
+    from scripts.hypergpu_demo.stack import Stack  # noqa: PLC0415
+
+    here = Stack(tmp_path / "a", ports=Ports(8000), operators=2, say=print)
+    places = [here.agent(number).command[-3:] for number in (1, 2)]
+    assert [place[0::2] for place in places] == [[url, url.removeprefix("http://")] for url, _, _ in places]
+    assert len({url for url, _, _ in places}) == 2 and all(url.startswith("http://127.0.0.1:") for url, _, _ in places)
+    elsewhere = Stack(tmp_path / "b", ports=Ports(8000), operators=1, say=print, url="https://10.0.0.1:8000")
+    link = SimpleNamespace(url="http://127.0.0.1:9")
+    emulated = SimpleNamespace(link=lambda _: link, environment=lambda _: {}, profile=SimpleNamespace(name="lan"))
+    shaped = Stack(tmp_path / "c", ports=Ports(8000), operators=1, say=print, emulation=emulated)  # type: ignore[arg-type]
+    assert "--public-url" not in [*elsewhere.agent(1).command, *shaped.agent(1).command]
+    for stack in (here, elsewhere, shaped):
+        stack.lock.close()

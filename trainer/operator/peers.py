@@ -21,7 +21,7 @@ import httpx
 from trainer.operator.client import Check
 from trainer.operator.config import sha256_of
 from trainer.operator.links import Links
-from trainer.operator.tunnels import Guests
+from trainer.operator.tunnels import Guests, authorities
 from trainer.protocol.errors import HyperGPUError
 
 MOST_READERS = 16
@@ -128,7 +128,7 @@ class Pinned(httpx.HTTPTransport):
     """Connects to one of `addresses`, whatever the URL's name means by then; Host and TLS's server name stay the URL's."""
 
     def __init__(self, addresses: list[str]) -> None:
-        super().__init__(trust_env=False)
+        super().__init__(trust_env=False, verify=authorities())
         self.addresses = addresses
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -123,12 +124,18 @@ class ByWay(Coordinator):
         self.backend.cut()
 
 
+@cache
+def authorities() -> ssl.SSLContext:
+    """Whose certificates are believed. Reading them takes as long as fetching a small file."""
+    return httpx.create_ssl_context()
+
+
 class Tunnelled(httpx.HTTPTransport):
     """As ever, on connections that `backend` makes."""
 
     def __init__(self, backend: httpcore.NetworkBackend) -> None:
-        super().__init__(trust_env=False)
-        self._pool = httpcore.ConnectionPool(ssl_context=httpx.create_ssl_context(), network_backend=backend)
+        super().__init__(trust_env=False, verify=authorities())
+        self._pool = httpcore.ConnectionPool(ssl_context=authorities(), network_backend=backend)
 
 
 class Through(httpcore.NetworkBackend):
@@ -175,7 +182,7 @@ class Through(httpcore.NetworkBackend):
                 self.sockets.append(socket.socket(fileno=os.dup(stream.get_extra_info("socket").fileno())))
             break
         if self.url.scheme == "https":
-            return stream.start_tls(ssl.create_default_context(), self.url.hostname, timeout)
+            return stream.start_tls(authorities(), self.url.hostname, timeout)
         return stream
 
     def cut(self) -> None:
