@@ -10,6 +10,7 @@ from marketplace.artifacts import store
 from marketplace.chain.services import settled_evidence
 from marketplace.settlement.attestor import Attestor
 from marketplace.settlement.models import Batch
+from marketplace.settlement.services import batches
 from marketplace.training import selectors
 from marketplace.training.models import Round
 from trainer.protocol.canonical import sha256_hex
@@ -28,14 +29,23 @@ def scores(batch: Batch, me: Attestor) -> list[int]:
     this round, `evidence.*` when it does not follow from the round before, or other measurements, verdicts or another outcome
     do, and what `evidence_before` raises.
     """
-    document = evidence_of(batch)
-    handed_in = {entry["node"]: entry for entry in document["contributions"]}
-    for receipt in unpack_receipts(bytes(batch.packed)):
-        entry = handed_in.get(receipt.node_id, {})
-        if ("0x" + entry.get("artifact", ""), entry.get("units")) != (receipt.artifact, receipt.units):
-            raise other_inputs(f"node {receipt.node_id} handed in another artifact, or other units, than the batch says")
+    check_receipts(batch, evidence_of(batch))
     found = recomputed(batch.evidence, evidence_before(batch.round, me), selectors.job_work(batch.round.job))
     return [found.get(receipt.node_id, 0) for receipt in unpack_receipts(bytes(batch.packed))]
+
+
+def check_receipts(batch: Batch, document: dict[str, Any]) -> None:
+    """Everybody who was accepted is paid, for what it handed in, and nobody else: the batches of a round take its accepted nodes
+    in order, so many each."""
+    accepted = {entry["node"]: entry for entry in document["contributions"] if not entry["refused"]}
+    begin, end = batch.number * batches.BATCH_RECEIPTS, (batch.number + 1) * batches.BATCH_RECEIPTS
+    receipts = unpack_receipts(bytes(batch.packed))
+    if [receipt.node_id for receipt in receipts] != sorted(accepted)[begin:end] or batch.last != (end >= len(accepted)):
+        raise other_inputs("its receipts are not those of the nodes whose work the evidence calls accepted")
+    for receipt in receipts:
+        entry = accepted[receipt.node_id]
+        if ("0x" + entry["artifact"], entry["units"]) != (receipt.artifact, receipt.units):
+            raise other_inputs(f"node {receipt.node_id} handed in another artifact, or other units, than the batch says")
 
 
 def evidence_of(batch: Batch) -> dict[str, Any]:

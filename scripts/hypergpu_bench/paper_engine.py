@@ -70,7 +70,7 @@ def evidence(work: RoundWork, result: RoundResult) -> Document:
         "contributions": [
             {
                 "node": one.node_id, "artifact": one.artifact, "units": one.units, "shard": one.shard, "seed": one.seed,
-                "steps": one.steps, "encoding": one.encoding.model_dump(mode="json"),
+                "steps": one.steps, "encoding": one.encoding.model_dump(mode="json"), "refused": None,
             }
             for one in work.submissions
         ],

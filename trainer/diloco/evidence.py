@@ -125,7 +125,8 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
     """That the round begins where the one before ended, with what was known of each node then, or the first one at the seed's
     version with nothing behind it.
 
-    Raises HyperGPUError `evidence.broken_chain`, and `evidence.too_stale` for late work that the specification refuses.
+    Raises HyperGPUError `evidence.broken_chain`, `evidence.too_stale` for late work that the specification refuses, and
+    `evidence.same_work` for work that counts twice.
     """
     number, most = document["round"], job.spec.network.most_stale
     for entry in document["contributions"]:
@@ -136,6 +137,10 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
             raise HyperGPUError("evidence.too_stale", text)
     if before is not None:
         after = before["after"]
+        earlier = {entry["artifact"] for entry in before["contributions"]}
+        if again := sorted(entry["node"] for entry in document["contributions"] if entry["artifact"] in earlier):
+            text = f"What node {again[0]} handed in was handed in for the round before already."
+            raise HyperGPUError("evidence.same_work", text, nodes=again)
     else:
         after = {"standings": {}, **outcome(Advance(first_state(job), None, b""), bench(job).shapes)}
     names = {
@@ -156,11 +161,7 @@ def check_outcome(work: RoundWork, document: Document, *, shapes: Shapes | None 
 
     Raises HyperGPUError `evidence.other_outcome`, `evidence.other_batch`, `evidence.other_order` and what `replay_round` raises.
     """
-    for submission in work.submissions:
-        began = work.number if submission.origin is None else submission.origin
-        if submission.seed != order_seed(work.job.spec, began, submission.shard):
-            text = f"Orders for shard {submission.shard} of round {began} have another seed (node {submission.node_id})."
-            raise HyperGPUError("evidence.other_order", text)
+    check_orders(work)
     if score_seed(work) != document["score_seed"]:
         raise HyperGPUError("evidence.other_batch", "The held-out batch was not drawn from these commitments.")
     accepted = [entry["node"] for entry in document["contributions"] if not entry["refused"]]
@@ -175,6 +176,29 @@ def check_outcome(work: RoundWork, document: Document, *, shapes: Shapes | None 
         raise HyperGPUError(
             "evidence.other_outcome", f"Round {work.number}, computed again, gives another {' and '.join(wrong)}.", found=mine
         )
+
+
+def check_orders(work: RoundWork) -> None:
+    """That the contributions are of orders that the specification allows: one of a node, whole ones, with the seed that follows,
+    and together no more steps than a round of the job has.
+
+    Raises HyperGPUError `evidence.other_order`.
+    """
+    spec = work.job.spec
+    most, ordered = spec.rounds.nodes * spec.inner.steps, sum(submission.steps for submission in work.submissions)
+    problems = [f"The orders are of {ordered} steps, a round has {most}."] if ordered > most else []
+    seen: set[int] = set()
+    for one in work.submissions:
+        began = work.number if one.origin is None else one.origin
+        if one.node_id in seen:
+            problems.append(f"Node {one.node_id} has more than one contribution.")
+        if one.steps < 1 or one.units != one.steps * spec.inner.batch_size:
+            problems.append(f"{one.units} samples are not the {one.steps} steps that node {one.node_id} was ordered.")
+        if not 0 <= one.shard < spec.rounds.nodes or one.seed != order_seed(spec, began, one.shard):
+            problems.append(f"Orders for shard {one.shard} of round {began} have another seed (node {one.node_id}).")
+        seen.add(one.node_id)
+    if problems:
+        raise HyperGPUError("evidence.other_order", problems[0])
 
 
 def check_judgement(work: RoundWork, document: Document) -> list[Verdict]:

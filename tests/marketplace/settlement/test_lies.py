@@ -105,8 +105,21 @@ def test_an_outcome_that_does_not_follow_is_not_attested(aggregated: Round, name
 def test_a_contribution_left_out_of_the_aggregate_is_not_attested(aggregated: Round) -> None:
     document = evidence_of(aggregated)
     document["contributions"][0]["refused"] = "contribution.harmful"
+    Contribution.objects.filter(node_id=document["contributions"][0]["node"]).update(state=Contribution.State.REJECTED)
     claim(aggregated, document)
     assert refusal_of(aggregated) == "evidence.other_outcome"
+
+
+def test_accepted_work_that_the_batch_leaves_out_is_not_attested(aggregated: Round) -> None:
+    """The model moves by it, and its node would go unpaid."""
+    Contribution.objects.filter(node_id=2).update(state=Contribution.State.REJECTED)
+    assert refusal_of(aggregated) == "attestation.other_inputs"
+
+
+def test_a_batch_that_ends_too_early_is_not_attested(aggregated: Round) -> None:
+    (batch,) = batches.build_batches(round_id=aggregated.pk)
+    Batch.objects.filter(pk=batch.pk).update(last=False)
+    assert refusal_of(aggregated) == "attestation.other_inputs"
 
 
 def test_a_first_round_from_another_model_is_not_attested(aggregated: Round, second: Round) -> None:

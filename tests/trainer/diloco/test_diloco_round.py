@@ -68,7 +68,11 @@ def test_evidence_is_canonical_json(world):
         (lambda d: d["contributions"][0].update(shard=d["contributions"][1]["shard"]), "evidence.other_order"),
         (lambda d: d["contributions"][0].update(origin=0), "evidence.other_order"),
         (lambda d: d["contributions"][0].update(refused="contribution.copy"), "evidence.other_outcome"),
-        (lambda d: d["contributions"][0].update(units=1), "evidence.other_outcome"),
+        (lambda d: d["contributions"][0].update(units=1), "evidence.other_order"),
+        (lambda d: d["contributions"][0].update(steps=0, units=0), "evidence.other_order"),
+        (lambda d: d["contributions"][0].update(steps=9, units=144), "evidence.other_order"),
+        (lambda d: d["contributions"][0].update(shard=3, seed=d["contributions"][2]["seed"] + 1), "evidence.other_order"),
+        (lambda d: d["contributions"].__setitem__(1, d["contributions"][0]), "evidence.other_order"),
         (lambda d: d.update(score_seed="0" * 64), "evidence.other_batch"),
         (lambda d: d.update(base="0" * 64, score_seed=None), "evidence.other_batch"),
     ],
@@ -76,6 +80,13 @@ def test_evidence_is_canonical_json(world):
 def test_what_does_not_follow_is_refused(change, code, world):
     document = changed(world.documents[1], change)
     assert refusal(lambda: check_outcome(round_work(document, JOB, world.read), document)) == code
+
+
+def test_work_counts_once(world):
+    """The coordinator would have a friend paid again, as if the same upload had come late."""
+    earlier = world.documents[0]["contributions"][0]
+    again = changed(world.documents[1], lambda d: d["contributions"].__setitem__(0, earlier | {"origin": 0}))
+    assert refusal(check_chain, again, world.documents[0], JOB) == "evidence.same_work"
 
 
 @pytest.mark.parametrize(
