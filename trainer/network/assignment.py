@@ -159,18 +159,24 @@ def explained(
 ) -> dict[tuple[int, int], Reason]:
     at = {node: job for job, members in nodes.items() for node in members}
     spare = {job.job_id: slack(job, fitting[job.job_id]) for job in jobs}
-    return {(job.job_id, offer.node_id): why(job, offer, at, fitting, spare, given_up) for job in jobs for offer in job.offers}
+    orders = {job.job_id: order_of(job, list(fitting[job.job_id].values())) for job in jobs}
+    return {
+        (job.job_id, offer.node_id): why(job, offer, at, fitting, spare, given_up, order=orders[job.job_id])
+        for job in jobs for offer in job.offers
+    }  # fmt: skip
+
+
+def order_of(job: Wanted, offers: Sequence[Offer]) -> str:
+    """`ranking` in words."""
+    if job.fastest:
+        return "fastest first, as the requester wants"
+    return "fastest first: with the cheapest it would miss its deadline" if urgent(job, offers) else "cheapest first"
 
 
 def why(
     job: Wanted, offer: Offer, at: Mapping[int, int], fitting: Mapping[int, Mapping[int, Offer]], spare: Mapping[int, float],
-    given_up: Sequence[int],
+    given_up: Sequence[int], *, order: str,
 ) -> Reason:  # fmt: skip
-    order = "cheapest first"
-    if job.fastest:
-        order = "fastest first, as the requester wants"
-    elif urgent(job, list(fitting[job.job_id].values())):
-        order = "fastest first: with the cheapest it would miss its deadline"
     pays = f"{offer.rate} base units a sample at {offer.samples_per_second:.3g} samples/s"
     if at.get(offer.node_id) == job.job_id:
         return Reason(code="assign.taken", text=f"Taken ({order}): {pays}.")

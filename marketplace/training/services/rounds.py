@@ -154,8 +154,8 @@ def give_places(round_: Round, decided: planning.Decision) -> list[Assignment]:
 
 
 def seating(choices: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """As the round's plan keeps it: who was taken for it, and the first of those that were passed over."""
-    rows = [{"node_id": node, **choice} for node, choice in choices.items()]
+    """As the round's plan keeps it: who was taken for it, and the first of those that were passed over for a place."""
+    rows = [{"node_id": node, **choice} for node, choice in choices.items() if choice["code"] != sharing.FULL.code]
     return [row for row in rows if row["taken"]] + [row for row in rows if not row["taken"]][:SHOWN_PASSED]
 
 

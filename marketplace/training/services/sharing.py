@@ -19,6 +19,8 @@ from trainer.network.predict import predict
 from trainer.protocol.spec import JobSpec
 from trainer.protocol.wire import encoded_bytes
 
+FULL = Reason(code="assign.full", text="The job has as many nodes as it wants.")
+
 
 class Choice(NamedTuple):
     """Whether a bid is taken, and why."""
@@ -41,8 +43,7 @@ def choose(job: Job, bids: Mapping[int, Bid], *, places: int) -> list[Choice]:
     """Whom of `bids` (`open_bids` of nodes without a seat) the job takes for its open `places`: idle nodes that no other job that
     is still short of nodes should rather have, other idle ones, then those that work for another job already."""
     if not bids or places <= 0:
-        full = Reason(code="assign.full", text=f"The job has the {job.parsed_spec.rounds.nodes} nodes that it wants.")
-        return [Choice(bid, False, full) for bid in bids.values()]
+        return [Choice(bid, False, FULL) for bid in bids.values()]
     others = Job.objects.filter(state=Job.State.RUNNING).exclude(pk=job.pk)
     working = defaultdict(list)
     for node_id, other in Seat.objects.filter(job__in=others).order_by("job").values_list("node_id", "job"):
