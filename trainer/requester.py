@@ -152,6 +152,8 @@ def show(answer: Mapping[str, Any], screen: Console) -> None:
     screen.print(table)
     if any(one["seconds"]["high"] is None for one in found):
         screen.print("?: how many rounds the target takes is not known yet, and nothing bounds it.", highlight=False)
+    if not answer["known"]:
+        screen.print("Not all of these nodes have kept an order yet: it may take far longer.", highlight=False)
     screen.print(f"Why the first one (nodes {', '.join(map(str, found[0]['nodes']))}):", highlight=False)
     for reason in found[0]["reasons"]:
         screen.print(f"- {reason['text']}", highlight=False, markup=False)

@@ -25,13 +25,14 @@ class TargetSerializer(serializers.Serializer):
 
 class PredictedSerializer(serializers.Serializer):
     """What all rounds were expected to come to when the first one opened (`at`): seconds until the last one is aggregated, and
-    base units at full quality, the most, with the nodes that it had then."""
+    base units at full quality, the most, with the nodes that it had then. `known`: each of them had kept orders before."""
 
     at = serializers.CharField()
     nodes = serializers.IntegerField()
     rounds = serializers.IntegerField()
     seconds = serializers.FloatField()
     price = serializers.CharField()
+    known = serializers.BooleanField()
 
 
 class JobSerializer(serializers.ModelSerializer):

@@ -17,11 +17,10 @@ from rest_framework.views import APIView
 
 from marketplace.jobs.models import Job
 from marketplace.jobs.serializers import WantedSerializer
-from marketplace.operators.facts import facts_of
 from marketplace.operators.selectors import usable_bids
 from marketplace.operators.serializers import ReasonSerializer
 from marketplace.training.models import Round
-from marketplace.training.services.planning import between_rounds
+from marketplace.training.services.planning import between_rounds, facts_elsewhere
 from trainer.network.planner import Goal, Proposal, Span, propose
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import JobSpec
@@ -56,6 +55,7 @@ class ProposalsSerializer(serializers.Serializer):
     finish_by = serializers.DateTimeField(allow_null=True)
     parameters = serializers.IntegerField(help_text="Of the model.")
     bidders = serializers.IntegerField(help_text="Nodes that are online with a fitting bid.")
+    known = serializers.BooleanField(help_text="Each of them has kept orders before, which show what links and machines do not.")
     proposals = ProposalSerializer(
         many=True, help_text="The best first, late ones after all in time; empty when fewer bid than the quorum."
     )
@@ -138,14 +138,15 @@ def proposals(
     """By the bids that are open now and the rounds that the job has done. A job that is not on chain may change its steps."""
     bids = usable_bids(chain_job_id=chain_job_id or 0, max_rate=max_rate, units=spec.units_per_round)
     cheapest = {bid.node_id: bid for bid in reversed(bids)}
-    facts = facts_of([bid.node for bid in cheapest.values()], spec, rates={node: int(bid.rate) for node, bid in cheapest.items()})
+    rates = {node: int(bid.rate) for node, bid in cheapest.items()}
+    facts, known = facts_elsewhere([bid.node for bid in cheapest.values()], spec, rates=rates)
     found = propose(
         facts, spec, count=count, goal=goal, seen=seen, free=chain_job_id is None, overhead_s=between_rounds(),
         deadline_s=None if finish_by is None else (finish_by - timezone.now()).total_seconds(),
         settings=settings.HYPERGPU.network,
     )  # fmt: skip
     return {
-        "goal": goal, "finish_by": finish_by, "parameters": count, "bidders": len(facts),
+        "goal": goal, "finish_by": finish_by, "parameters": count, "bidders": len(facts), "known": known,
         "proposals": [as_json(one) for one in found[:SHOWN]],
     }  # fmt: skip
 

@@ -1087,7 +1087,7 @@ export interface components {
         };
         /**
          * @description What all rounds were expected to come to when the first one opened (`at`): seconds until the last one is aggregated, and
-         *     base units at full quality, the most, with the nodes that it had then.
+         *     base units at full quality, the most, with the nodes that it had then. `known`: each of them had kept orders before.
          */
         Predicted: {
             at: string;
@@ -1096,6 +1096,7 @@ export interface components {
             /** Format: double */
             seconds: number;
             price: string;
+            known: boolean;
         };
         /** @description With the standard deviation of their sum; `overhead_s`, which neither link nor machine explains, is a part of `fetch_s`. */
         Prediction: {
@@ -1137,6 +1138,8 @@ export interface components {
             parameters: number;
             /** @description Nodes that are online with a fitting bid. */
             bidders: number;
+            /** @description Each of them has kept orders before, which show what links and machines do not. */
+            known: boolean;
             /** @description The best first, late ones after all in time; empty when fewer bid than the quorum. */
             proposals: components["schemas"]["Proposal"][];
         };

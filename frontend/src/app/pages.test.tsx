@@ -291,7 +291,14 @@ describe('the other pages', () => {
   });
 
   it('show what a job was expected to come to beside what it came to, and its deadline', async () => {
-    const predicted = { at: '2026-11-21T12:00:00.000Z', nodes: 2, rounds: 12, seconds: 90, price: '307200' };
+    const predicted = {
+      at: '2026-11-21T12:00:00.000Z',
+      nodes: 2,
+      rounds: 12,
+      seconds: 90,
+      price: '307200',
+      known: true,
+    };
     const done = {
       state: 'completed' as const,
       round: 12,

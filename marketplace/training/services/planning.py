@@ -153,14 +153,27 @@ def closing(spec: JobSpec, plan: Plan, *, count: int) -> tuple[int, float, list[
 def foreseen(job: Job, nodes: Sequence[int], *, rates: Mapping[int, int]) -> dict[str, Any] | None:
     """What all rounds of the job come to with these nodes, as far as is known before the first one (`Job.predicted`)."""
     spec = job.parsed_spec
-    facts = facts_of(list(Node.objects.filter(pk__in=nodes).order_by("id")), spec, rates=rates)
+    facts, known = facts_elsewhere(list(Node.objects.filter(pk__in=nodes).order_by("id")), spec, rates=rates)
     one = forecast(facts, spec, count=job.parameters or 1, overhead_s=between_rounds(), settings=settings.HYPERGPU.network)
     if one is None:
         return None
     return {
         "at": iso(timezone.now()), "nodes": len(one.nodes), "rounds": spec.rounds.rounds,
         "seconds": round(spec.rounds.rounds * one.round_s, 1), "price": str(spec.rounds.rounds * one.round_price),
+        "known": known,
     }  # fmt: skip
+
+
+def facts_elsewhere(nodes: Sequence[Node], spec: JobSpec, *, rates: Mapping[int, int]) -> tuple[list[NodeFacts], bool]:
+    """Measured facts for a job that has no rounds yet, with what link and machine did not explain in the nodes' newest orders of
+    any job; and whether there were any of each node: without them a prediction leaves out what only orders show."""
+    facts = facts_of(nodes, spec, rates=rates)
+    slots: dict[int, list[Assignment]] = {fact.node_id: [] for fact in facts}
+    newest = Assignment.objects.filter(node_id__in=slots, origin=None, predicted__isnull=False, actual__isnull=False)
+    for slot in newest.order_by("-id")[: OVERHEAD_ROUNDS * len(slots)]:
+        slots[slot.node_id].append(slot)
+    known = all(both_known(past) for past in slots.values())
+    return [replace(fact, overhead_s=overhead(slots[fact.node_id])) for fact in facts], known
 
 
 def between_rounds() -> float:

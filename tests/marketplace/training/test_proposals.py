@@ -12,7 +12,7 @@ from django.utils import timezone
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.training import engine, selectors, tasks
-from marketplace.training.models import Round
+from marketplace.training.models import Assignment, Round
 from marketplace.training.services import rounds
 from tests.marketplace.world import SMALL, TestNode, fund, wallet
 from trainer.protocol.spec import parse_spec
@@ -103,4 +103,19 @@ def test_what_a_job_was_expected_to_come_to_is_kept_with_it(job: Job):
     job.refresh_from_db()
     shown = Client().get(f"/api/v1/jobs/{job.pk}").json()["job"]["predicted"]
     assert shown == job.predicted and (shown["nodes"], shown["rounds"]) == (2, 2)
-    assert int(shown["price"]) == 2 * 2 * 32 * 5 and shown["seconds"] > 0
+    assert int(shown["price"]) == 2 * 2 * 32 * 5 and shown["seconds"] > 0 and shown["known"] is False
+
+
+def test_what_links_and_machines_did_not_explain_is_expected_again(job: Job):
+    """Of orders in any job: the first round's nodes waited 30 s beside what was measured of them."""
+    rounds.open_round(job_id=job.pk)
+    asked = {"spec": SMALL, "goal": "time", "parameters": 1000}
+    before = plan(**asked)
+    for slot in Assignment.objects.all():
+        slot.predicted = {"fetch_s": 1.0, "compute_s": 1.0, "upload_s": 1.0, "doubt_s": 0.1, "overhead_s": 0.0}
+        slot.actual = {"fetch_s": 31.0, "compute_s": 1.0, "upload_s": 1.0}
+        slot.reasons = []
+        slot.save()
+    after = plan(**asked)
+    assert (before["known"], after["known"]) == (False, True)
+    assert after["proposals"][0]["round_seconds"] > before["proposals"][0]["round_seconds"] + 15

@@ -110,6 +110,7 @@ function Foreseen({ job, predicted }: { job: Job; predicted: NonNullable<Job['pr
     <dd className="note" data-testid="predicted">
       predicted {duration(predicted.seconds)} and at most <Amount base={predicted.price} /> with{' '}
       {plural(predicted.nodes, 'node')}
+      {predicted.known ? '' : ' (a first guess: not all of them had kept an order before)'}
       {done ? (
         <>
           ; took {duration(took)} and <Amount base={job.spent} />

@@ -147,7 +147,12 @@ describe('posting a job', () => {
     server.use(
       http.get('*/api/v1/jobs/:id/proposals', ({ request }) => {
         asked.push(new URL(request.url).searchParams.get('goal') ?? '');
-        return HttpResponse.json({ bidders: 2, parameters: 9610, proposals: [better, plan({})] });
+        return HttpResponse.json({
+          bidders: 2,
+          known: true,
+          parameters: 9610,
+          proposals: [better, plan({})],
+        });
       }),
       http.post('*/api/v1/jobs', async ({ request }) => {
         const body = (await request.json()) as JobRequest;

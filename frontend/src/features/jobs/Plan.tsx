@@ -118,7 +118,8 @@ function Choices({ found, job, goal, use, busy }: ChoicesProps) {
       />
       <p className="small muted">
         A prediction from what was measured of machines and links. How many rounds the target takes is not
-        known before some are done: until then the job's own number stands for it.
+        known before some are done: until then the job's own number stands for it.{' '}
+        {found.known ? '' : 'Not all of these nodes have kept an order yet, so that it may take far longer.'}
       </p>
     </>
   );

@@ -91,8 +91,8 @@ function Close({ round, plan }: { round: Round; plan: NonNullable<Round['plan']>
   return (
     <span className="muted small" data-testid="round-close">
       {plan.steps} of at most {plan.most_steps} steps
-      {plan.predicted_seconds !== null && ` · done in about ${duration(plan.predicted_seconds)}`} · closes after{' '}
-      {duration(plan.deadline_seconds)} with {plan.quorum} of {round.expected}
+      {plan.predicted_seconds !== null && ` · done in about ${duration(plan.predicted_seconds)}`} · closes
+      after {duration(plan.deadline_seconds)} with {plan.quorum} of {round.expected}
     </span>
   );
 }
