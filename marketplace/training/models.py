@@ -105,11 +105,6 @@ class Assignment(models.Model):
         """The slot in which the work began: this one, unless it is for late work."""
         return self if self.origin is None else self.origin.began
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether its round is to wait for it, up to the deadline: the rounds that its part is for end with this one."""
-        return self.round.number - self.began.round.number >= self.rounds - 1
-
 
 class Contribution(models.Model):
     """What a node handed in for its slot, and what became of it."""

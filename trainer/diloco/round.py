@@ -193,8 +193,11 @@ def score(work: RoundWork, base: Tensor, found: Findings, said: Measured | None)
 
 
 def expected(work: RoundWork, nodes: Collection[int]) -> dict[int, float]:
-    """Part of the median improvement to expect of each of `nodes`, by what it was ordered to do and to send."""
-    return expectations({s.node_id: s.units * carried(s.encoding) for s in work.submissions if s.node_id in nodes})
+    """Part of the median improvement to expect of each of `nodes`, by what it was ordered to do and to send, and by how many
+    outer steps the model has moved on from where it did that."""
+    return expectations(
+        {s.node_id: s.units * carried(s.encoding) / (1 + work.lateness(s)) for s in work.submissions if s.node_id in nodes}
+    )
 
 
 def improve(work: RoundWork, base: Tensor, found: Findings, said: Measured | None) -> None:

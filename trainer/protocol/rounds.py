@@ -74,10 +74,13 @@ class RoundWork:
     submissions: list[Submission]
     standings: dict[int, Standing] = field(default_factory=dict)
 
+    def lateness(self, submission: Submission) -> int:
+        """Rounds by which it is late."""
+        return 0 if submission.origin is None else self.number - submission.origin
+
     def discount(self, submission: Submission) -> float:
         """What the weight of a submission is divided by: 1 for work of this round, more with each round that it is late."""
-        late = 0 if submission.origin is None else self.number - submission.origin
-        return 1 + self.job.spec.network.stale_discount * late
+        return 1 + self.job.spec.network.stale_discount * self.lateness(submission)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

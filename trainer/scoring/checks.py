@@ -6,7 +6,6 @@ Sums over parameters are exact (`trainer.diloco.exact`), so that whoever judges 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
@@ -108,12 +107,13 @@ def echoes(updates: Mapping[int, Tensor], previous: Tensor | None) -> dict[int, 
 
 def refuse_echo(node: int, echo: Mapping[int, float]) -> None:
     """Whether a node repeats the previous aggregate, beside what the round's others have of it: in early rounds all have much.
+    Beside one other alone nobody stands out: the residual of top k is what the aggregate had and its file had no room for.
 
     Raises HyperGPUError `contribution.copy`.
     """
     if node in echo:
         others = [alike for other, alike in echo.items() if other != node]
-        following = statistics.median(others) if others else None
+        following = nearest(others, beyond=0) if len(others) > 1 else None
         assert_own(echo[node], following, source="the previous aggregate", node=None)
 
 

@@ -148,7 +148,7 @@ class Rounds:
         self.travelling |= {node: one and replace(one, origin=self.work.number) for node, one in made.items()}
         trained = time.process_time() - began_cpu
         arrived, missing = self.gather(plan, orders)
-        submissions = [one if self.lateness(one) else replace(one, origin=None) for one in arrived]
+        submissions = [one if self.work.lateness(one) else replace(one, origin=None) for one in arrived]
         began_cpu = time.process_time()
         result = close_round(replace(self.work, submissions=submissions))
         closing = time.process_time() - began_cpu
@@ -279,11 +279,12 @@ class Rounds:
         if plan.deadline_s is not None:
             self.clock.schedule(self.clock.now + plan.deadline_s, Event("deadline", self.work.number))
         arrived, self.carried = [one for one in self.carried if self.counts(one)], []
-        not_back = {*orders, *(node for node, one in self.travelling.items() if one is not None and self.counts(one))}
-        longer = {node for node, part in plan.parts.items() if part.rounds > 1}
+        late = {node for node, one in self.travelling.items() if node not in orders and one is not None and self.counts(one)}
+        awaited = plan.awaited | {node for node in late if not self.counts_next(node)}
+        not_back = late | set(orders)
         missing: dict[int, str] = {}
         overdue = False
-        while not_back - longer and not (overdue and len(arrived) >= plan.quorum):
+        while not_back & awaited and not (overdue and len(arrived) >= plan.quorum):
             event = self.clock.take()
             overdue = overdue or (event.kind == "deadline" and event.round == self.work.number)
             submission = self.free(event)
@@ -296,11 +297,13 @@ class Rounds:
 
     def counts(self, submission: Submission) -> bool:
         """Whether work of the round in which it was ordered still counts in this one."""
-        return self.lateness(submission) <= self.job.spec.network.most_stale
+        return self.work.lateness(submission) <= self.job.spec.network.most_stale
 
-    def lateness(self, submission: Submission) -> int:
-        """Rounds by which it is late."""
-        return 0 if submission.origin is None else self.work.number - submission.origin
+    def counts_next(self, node: int) -> bool:
+        """Whether the round after this one could still take what the node is at."""
+        spec, one = self.job.spec, self.travelling[node]
+        stale = one is not None and self.work.lateness(one) >= spec.network.most_stale
+        return not stale and self.work.number + 1 < spec.rounds.rounds
 
     def free(self, event: Event) -> Submission | None:
         """The node of an event is free again; what it hands in, if it does."""
@@ -336,7 +339,7 @@ class Rounds:
             units={verdict.node_id: units[verdict.node_id] for verdict in accepted},
             qualities={verdict.node_id: verdict.quality for verdict in accepted if verdict.quality is not None},
             refused={verdict.node_id: verdict.code for verdict in result.verdicts if verdict.quality is None}, missing=missing,
-            late={one.node_id: self.lateness(one) for one in arrived if one.node_id in taken and self.lateness(one)},
+            late={one.node_id: self.work.lateness(one) for one in arrived if one.node_id in taken and self.work.lateness(one)},
         )  # fmt: skip
 
     def advance(self, result: RoundResult, arrived: Sequence[Submission]) -> None:

@@ -47,6 +47,13 @@ def refusal(slot: Assignment, *, into: int) -> tuple[str, str] | None:
     return None
 
 
+def is_awaited(slot: Assignment) -> bool:
+    """Whether its open round waits for it up to the deadline: for work that it was opened for, and for what no later round would
+    take. Other late work is carried on, so that one slow node does not make every round as long as its own."""
+    is_own = slot.origin is None and slot.rounds == 1
+    return is_own or refusal(slot, into=slot.round.number + 1) is not None
+
+
 def expire(slot: Assignment, code: str, text: str) -> None:
     reasons = [*slot.reasons, {"code": code, "text": text}]
     Assignment.objects.filter(pk=slot.pk, state__in=Assignment.HELD).update(

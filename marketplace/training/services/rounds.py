@@ -219,7 +219,7 @@ def close_if_complete(round_: Round) -> bool:
         return begin_aggregation(round_) if good else abandon(round_)
     pending = Assignment.objects.filter(round=round_).exclude(state__in=Assignment.DONE)
     online = pending.filter(node_id__in=Node.objects.filter(last_seen__gte=online_since()).values("pk"))
-    reachable = any(slot.is_awaited for slot in online.select_related("round", "origin__round"))
+    reachable = any(map(late.is_awaited, online.select_related("round__job", "origin__round")))
     own, now = round_.job.parsed_spec.rounds, timezone.now()
     enough = 1 if round_.job.state == Job.State.STOPPED else own.quorum
     # Between the planned deadline and the job's own, the planned quorum has to stand.

@@ -23,7 +23,7 @@ from marketplace.operators.models import Measurement, Node
 from marketplace.operators.services import UPTIME_MEMORY, heard
 from marketplace.training import tasks
 from marketplace.training.models import Assignment, Contribution, Round
-from marketplace.training.services import planning, rounds
+from marketplace.training.services import late, planning, rounds
 from tests.marketplace.training.work import contribute, hand_in_all, lease, overdue, started
 from tests.marketplace.world import TestNode, fund, register
 from trainer.network.facts import architecture_of
@@ -329,7 +329,7 @@ def test_a_round_does_not_wait_for_work_that_was_ordered_over_several(nodes: lis
     known(nodes[1], job, speed=16.0)
     round_ = opened(job)
     slot = Assignment.objects.get(round=round_, node_id=2)
-    assert slot.reasons[0]["code"] == "steps.several_rounds" and not slot.is_awaited
+    assert slot.reasons[0]["code"] == "steps.several_rounds" and not late.is_awaited(slot)
     leased = lease(nodes[1])
     contribute(nodes[0])
     tasks.check_contribution(Contribution.objects.get().pk)
@@ -340,6 +340,8 @@ def test_a_round_does_not_wait_for_work_that_was_ordered_over_several(nodes: lis
     rounds.open_round(job_id=job.pk)
     slot.refresh_from_db()
     carried = Assignment.objects.get(origin=slot)
-    assert planning.was_kept(slot) and carried.is_awaited == (slot.rounds == 2), "its last round waits for it"
+    assert planning.was_kept(slot) and not late.is_awaited(carried), "the round after could take it too"
+    Round.objects.filter(pk=carried.round_id).update(number=job.parsed_spec.network.most_stale)
+    assert late.is_awaited(Assignment.objects.get(pk=carried.pk)), "no later round takes it"
     Assignment.objects.filter(pk=carried.pk).update(state=Assignment.State.FAILED)
     assert not planning.was_kept(slot) and leased["assignment_id"] == slot.pk

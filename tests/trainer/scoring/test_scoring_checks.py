@@ -58,7 +58,7 @@ def test_the_earlier_commitment_is_the_original(honest):
 
 def test_a_copy_under_noise_is_found_when_the_honest_differ(honest):
     assert find_copies({**honest, 7: noisy(honest[2], 0.15)}, None)[7].data["node"] == 2
-    assert find_copies({1: honest[1], 7: noisy(honest[2], 0.15)}, honest[2])[7].data["node"] is None
+    assert find_copies({1: honest[1], 3: honest[3], 7: noisy(honest[2], 0.15)}, honest[2])[7].data["node"] is None
 
 
 def test_honest_updates_that_move_as_one_are_not_taken_for_copies(honest):
@@ -133,6 +133,16 @@ def test_nothing_to_compare_with_refuses_nobody(honest):
     assert find_copies({}, honest[1]) == {} and find_copies({1: honest[1]}, None) == {}
     refuse_copy({}, (), {})
     refuse_echo(1, {})
+
+
+def test_beside_one_other_alone_nobody_stands_out_as_an_echo():
+    """Error feedback sends in this round what the aggregate had in the last."""
+    refuse_echo(5, {5: 0.967, 6: 0.737})
+    refuse_echo(5, {5: 0.967, 6: 0.737, 7: 0.960})
+    with pytest.raises(HyperGPUError, match="copy of the previous aggregate"):
+        refuse_echo(5, {5: 0.967, 6: 0.72, 7: 0.70})
+    with pytest.raises(HyperGPUError, match="copy of the previous aggregate"):
+        refuse_echo(5, {5: 0.9996, 6: 0.9})
 
 
 def test_a_zero_update_is_refused(honest):

@@ -89,12 +89,19 @@ def test_of_two_none_is_judged_by_the_other():
 
 def test_less_is_expected_of_who_was_ordered_less_and_more_of_nobody():
     expected = expectations({0: 100, 1: 100, 2: 25, 3: 400, 4: 0})
-    assert expected == {0: 1.0, 1: 1.0, 2: 0.25, 3: 1.0, 4: 0.0}
-    scores = {0: 0.2, 1: 0.2, 2: 0.045, 3: 0.3}
+    assert expected == {0: 1.0, 1: 1.0, 2: 0.0625, 3: 1.0, 4: 0.0}
+    scores = {0: 0.2, 1: 0.2, 2: 0.011, 3: 0.3}
     assert qualities(scores, {})[2] < 7_000 and qualities(scores, expected) == dict.fromkeys(scores, 10_000)
+    half = expectations({0: 100, 1: 100, 2: 50, 3: 100})
     few = found(0.2, 0.2, 0.02, 0.3, error=0.001)
-    assert falls_short(few, {}) == {2: 0.2} and falls_short(few, expected) == {}
-    assert falls_short(found(0.2, 0.2, 0.005, 0.3, error=0.001), expected) == {2: 0.05}
+    assert falls_short(few, {}) == {2: 0.2} and falls_short(few, half) == {}
+    assert falls_short(found(0.2, 0.2, 0.005, 0.3, error=0.001), half) == {2: 0.05}
+
+
+def test_of_whom_next_to_nothing_is_expected_nothing_is_held_against():
+    scores = found(0.2, 0.2, -0.01, 0.3, error=0.001)
+    assert falls_short(scores, expectations({0: 100, 1: 100, 2: 25, 3: 400})) == {}
+    assert not in_doubt(scores, expectations({0: 100, 1: 100, 2: 25, 3: 400}), 0.01)
 
 
 def test_what_an_encoding_carries_at_once():
