@@ -9,11 +9,15 @@ uptime   part of the time in which it was heard
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from trainer.network.facts import NodeFacts, Reason
 
+FORGETTING = 0.8
+"""Weight of a round beside the one after it."""
 Level = Literal["high", "normal", "low", "probation", "excluded"]
 
 
@@ -97,3 +101,9 @@ def assess(
         return standing("probation", "On probation with the least steps: it stays while it keeps its orders.", until=since)
     pause = min(settings.first_rounds * 2**exclusions, settings.most_rounds)
     return standing("excluded", f"Left out until round {round + pause}.", until=round + pause, exclusions=exclusions + 1)
+
+
+def recent(values: Sequence[float], *, unknown: float = 1.0) -> float:
+    """Mean of values, newest first, each weighing `FORGETTING` of the one after it."""
+    weights = [FORGETTING**age for age in range(len(values))]
+    return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / math.fsum(weights) if values else unknown

@@ -34,11 +34,13 @@ LATE_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """`upload_share`: part of a round's computing that sending up may take before a smaller encoding is chosen.
+    """`upload_share`: part of a round's computing that sending up may take before a smaller encoding is chosen; `hidden_share`:
+    the same where the next round's steps go on meanwhile (`network.overlap` eager), and a smaller file gains no time.
     `deadline_share`: part of the job's deadline by which all are planned to be done. `gather`: whether uploads may go by way of
     near nodes."""
 
     upload_share: float = 0.1
+    hidden_share: float = 0.3
     deadline_share: float = 0.8
     gather: bool = True
     health: HealthSettings = field(default_factory=HealthSettings)
@@ -130,10 +132,11 @@ def plan_round(
         replace(fact, up=ways[fact.node_id].up if fact.node_id in ways else fact.up, down=fed_at.get(fact.node_id, fact.down))
         for fact in taking
     ]
+    sending = computing * (settings.hidden_share if spec.network.overlap == "eager" else settings.upload_share)
     sizes = file_sizes(spec.encoding, count=count, scale=scale)
     choices = {
         fact.node_id: fitting(
-            fact, spec.encoding, sizes=sizes, budget_s=settings.upload_share * computing, before=(before or {}).get(fact.node_id)
+            fact, spec.encoding, sizes=sizes, budget_s=sending, before=(before or {}).get(fact.node_id)
         )
         for fact in taking
     }  # fmt: skip

@@ -8,17 +8,18 @@ whatever the link did on the way. The estimators are those of the live system (`
 from __future__ import annotations
 
 import random
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trainer.network.estimators import Estimate, rate, smoothed
 from trainer.network.facts import Measure, NodeFacts, Source
+from trainer.network.health import Standing, assess, recent
 from trainer.network.predict import Prediction, Track, tracked
 from trainer.simulation.network import Network, measured
 
 WRONG = 0.15
 """Standard deviation of the first benchmark and of the first probes, relative."""
-RELIABILITY_GAIN = 0.1
-"""Of the newest order in the part of a node's orders that it kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,8 @@ class Timed:
 @dataclass(slots=True)
 class Known:
     """Of one node; speeds in samples/s and bytes/s, `rtt` in seconds. `up` was last seen at `up_at`; `via` and `shared`: by
-    way of a node and from it, with when that was last seen."""
+    way of a node and from it, with when that was last seen. Newest first: `orders` with their rounds and whether it kept
+    them, `qualities` (0..1) of what it handed in. `there` of the `looks` at who takes part."""
 
     speed: Estimate
     up: Estimate
@@ -50,7 +52,11 @@ class Known:
     rtt: Estimate
     since: float = 0.0
     source: Source = "benchmark"
-    reliability: float = 1.0
+    orders: list[tuple[int, bool]] = field(default_factory=list)
+    qualities: list[float] = field(default_factory=list)
+    standing: Standing | None = None
+    there: int = 0
+    looks: int = 0
     track: Track = field(default_factory=Track)
     up_at: float = 0.0
     via: dict[int, tuple[Estimate, float]] = field(default_factory=dict)
@@ -78,8 +84,9 @@ class Observer:
         there = measured(self.network, node, now)
         return NodeFacts(
             node_id=node, samples_per_second=measure(known.speed, known.source), up=measure(known.up, link, known.up_at),
-            down=measure(known.down, link), rtt_s=measure(known.rtt, "heartbeat"), loss=there.loss, reliability=known.reliability,
-            spread=known.track.spread, near=there.near,
+            down=measure(known.down, link), rtt_s=measure(known.rtt, "heartbeat"), loss=there.loss,
+            reliability=recent([float(kept) for _, kept in known.orders]), quality=recent(known.qualities),
+            uptime=known.there / known.looks if known.looks else 1.0, spread=known.track.spread, near=there.near,
             via={peer: measure(estimate, "transfer", at) for peer, (estimate, at) in known.via.items()},
             shared={peer: measure(estimate, "transfer", at) for peer, (estimate, at) in known.shared.items()},
         )  # fmt: skip
@@ -114,12 +121,45 @@ class Observer:
             actual = timed.fetch_s + timed.compute_s + timed.upload_s - timed.ahead_s
             known.track = tracked(known.track, predicted_s=predicted.total_s, actual_s=actual)
         known.since, known.source = now, "work"
-        known.reliability += RELIABILITY_GAIN * (1 - known.reliability)
 
     def first_or(self, known: Known, estimate: Estimate, amount: float, seconds: float) -> Estimate:
         """With real work a benchmark or probe is forgotten."""
         return rate(estimate if known.source == "work" else None, amount=amount, seconds=max(seconds, 1e-3))
 
-    def failed(self, node: int) -> None:
-        """An order's work will not come."""
-        self.nodes[node].reliability -= RELIABILITY_GAIN * self.nodes[node].reliability
+    def looked(self, there: Sequence[int]) -> None:
+        """Who of the known nodes is there as a round begins."""
+        for node, known in self.nodes.items():
+            known.looks += 1
+            known.there += node in there
+
+    def ordered(self, node: int, round: int, *, kept: bool) -> None:
+        """What became of the node's order of a round."""
+        self.nodes[node].orders.insert(0, (round, kept))
+
+    def broken(self, node: int) -> None:
+        """Its newest order, which was to take several rounds, will not be kept."""
+        known = self.nodes[node]
+        known.orders[0] = (known.orders[0][0], False)
+
+    def judged(self, node: int, quality: float) -> None:
+        """`quality` (0..1) of work that the node handed in, 0 where it was refused."""
+        self.nodes[node].qualities.insert(0, quality)
+
+    def standings(self, facts: Sequence[NodeFacts], *, round: int) -> dict[int, Standing]:
+        """Each node's health for a round, from its health in the one before."""
+        if not facts:
+            return {}
+        median = statistics.median(fact.samples_per_second.value for fact in facts)
+        for fact in facts:
+            known = self.nodes[fact.node_id]
+            known.standing = assess(fact, known.standing, round=round, median_speed=median, kept=kept_last(known))
+        return {fact.node_id: standing for fact in facts if (standing := self.nodes[fact.node_id].standing) is not None}
+
+
+def kept_last(known: Known) -> bool | None:
+    """Whether the last order was kept; on probation, of those since that began."""
+    if not known.orders:
+        return None
+    round, kept = known.orders[0]
+    on_probation = known.standing is not None and known.standing.level == "probation" and round < known.standing.until
+    return None if on_probation else kept

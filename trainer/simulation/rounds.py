@@ -18,14 +18,17 @@ from trainer.diloco.reference import next_round
 from trainer.diloco.round import bench, close_round, prepare
 from trainer.diloco.version import model_root
 from trainer.network.facts import NodeFacts
+from trainer.network.health import Standing
 from trainer.network.links import transferred
-from trainer.network.policy import Part, Plan
+from trainer.network.policy import Late, Part, Plan
+from trainer.network.predict import left_of
 from trainer.network.sources import Patience
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, order_seed
 from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Submission
 from trainer.protocol.spec import EncodingSpec
+from trainer.protocol.types import QUALITY_ONE
 from trainer.protocol.wire import encoded_bytes
 from trainer.simulation.attackers import attack_named
 from trainer.simulation.clock import Clock
@@ -36,11 +39,11 @@ from trainer.simulation.regions import Regions
 
 
 class Policy(Protocol):
-    """`fetch_bytes`, `ahead_s` and `before` as `trainer.network.policy.plan_round` has them."""
+    """`trainer.network.policy.plan_round` with a job, a model and a network: the rest of its arguments."""
 
     def __call__(
         self, facts: Sequence[NodeFacts], *, fetch_bytes: Mapping[int, float], ahead_s: Mapping[int, float],
-        before: Mapping[int, EncodingSpec],
+        before: Mapping[int, EncodingSpec], standings: Mapping[int, Standing], late: Mapping[int, Late], number: int,
     ) -> Plan: ...  # fmt: skip
 
 
@@ -114,6 +117,8 @@ class Rounds:
         """Each outer step: the version before it, and its bytes."""
         self.published: dict[int, Tensor] = {}
         self.encodings: dict[int, EncodingSpec] = {}
+        self.begun: dict[int, tuple[float, Part]] = {}
+        """By node, its newest part and when that was given out."""
         self.ended: dict[int, float] = {}
         """By node, when its computing ends."""
         self.travelling: dict[int, Submission | None] = {}
@@ -135,9 +140,10 @@ class Rounds:
         ready = self.wait_for_nodes()
         facts = [self.observer.facts(node, self.clock.now) for node in ready]
         plan = self.policy(
-            facts, before=self.encodings,
+            facts, before=self.encodings, number=self.work.number, late=self.still_to_come(),
             fetch_bytes={node: self.scale * self.download(self.operators[node]) for node in ready},
             ahead_s={node: self.ahead(node) for node in ready},
+            standings=self.observer.standings(facts, round=self.work.number),
         )  # fmt: skip
         orders = {node: self.order(node, part) for node, part in plan.parts.items()}
         regions = Regions(self.network, facts, plan, self.patience)
@@ -148,10 +154,15 @@ class Rounds:
         self.travelling |= {node: one and replace(one, origin=self.work.number) for node, one in made.items()}
         trained = time.process_time() - began_cpu
         arrived, missing = self.gather(plan, orders)
+        for node, part in plan.parts.items():
+            kept = node not in missing or (missing[node] == "late" and part.rounds > 1)
+            self.observer.ordered(node, self.work.number, kept=kept)
         submissions = [one if self.work.lateness(one) else replace(one, origin=None) for one in arrived]
         began_cpu = time.process_time()
         result = close_round(replace(self.work, submissions=submissions))
         closing = time.process_time() - began_cpu
+        for verdict in result.verdicts:
+            self.observer.judged(verdict.node_id, (verdict.quality or 0) / QUALITY_ONE)
         self.close(len(arrived))
         row = replace(self.row(result, arrived, missing, began), training_cpu_s=trained, closing_cpu_s=closing)
         self.advance(result, arrived)
@@ -167,6 +178,7 @@ class Rounds:
             there = present(self.network, self.clock.now)
             ready = [node for node in there if not self.operators[node].busy and node not in taken]
             if ready:
+                self.observer.looked(there)
                 return ready
             soon = min(machine.change_after(self.clock.now) for machine in self.network.machines)
             if len(self.clock) and self.clock.next <= soon:
@@ -176,6 +188,22 @@ class Rounds:
             else:
                 text = f"All nodes have left in round {self.work.number}: nobody is there to train any more."
                 raise HyperGPUError("simulation.deserted", text, round=self.work.number)
+
+    def still_to_come(self) -> dict[int, Late]:
+        """What is left of the late work that this round waits for, by what its nodes' heartbeats have told."""
+        found = {}
+        for node, one in self.travelling.items():
+            began, part = self.begun[node]
+            if one is None or part.predicted is None or not self.counts(one) or self.counts_next(node):
+                continue
+            gone_s, left_s = self.clock.now - began, self.ended[node] - self.clock.now
+            left = left_of(
+                part.predicted, gone_s=gone_s, computed=gone_s / (gone_s + left_s) if left_s > 0 else 1.0,
+                sending_s=-left_s if left_s <= 0 else None,
+            )  # fmt: skip
+            reliability = self.observer.facts(node, self.clock.now).reliability
+            found[node] = Late(left=left, worth=one.steps / self.work.discount(one), reliability=reliability)
+        return found
 
     def order(self, node: int, part: Part) -> WorkOrder:
         spec, work = self.job.spec, self.work
@@ -191,6 +219,7 @@ class Rounds:
         node = order.node_id
         operator, machine, server = self.operators[node], self.network.machines[node], self.network.coordinator
         operator.busy = True
+        self.begun[node] = (self.clock.now, part)
         down, up = self.scale * self.download(operator), self.scale * encoded_bytes(self.count, order.encoding)
         source = None
         if operator.version == self.parent and down:
@@ -203,9 +232,7 @@ class Rounds:
         came, fell_back = regions.sent(node, computed, up)
         crash = operator.random.random() < self.network.failures[node]
         lasting = operator.random.random()
-        if math.isinf(came) or crash:
-            self.observer.failed(node)
-        else:
+        if not (math.isinf(came) or crash):
             timed = Timed(
                 fetched=down, fetch_s=fetched - self.clock.now, samples=order.units, compute_s=computing, sent=up,
                 upload_s=came - computed, ahead_s=computing - (computed - fetched), via=part.via, fell_back=fell_back,
@@ -313,6 +340,8 @@ class Rounds:
         if event.kind == "came":
             self.seen.pop(event.node_id)()
         submission = self.travelling.pop(event.node_id, None)
+        if event.kind != "came" and event.round != self.work.number:
+            self.observer.broken(event.node_id)
         return submission if event.kind == "came" else None
 
     def carry(self, event: Event) -> None:

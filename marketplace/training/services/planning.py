@@ -23,9 +23,9 @@ from marketplace.operators.facts import facts_of
 from marketplace.operators.models import Node
 from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
 from marketplace.training.services import versions
-from marketplace.training.services.late import NO_BUDGET, hopeless, newest
+from marketplace.training.services.late import NO_BUDGET, hopeless, newest, refusal
 from trainer.network.facts import NodeFacts, Reason
-from trainer.network.health import Standing, assess, parts_of
+from trainer.network.health import Standing, assess, parts_of, recent
 from trainer.network.planner import forecast
 from trainer.network.policy import GUESSED, Late, Plan, plan_round
 from trainer.network.predict import Prediction, left_of, relative_errors
@@ -36,8 +36,6 @@ MEMORY = 16
 """Rounds of a job that say how a node keeps its orders."""
 OVERHEAD_ROUNDS = 5
 """Of them that say what it takes beside what is measured: the coordinator's load changes faster than a node's manners."""
-FORGETTING = 0.8
-"""Weight of a round beside the one after it."""
 ABSENT = 64
 """Nodes that are not there whose standings a job remembers, those that were there last."""
 PRIORITY = ("high", "normal", "low", "probation", "excluded")
@@ -253,12 +251,6 @@ def total(phases: Mapping[str, float]) -> float:
     return phases["fetch_s"] + phases["compute_s"] + phases["upload_s"]
 
 
-def recent(values: Sequence[float], *, unknown: float = 1.0) -> float:
-    """Mean of values, newest first, each weighing `FORGETTING` of the one after it."""
-    weights = [FORGETTING**age for age in range(len(values))]
-    return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / math.fsum(weights) if values else unknown
-
-
 def standings_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, History]) -> dict[int, Standing]:
     """Each node's health for the round that opens, from its health in the round before."""
     before = {entry["node_id"]: standing(entry) for entry in newest_health(job)}
@@ -360,7 +352,7 @@ def still_to_come(
     found = {}
     for slot in carried:
         late = number - slot.began.round.number
-        if slot.predicted and late >= slot.rounds - 1:
+        if slot.predicted and refusal(slot, into=number + 1):
             worth = slot.steps / (1 + spec.network.stale_discount * late)
             rest = left(slot, Prediction(**slot.predicted))
             found[slot.node_id] = Late(left=rest, worth=worth, reliability=facts[slot.node_id].reliability)

@@ -301,7 +301,8 @@ def test_weights_that_are_no_whole_are_refused() -> None:
     assert Settings(network={"upload_share": 0.2}).network.upload_share == 0.2  # type: ignore[arg-type]
 
 
-def test_what_is_left_of_late_work_is_in_the_prediction_of_the_round_that_waits_for_it(nodes: list[TestNode], job: Job) -> None:
+def test_what_is_left_of_late_work_is_in_the_prediction_of_the_round_that_waits_for_it(nodes: list[TestNode]) -> None:
+    job = started(fund(spec=LONG | {"network": {"most_stale": 1}}))
     for node in nodes:
         known(node, job, speed=100.0)
     first = opened(job)

@@ -104,8 +104,23 @@ def test_what_is_known_of_a_node_comes_from_its_own_traffic():
     assert later.samples_per_second.value == pytest.approx(5.0) and later.samples_per_second.source == "work"
     assert later.up.value == pytest.approx(2e6, rel=0.1) and later.down.value == pytest.approx(1e7, rel=0.1)
     assert later.up.source == "transfer" and later.up.age_s == 10.0 and later.reliability == 1.0
-    observer.failed(0)
-    assert observer.facts(0, 60.0).reliability == pytest.approx(0.9)
+    observer.ordered(0, 0, kept=True)
+    observer.ordered(0, 1, kept=False)
+    observer.judged(0, 0.5)
+    assert observer.facts(0, 60.0).reliability == pytest.approx(0.8 / 1.8) and observer.facts(0, 60.0).quality == 0.5
+
+
+def test_who_breaks_its_orders_is_left_out_for_a_while_and_comes_back():
+    """The health of the live system, on the virtual clock."""
+    observer, levels = Observer(network(), seed=1), []
+    for number in range(12):
+        found = observer.standings([observer.facts(node, 100.0 * number) for node in (0, 1, 7)], round=number)
+        assert found[0].level == "high"
+        levels.append(found[7].level)
+        for node in (node for node in found if found[node].level != "excluded"):
+            observer.ordered(node, number, kept=node != 7)
+            observer.judged(node, 0.0 if node == 7 else 1.0)
+    assert levels[:4] == ["normal", "excluded", "excluded", "probation"] and levels.count("probation") > 1
 
 
 def test_hostile_nodes_are_seen_by_the_products_own_rules():
