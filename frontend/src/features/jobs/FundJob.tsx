@@ -51,6 +51,11 @@ export function FundJob({ job, gate }: { job: Job; gate: (children: ReactNode) =
             <dd>
               <Rate rate={job.max_rate} />
             </dd>
+            <dt>Nodes</dt>
+            <dd>
+              {job.goal === 'time' ? 'the fastest first' : 'the cheapest first'}
+              {job.finish_by ? `, to be finished by ${new Date(job.finish_by).toLocaleString()}` : ''}
+            </dd>
             <dt>Specification</dt>
             <dd>
               <Hash value={job.spec_hash} label="specification hash" />

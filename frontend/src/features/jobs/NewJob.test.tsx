@@ -163,6 +163,7 @@ describe('posting a job', () => {
       }),
     );
     open('/new?job=5');
+    expect(await screen.findByText('the cheapest first')).toBeInTheDocument();
     const rows = await screen.findAllByTestId('proposal');
     expect(rows[0]).toHaveTextContent(/rounds.rounds 18.*40.s, late/);
     expect(rows[1]).toHaveTextContent(/as it is written.*this draft/);
