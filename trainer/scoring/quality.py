@@ -95,11 +95,11 @@ def falls_short(scores: Mapping[int, Score], expected: Mapping[int, float]) -> d
     }  # fmt: skip
 
 
-def improvements_wanted(scores: Mapping[int, Score], expected: Mapping[int, float]) -> dict[int, float]:
-    """Nats to expect of each node that is held to them."""
+def improvements_wanted(scores: Mapping[int, Score], expected: Mapping[int, float], *, rounding: float = 0.0) -> dict[int, float]:
+    """Nats to expect of each node that is held to them; with `rounding`, by numbers which differ by as many nats."""
     if len(scores) < 3:
         return {}
-    median = statistics.median(score.improvement for score in scores.values())
+    median = statistics.median(score.improvement for score in scores.values()) + rounding
     parts = {node: expected.get(node, 1.0) for node in scores}
     return {node: median * part for node, part in parts.items() if median > 0 and part >= TOO_LITTLE}
 
@@ -110,7 +110,7 @@ def in_doubt(scores: Mapping[int, Score], expected: Mapping[int, float], toleran
     least = {node: score.improvement - SURE * score.error - (2 + SURE) * rounding for node, score in scores.items()}
     if any(least[node] < -(score.loss_before * tolerance + SLACK) for node, score in scores.items()):
         return True
-    wanted = improvements_wanted(scores, expected)
+    wanted = improvements_wanted(scores, expected, rounding=rounding)
     return any(least[node] < LEAST_SHARE * wanted[node] for node in wanted)
 
 

@@ -142,3 +142,9 @@ def test_what_is_in_doubt_on_one_machine_is_nearly_so_on_another(scores, parts, 
         for node, (gain, error, before, more, wider) in enumerate(scores)
     }
     assert not in_doubt(one, expected, 0.01) or in_doubt(other, expected, 0.01, rounding=SAME)
+
+
+def test_a_median_about_nothing_is_in_doubt_for_all_or_for_none():
+    one = dict.fromkeys(range(3), Score(1.0, 1.0, SAME / 2, 0.01))
+    other = dict.fromkeys(range(3), Score(1.0, 1.0, -SAME / 2, 0.01))
+    assert in_doubt(one, {}, 0.01) and in_doubt(other, {}, 0.01, rounding=SAME) and not in_doubt(other, {}, 0.01)
