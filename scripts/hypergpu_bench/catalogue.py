@@ -34,6 +34,7 @@ BENCHES = {
         "real_network", "rounds of the demo on emulated links, adaptive and plain, beside what plan and virtual clock predicted"
     ),
     "transfers": Bench("transfers", "uploads over bad links: one request, pieces over several connections, an erasure code"),
+    "regions": Bench("regions", "uploads and rounds with near nodes that carry for each other, and without"),
     "peers": Bench("peers.bench", "bytes, loss and steps a second beside DDP, torchft, hivemind and Flower on the same task"),
 }
 

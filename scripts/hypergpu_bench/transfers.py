@@ -92,9 +92,18 @@ def compared(link: str, update: str, seeds: Sequence[int]) -> list[dict[str, Any
 
 def uploaded(spec: NodeSpec, size: int, transfer: Transfer, *, seed: str, hangs: float) -> tuple[float, int]:
     """Emulated seconds until the file is whole, and bytes sent by then."""
-    machine, chance = machine_of(spec, seed=seed), random.Random(f"{seed}:hangs")
-    lane = Lane(machine, server_of(CORE, sharing=1))
-    workers = [Worker(Flow(lane, seed=f"{seed}:{number}", traffic=Traffic())) for number in range(transfer.connections)]
+    return carried([Lane(machine_of(spec, seed=seed), server_of(CORE, sharing=1))], size, transfer, seed=seed, hangs=hangs)
+
+
+def carried(lanes: Sequence[Lane], size: int, transfer: Transfer, *, seed: str, hangs: float = 0.0) -> tuple[float, int]:
+    """The same over lanes one behind the other, each of which passes on what has come."""
+    machine, chance = lanes[0].sender, random.Random(f"{seed}:hangs")
+    workers = [
+        Worker(
+            [Flow(lane, seed=":".join([seed, str(number), *["on"] * leg]), traffic=Traffic()) for leg, lane in enumerate(lanes)]
+        )
+        for number in range(transfer.connections)
+    ]
     pieces = Pieces(list(range(transfer.pieces)), list(range(transfer.pieces, transfer.pieces + transfer.spare)))
     came = 0
     while came < transfer.pieces:
@@ -114,11 +123,11 @@ def uploaded(spec: NodeSpec, size: int, transfer: Transfer, *, seed: str, hangs:
 
 
 class Worker:
-    """A connection that sends one piece after another, each after the answer to the last. `at`: when it acts next; `arrived`:
-    when its piece is there."""
+    """A connection, or a chain of them, that sends one piece after another, each after the answer to the last. `at`: when it acts
+    next; `arrived`: when its piece is there."""
 
-    def __init__(self, flow: Flow) -> None:
-        self.flow, self.at = flow, 0.0
+    def __init__(self, flows: Sequence[Flow]) -> None:
+        self.flows, self.at = flows, 0.0
         self.piece: int | None = None
         self.arrived: float | None = None
         self.left = self.length = self.sent = 0
@@ -126,12 +135,15 @@ class Worker:
     def take(self, number: int, size: int, transfer: Transfer, *, hanging: bool) -> None:
         self.piece, self.arrived = number, None
         self.left = self.length = piece_span(size, transfer.pieces, min(number, transfer.pieces - 1))[1]
-        self.at += path_rtt(*self.flow.lane.conditions(self.at)) + (PATIENCE_S if hanging else 0.0)
+        rtt = math.fsum(path_rtt(*flow.lane.conditions(self.at)) for flow in self.flows)
+        self.at += rtt + (PATIENCE_S if hanging else 0.0)
 
     def send(self, machine: Machine) -> None:
         """Send a chunk. What an outage breaks is sent again, from the piece's beginning."""
         size = min(CHUNK, self.left)
-        left, arrived = self.flow.send(self.at, 8 * size)
+        left, arrived = self.flows[0].send(self.at, 8 * size)
+        for flow in self.flows[1:]:
+            _, arrived = flow.send(arrived, 8 * size)
         self.sent += size
         self.left -= size
         change = machine.change_after(self.at)
