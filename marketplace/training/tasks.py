@@ -67,7 +67,8 @@ def check_contribution(contribution_id: int) -> None:
         return
     refusal: HyperGPUError | None = None
     try:
-        engine.check(selectors.job_work(contribution.round.job), selectors.submission(contribution))
+        job, number = selectors.job_work(contribution.round.job), contribution.round.number
+        engine.check(job, selectors.submission(contribution), number=number)
     except HyperGPUError as error:
         refusal = error
     verdicts.record_check(contribution_id=contribution_id, refusal=refusal)

@@ -116,9 +116,9 @@ def diloco(run: Run) -> Iterator[Point]:
     for number in range(spec.rounds.rounds):
         files = [node.contribute(order(spec, work, node.node_id)) for node in nodes]
         updates = {file.node_id: decode(file.data, file.encoding, count=at.size) for file in files}
-        after = advance(replace(work, submissions=files), state, updates, list(updates))
+        after = advance(replace(work, submissions=files), state, updates, list(updates), shapes=at.shapes)
         for node in nodes:
-            node.follow(after.delta)
+            node.follow(after.delta, number)
         state, work = after.state, replace(work, number=number + 1, base=after.version)
         total += len(files[0].data) + len(after.delta)
         yield Point(work.number * spec.inner.steps, total, held_out_loss(job, state.params))

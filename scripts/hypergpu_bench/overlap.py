@@ -1,4 +1,5 @@
-"""How busy machines are on a link of 100 Mb/s and 150 ms when a step takes a second: with and without overlap, by model size."""
+"""How busy machines are on a link of 100 Mb/s and 150 ms when a step takes a second, by model size: with and without overlap, and
+with fragments of the model in turn; what these cost in loss, and what they move."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Any
 from scripts.hypergpu_bench.network_cells import (
     AWARE,
     BATCH,
+    INT4,
     MODELS,
     PLAIN,
     SPECS,
@@ -37,8 +39,21 @@ PROFILE = str(Path(__file__).with_name("wan-100.json"))
 SIZES = {"124M": 124_000_000, "350M": 350_000_000, "1B": 1_000_000_000}
 """Parameters of the model that is emulated: its bytes, and steps of a second whatever its size (machines as fast as it takes)."""
 MAIN = "124M"
-NAMES = {AWARE: "eager", WAITING: "none", PLAIN: "plain_diloco"}
-ROUNDS, QUICK_ROUNDS = 8, 4
+HALVES, QUARTERS, HALVES_EAGER, QUARTERS_EAGER = (
+    f"{parts} fragments, {overlap}" for overlap in ("no overlap", "overlap") for parts in (2, 4)
+)  # fmt: skip
+TURNS = {HALVES: (2, "none"), QUARTERS: (4, "none"), HALVES_EAGER: (2, "eager"), QUARTERS_EAGER: (4, "eager")}
+"""Fragments and overlap."""
+NAMES = {
+    AWARE: "eager", WAITING: "none", PLAIN: "plain_diloco", HALVES: "none_2_fragments", QUARTERS: "none_4_fragments",
+    HALVES_EAGER: "eager_2_fragments", QUARTERS_EAGER: "eager_4_fragments",
+}  # fmt: skip
+WAYS = {
+    MAIN: (AWARE, WAITING, PLAIN, HALVES, QUARTERS, HALVES_EAGER, QUARTERS_EAGER),
+    "350M": (AWARE, WAITING),
+    "1B": (AWARE, WAITING, HALVES_EAGER, QUARTERS_EAGER),
+}
+ROUNDS, QUICK_ROUNDS = 6, 4
 TASK = "text"
 SEQUENCE = 16
 """Bytes of a sample: short ones, so that many nodes can really train on this machine."""
@@ -56,7 +71,8 @@ class Steady:
     closing: Closing
 
     def job(self) -> JobWork:
-        return short_samples(job_of(TASK, self.seed, rounds=self.rounds, **SPECS[self.way]), SEQUENCE)
+        spec = SPECS.get(self.way) or INT4 | {"network": turns(*TURNS[self.way])}
+        return short_samples(job_of(TASK, self.seed, rounds=self.rounds, **spec), SEQUENCE)
 
     def network(self) -> Network:
         profile = load_profile(PROFILE).model_copy(update={"parameters": SIZES[self.size]})
@@ -64,6 +80,10 @@ class Steady:
 
     def run(self) -> list[Row]:
         return list(simulate(self.job(), self.network(), "diloco" if self.way == PLAIN else "network-aware", seed=self.seed))
+
+
+def turns(fragments: int, overlap: str) -> dict[str, Any]:
+    return {"fragments": fragments, "overlap": overlap, "most_stale": 0}
 
 
 Found = Mapping[Steady, list[Row]]
@@ -80,7 +100,7 @@ def measure(*, quick: bool) -> Measured:
 def runs(closing: Closing, rounds: int, *, sizes: Sequence[str]) -> list[Steady]:
     return [
         Steady(seed=seed, way=way, size=size, rounds=rounds, closing=closing)
-        for size in sizes for way in NAMES for seed in SEEDS
+        for size in sizes for way in WAYS[size] for seed in SEEDS
     ]  # fmt: skip
 
 
@@ -113,20 +133,29 @@ def rows(found: Found) -> list[dict[str, Any]]:
             "parameters": size, "way": way, "nodes busy %": shown(interval([busy(result) for result in results])),
             "round s": statistics.fmean(statistics.fmean(lengths(result)) for result in results),
             "samples/s": statistics.fmean(map(samples_a_second, results)),
-            "MB up, node and round": megabytes(results, size, "sent"),
-            "MB down": megabytes(results, size, "received"),
+            "MB up, node and round": megabytes(results, "sent"), "MB down": megabytes(results, "received"),
+            "most MB": most_megabytes(results),
             "loss": statistics.fmean(result[-1].loss for result in results),
             "late": sum(len(row.late) for result in results for row in result),
-            "by_seed": {"busy": [busy(result) for result in results]},
+            "refused": sum(len(row.refused) for result in results for row in result),
+            "by_seed": {"busy": [busy(result) for result in results], "loss": [result[-1].loss for result in results]},
         }
         for (size, way), results in grouped(found).items()
     ]  # fmt: skip
 
 
-def megabytes(results: Sequence[Sequence[Row]], size: str, way: str) -> float:
+def megabytes(results: Sequence[Sequence[Row]], way: str) -> float:
     """Emulated, in the mean over all nodes and the rounds that count."""
-    nodes = load_profile(PROFILE).nodes[0].count
-    return statistics.fmean(getattr(row, way) / nodes / 1e6 for result in results for row in result[2:])
+    return statistics.fmean(getattr(row, way) / nodes() / 1e6 for result in results for row in result[2:])
+
+
+def most_megabytes(results: Sequence[Sequence[Row]]) -> float:
+    """Emulated, of a node up and down in the round with most."""
+    return max((row.sent + row.received) / nodes() / 1e6 for result in results for row in result[2:])
+
+
+def nodes() -> int:
+    return load_profile(PROFILE).nodes[0].count
 
 
 def figures(found: Found) -> dict[str, Figure]:
@@ -135,8 +164,11 @@ def figures(found: Found) -> dict[str, Figure]:
     for (size, way), results in grouped(found).items():
         mean, low, high = interval([busy(result) for result in results])
         name = f"busy_percent_{NAMES[way]}" + ("" if size == MAIN else f"_{size.lower()}")
-        goal = GOAL if way == AWARE else None
+        goal = GOAL if way in (AWARE, QUARTERS_EAGER) else None
         named[name] = Figure(value=mean, unit=f"% of the nodes' time, {size} parameters", goal=goal, low=low, high=high)
+        if size == MAIN and way != PLAIN:
+            mean, low, high = interval([result[-1].loss for result in results])
+            named[f"loss_{NAMES[way]}"] = Figure(value=mean, unit="nats, held out, at equal samples", low=low, high=high)
     return named
 
 
@@ -156,6 +188,9 @@ def conditions(found: Found) -> list[str]:
         "varies, a run may come out a little above 100.",
         f"{AWARE}: overlap eager. {WAITING}: the same rounds with overlap none. Both take the encoding that the link carries: "
         f"int4 or sparser up, int4 down. {PLAIN}: fp32 both ways, all wait for all.",
+        "Fragments: one of the model's so many parts is synchronised in a round, in turn, so each after as many rounds. All ways "
+        "take the same samples; smaller files let the policy take a denser encoding. Most MB: of a node, up and down, in the "
+        "round with most.",
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from scripts.hypergpu_demo import report
 from scripts.hypergpu_demo.market import Market
+from tests.flow.test_without_trust import hypergpu
 from tests.support.stack import finished, running_stack
 
 pytestmark = pytest.mark.processes
@@ -53,6 +54,22 @@ def test_a_job_is_trained_settled_and_paid_to_the_last_unit(market: Market):
     withdrawn = withdraw_everything(market, number=1)
     assert withdrawn > 0
     assert report.read_ledger(market.chain, snapshot).problems == []
+
+
+def test_a_job_whose_fragments_are_synchronised_in_turn_is_trained_and_paid(market: Market):
+    """Each upload and outer step is of a part of the model; agents, coordinator and attestors agree on every version."""
+    network = {"fragments": 2, "most_stale": 0, "overlap": "eager"}
+    rounds = {**SPEC["rounds"], "rounds": 4}
+    job = market.post_job("fragments", {"rounds": rounds, "target": {"metric": "accuracy", "value": 1.0}, "network": network})
+    snapshot = finished(market, job["id"], seconds=300)
+    assert snapshot["job"]["state"] == "closed", snapshot["job"]["reason"]
+    assert [c["state"] for c in snapshot["contributions"]] == ["accepted"] * 8
+    losses = [round_["metric"]["loss"] for round_ in snapshot["rounds"]]
+    assert losses[-1] < losses[0] - 0.1, losses
+    ledger = report.read_ledger(market.chain, snapshot)
+    assert ledger.problems == [] and ledger.receipts == 8 and ledger.paid == ledger.spent > 0
+    audited = hypergpu(market, "audit", str(snapshot["job"]["chain_id"]), "--coordinator", market.stack.url)
+    assert audited.returncode == 0, audited.stdout + audited.stderr
 
 
 def withdraw_everything(market: Market, *, number: int) -> int:

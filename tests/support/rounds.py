@@ -42,7 +42,7 @@ class World:
                     self.keep(data)
             self.keep(canonical_bytes(self.documents[-1]))
             for node in nodes:
-                node.follow(result.delta)
+                node.follow(result.delta, work.number)
             work = reference.next_round(work, result)
 
     def keep(self, data: bytes) -> None:

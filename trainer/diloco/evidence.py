@@ -225,7 +225,7 @@ def told(refused: str | None, quality: int | None) -> str:
 
 def outcome(after: Advance, shapes: Shapes) -> Document:
     """What a document says came out of a round, from the round computed again."""
-    gathered = save_checkpoint(after.gathered.pseudo_gradient, shapes) if after.gathered else b""
+    gathered = b"" if after.aggregate is None else save_checkpoint(after.aggregate, shapes)
     return {
         "version": after.version, "checkpoint": sha256_hex(save_checkpoint(after.state.params, shapes)),
         "outer_state": sha256_hex(save_outer(after.state)), "aggregate": hash_of(gathered), "delta": hash_of(after.delta),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainer.data import Dataset, SampleInfo, shard_batches
 from trainer.diloco.flat import Shapes, count_of, flatten, unflatten
+from trainer.diloco.fragments import Own
 from trainer.diloco.inner import inner_optimizers, learning_rate, recompute_activations
 from trainer.models import build_model, mean_loss, parameter_shapes
 from trainer.protocol.errors import HyperGPUError
@@ -45,7 +46,7 @@ def device_class(device: torch.device) -> str:
 
 class NodeState:
     """What a node keeps between the rounds of one job: the resident model, its optimizers' moments (and how many steps they
-    have seen) and the error feedback (n,).
+    have seen), the error feedback (n,), and with fragments in turn where its `own` parameters are.
 
     Throwing the moments away each round costs about 0.1 nats on a small language model, more than any encoding here;
     losing them now and then (a crash) costs nothing, so they are never stored or sent.
@@ -57,6 +58,7 @@ class NodeState:
         self.shapes: Shapes = parameter_shapes(self.model)
         self.count = count_of(self.shapes)
         self.error: Tensor | None = None
+        self.own: Own | None = None
         self.forget()
 
     def forget(self) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from trainer.diloco.checkpoint import initial_params
+from trainer.diloco.fragments import stepped
 from trainer.diloco.local import NodeState, run_local_steps
-from trainer.diloco.outer import apply_delta
 from trainer.diloco.round import bench, close_round, prepare
 from trainer.diloco.trace import Lead, contribute
 from trainer.diloco.version import model_root
@@ -56,11 +56,13 @@ class Node:
     def go_ahead(self, order: WorkOrder, upload: bytes, *, steps: int) -> None:
         """The next order's first `steps` steps (whole segments of them), before anybody knows what becomes of this one's."""
         if (following := foreseen(order)) is not None and steps:
-            self.lead = Lead.behind(order, following, base=self.params, upload=upload)
+            self.lead = Lead.behind(
+                order, following, base=self.params, upload=upload, shapes=self.state.shapes, own=self.state.own
+            )  # fmt: skip
             self.lead.go_on(partial(run_local_steps, self.state, dataset=self.dataset), most=steps)
 
-    def follow(self, delta: bytes) -> None:
-        self.params = apply_delta(self.params, delta, self.job.spec)
+    def follow(self, delta: bytes, number: int) -> None:
+        self.params = stepped(self.params, delta, self.job.spec, shapes=self.state.shapes, number=number)
 
 
 def run_job(job: JobWork, *, lead: int = 0, device: torch.device | None = None) -> Iterator[RoundReport]:
@@ -82,7 +84,7 @@ def run_job(job: JobWork, *, lead: int = 0, device: torch.device | None = None) 
         yield RoundReport(work.number, result, {s.node_id: len(s.data) for s in submissions}, len(result.delta))
         if result.delta:
             for node in nodes:
-                node.follow(result.delta)
+                node.follow(result.delta, work.number)
         work = next_round(work, result)
 
 

@@ -21,6 +21,7 @@ from trainer.diloco.aggregation import Aggregate, Contribution, aggregate
 from trainer.diloco.checkpoint import initial_params, load_checkpoint, load_outer, save_checkpoint, save_outer
 from trainer.diloco.encoding import Update, decode
 from trainer.diloco.flat import Shapes, count_of
+from trainer.diloco.fragments import fragment_of, part_of, with_part
 from trainer.diloco.outer import OuterState, outer_step
 from trainer.diloco.version import model_root
 from trainer.models import build_model, model_shapes, parameter_shapes
@@ -33,7 +34,18 @@ from trainer.scoring.agreement import SAME, agreed
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit, orders_apart
 from trainer.scoring.effort import MOST_SAMPLES, is_looked_at, score_samples
 from trainer.scoring.ownership import Gains, assigned_samples, is_suspected, ownership, passes_of, refuse_other_data, renewed
-from trainer.scoring.quality import STEP_SCALE, Score, carried, expectations, falls_short, in_doubt, passes_gate, qualities
+from trainer.scoring.quality import (
+    SCATTERS,
+    STEP_SCALE,
+    Score,
+    carried,
+    expectations,
+    falls_short,
+    in_doubt,
+    passes_gate,
+    qualities,
+    scattered,
+)  # fmt: skip
 from trainer.scoring.scores import draw_batch, each_loss, evaluate, improvement
 
 
@@ -70,8 +82,9 @@ def parameters(job: JobWork) -> int:
 
 
 def prepare(job: JobWork) -> Prepared:
-    """The job before its first round. Raises HyperGPUError when data or model cannot be had."""
+    """The job before its first round. Raises HyperGPUError when data or model cannot be had, or cut as the job wants it."""
     at = bench(job)
+    fragment_of(at.shapes, job.spec, 0)
     first = first_state(job)
     return Prepared(
         base=model_root(first.params), params=save_checkpoint(first.params, at.shapes), outer_state=save_outer(first),
@@ -85,13 +98,13 @@ def first_state(job: JobWork) -> OuterState:
     return OuterState.start(initial_params(job.spec, bench(job).dataset.info), job.spec)
 
 
-def check(job: JobWork, submission: Submission) -> None:
-    """Is it an update at all? Raises HyperGPUError `artifact.*` or `contribution.*`."""
-    checked(job, submission)
+def check(job: JobWork, submission: Submission, *, number: int) -> None:
+    """Is it an update of round `number` at all? Raises HyperGPUError `artifact.*` or `contribution.*`."""
+    checked(job, submission, number=number)
 
 
-def checked(job: JobWork, submission: Submission) -> Update:
-    count = bench(job).size
+def checked(job: JobWork, submission: Submission, *, number: int) -> Update:
+    count = fragment_of(bench(job).shapes, job.spec, number).count
     limit = norm_limit(job.spec, count, submission.steps)
     return check_contribution(submission.data, submission.encoding, count, max_norm=limit)
 
@@ -134,7 +147,8 @@ class Measured:
 
 @dataclass(slots=True)
 class Findings:
-    """A round's submissions looked at, by node: updates, standings after the round, scores on `samples`, gains, refusals."""
+    """A round's submissions looked at, by node: updates (of its fragment), standings after the round, scores on `samples`, gains,
+    refusals."""
 
     updates: dict[int, Update]
     standings: dict[int, Standing]
@@ -161,14 +175,17 @@ def judge_round(work: RoundWork, said: Measured | None = None) -> list[Verdict]:
 def assess(work: RoundWork, base: Tensor, said: Measured | None = None) -> Findings:
     """Each submission, until something speaks against it: it is no update, a copy of one committed earlier, harmful."""
     found = Findings({}, {one.node_id: work.standings.get(one.node_id, Standing()) for one in work.submissions})
-    previous = load_checkpoint(work.previous_aggregate, shapes=bench(work.job).shapes) if work.previous_aggregate else None
+    shapes, turns = bench(work.job).shapes, work.job.spec.network.fragments
+    before = last_aggregate(work, shapes)
+    previous = None if before is None else fragment_of(shapes, work.job.spec, work.number).take(before)
     for submission in work.submissions:
         try:
-            found.updates[submission.node_id] = checked(work.job, submission)
+            found.updates[submission.node_id] = checked(work.job, submission, number=work.number)
         except HyperGPUError as error:
             found.refused[submission.node_id] = error
     found.refused |= find_copies(
-        {node: update.values for node, update in found.updates.items()}, previous, apart=orders_apart(work.submissions)
+        {node: update.values for node, update in found.updates.items()}, previous, apart=orders_apart(work.submissions),
+        as_one=work.number < turns > 1,
     )  # fmt: skip
     score(work, base, found, said)
     compare_with_orders(work, base, found, said)
@@ -184,7 +201,7 @@ def score(work: RoundWork, base: Tensor, found: Findings, said: Measured | None)
             if not passes_gate(result, spec.gate_tolerance):
                 text = f"It raises the held-out loss from {result.loss_before:.4f} to {result.loss_after:.4f}."
                 found.refused[node_id] = HyperGPUError("contribution.harmful", text)
-        for node_id, wanted in falls_short(found.scores, expected(work, found.scores)).items():
+        for node_id, wanted in falls_short(comparable(work, found.scores), expected(work, found.scores)).items():
             gain = found.scores[node_id].improvement
             text = (
                 f"It lowers the held-out loss by {gain:.4f} nats, far less than the round's median for such work ({wanted:.4f})."
@@ -200,10 +217,16 @@ def expected(work: RoundWork, nodes: Collection[int]) -> dict[int, float]:
     )
 
 
+def comparable(work: RoundWork, scores: Mapping[int, Score]) -> Mapping[int, Score]:
+    """Scores to compare with each other. What one fragment alone gains depends on where the others have gone at its node."""
+    return scattered(scores) if work.job.spec.network.fragments > 1 else scores
+
+
 def improve(work: RoundWork, base: Tensor, found: Findings, said: Measured | None) -> None:
     """Fill in the scores: on as much of the round's batch as its orders afford, and on the rest too where that leaves in doubt
     whether an update harms or falls short. What diverges is refused."""
     at = bench(work.job)
+    fragment = fragment_of(at.shapes, work.job.spec, work.number)
     kind = at.dataset.info.kind
     batch = draw_batch(at.dataset.score, seed=score_seed(work), size=MOST_SAMPLES[kind])
     size = score_samples(kind, trained=trained(work), updates=len(found.updates))
@@ -214,7 +237,7 @@ def improve(work: RoundWork, base: Tensor, found: Findings, said: Measured | Non
         before = torch.cat([before, each_loss(at.model, at.shapes, base, inputs, targets)])
         found.samples = len(before)
         for node_id in [node_id for node_id in after if node_id not in found.refused]:
-            moved = base - STEP_SCALE * found.updates[node_id].values
+            moved = base - STEP_SCALE * fragment.spread(found.updates[node_id].values)
             after[node_id] = torch.cat([after[node_id], each_loss(at.model, at.shapes, moved, inputs, targets)])
             try:
                 found.scores[node_id] = improvement(before, after[node_id])
@@ -233,10 +256,10 @@ def is_doubtful(work: RoundWork, found: Findings, said: Measured | None) -> bool
     be rounded otherwise, for having gone on."""
     rules = work.job.spec.aggregation
     if said is None:
-        return rules.gate and in_doubt(found.scores, expected(work, found.scores), rules.gate_tolerance)
+        return rules.gate and in_doubt(comparable(work, found.scores), expected(work, found.scores), rules.gate_tolerance)
     closer = said.samples > found.samples
-    scores = found.scores if closer else said.scores
-    rounding = SAME if closer else 0.0
+    scores = comparable(work, found.scores if closer else said.scores)
+    rounding = SAME * (SCATTERS if work.job.spec.network.fragments > 1 else 1.0) if closer else 0.0
     if closer != (rules.gate and in_doubt(scores, expected(work, scores), rules.gate_tolerance, rounding=rounding)):
         raise other_samples("no update was in doubt, and yet all samples were scored" if closer else "an update is in doubt")
     return closer
@@ -251,10 +274,11 @@ def compare_with_orders(work: RoundWork, base: Tensor, found: Findings, said: Me
     orders are small it is looked at in some rounds only, and in all that somebody's standing speaks against; standings stay in
     the others, and nobody is refused without another look."""
     at, seed = bench(work.job), score_seed(work)
-    updates = {node_id: found.updates[node_id].values for node_id in found.accepted}
+    fragment = fragment_of(at.shapes, work.job.spec, work.number)
+    updates = {node_id: fragment.spread(found.updates[node_id].values) for node_id in found.accepted}
     passes = passes_of(len(work.submissions), at.dataset.info.kind)
     if any(map(is_suspected, found.standings.values())) or is_looked_at(seed, passes=passes, trained=trained(work)):
-        assigned = {s.node_id: assigned_samples(at.dataset.train, work.job.spec, s) for s in work.submissions}
+        assigned = {s.node_id: assigned_samples(at.dataset.train, work.job.spec, s, number=work.number) for s in work.submissions}
         found.gains = ownership(at.model, at.shapes, base, updates, train=at.dataset.train, assigned=assigned, seed=seed)
     if said is not None:
         found.gains = agreed(found.gains, said.gains, what="gains")
@@ -289,19 +313,27 @@ def verdicts(work: RoundWork, found: Findings) -> list[Verdict]:
 @dataclass(frozen=True, slots=True)
 class Advance:
     """What follows, bit by bit, from a base and the accepted contributions. `gathered` is None when there were none: then the
-    version stays."""
+    version stays. `aggregate` (n,) holds what was gathered, and of other fragments what was gathered of them last."""
 
     state: OuterState
     gathered: Aggregate | None
     delta: bytes
+    aggregate: Tensor | None = None
 
     @property
     def version(self) -> str:
         return model_root(self.state.params)
 
 
-def advance(work: RoundWork, state: OuterState, updates: Mapping[int, Update], accepted: Collection[int]) -> Advance:
-    """Aggregate and step. Raises HyperGPUError `aggregation.*`."""
+def last_aggregate(work: RoundWork, shapes: Shapes) -> Tensor | None:
+    """What came of the rounds before (n,), so that nobody sends it again."""
+    return load_checkpoint(work.previous_aggregate, shapes=shapes) if work.previous_aggregate else None
+
+
+def advance(
+    work: RoundWork, state: OuterState, updates: Mapping[int, Update], accepted: Collection[int], *, shapes: Shapes
+) -> Advance:
+    """Aggregate and step the round's fragment. Raises HyperGPUError `aggregation.*`."""
     if not accepted:
         return Advance(state, None, b"")
     by_node = {submission.node_id: submission for submission in work.submissions}
@@ -309,8 +341,12 @@ def advance(work: RoundWork, state: OuterState, updates: Mapping[int, Update], a
         Contribution(node_id, updates[node_id], by_node[node_id].units, work.discount(by_node[node_id])) for node_id in accepted
     ]
     gathered = aggregate(contributions, work.job.spec.aggregation)
-    stepped = outer_step(state, gathered.pseudo_gradient, work.job.spec, number=work.number)
-    return Advance(stepped.state, gathered, stepped.delta)
+    fragment = fragment_of(shapes, work.job.spec, work.number)
+    stepped = outer_step(part_of(state, fragment), gathered.pseudo_gradient, work.job.spec, number=work.number)
+    whole = fragment.spread(gathered.pseudo_gradient)
+    if fragment.count < fragment.whole and (before := last_aggregate(work, shapes)) is not None:
+        whole = fragment.put(before, gathered.pseudo_gradient)
+    return Advance(with_part(state, fragment, stepped.state), gathered, stepped.delta, whole)
 
 
 def close_round(work: RoundWork, *, measured: bool = True) -> RoundResult:
@@ -318,11 +354,11 @@ def close_round(work: RoundWork, *, measured: bool = True) -> RoundResult:
     at = bench(work.job)
     state = read_state(work)
     found = assess(work, state.params)
-    after = advance(work, state, found.updates, found.accepted)
+    after = advance(work, state, found.updates, found.accepted, shapes=at.shapes)
     weights = after.gathered.weights if after.gathered else {}
     return RoundResult(
         version=after.version, params=save_checkpoint(after.state.params, at.shapes), outer_state=save_outer(after.state),
-        aggregate=save_checkpoint(after.gathered.pseudo_gradient, at.shapes) if after.gathered else b"", delta=after.delta,
+        aggregate=b"" if after.aggregate is None else save_checkpoint(after.aggregate, at.shapes), delta=after.delta,
         metric=asdict(evaluate(at.model, at.shapes, after.state.params, at.dataset.eval)) if measured else {},
         verdicts=[replace(verdict, weight=weights.get(verdict.node_id)) for verdict in verdicts(work, found)],
         samples=found.samples,
@@ -339,8 +375,10 @@ def replay_round(work: RoundWork, accepted: Collection[int], *, shapes: Shapes |
     """The round again, given who was accepted. Raises HyperGPUError `round.wrong_base`, `artifact.*`, `aggregation.*`, and
     `round.incomplete` when an accepted contribution is not among the submissions: a part never passes as the whole."""
     state = read_state(work, shapes=shapes)
+    shapes = bench(work.job).shapes if shapes is None else shapes
     by_node = {submission.node_id: submission for submission in work.submissions}
     if missing := sorted(set(accepted) - set(by_node)):
         raise HyperGPUError("round.incomplete", f"Contributions of accepted nodes are missing: {missing}.", nodes=missing)
-    updates = {node: decode(by_node[node].data, by_node[node].encoding, count=state.params.numel()) for node in accepted}
-    return advance(work, state, updates, accepted)
+    count = fragment_of(shapes, work.job.spec, work.number).count
+    updates = {node: decode(by_node[node].data, by_node[node].encoding, count=count) for node in accepted}
+    return advance(work, state, updates, accepted, shapes=shapes)

@@ -27,6 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.data import Dataset, SampleInfo, load_dataset
 from trainer.diloco.flat import count_of
+from trainer.diloco.fragments import Own
 from trainer.diloco.inner import blocks
 from trainer.diloco.local import LocalResult, NodeState, default_device, optimizer_vectors, restore, train
 from trainer.models import model_shapes
@@ -104,6 +105,7 @@ class ShardedNode:
         self.sample = load_dataset(spec.data, files=files).info
         self.shapes = model_shapes(spec.model, self.sample)
         self.error: Tensor | None = None
+        self.own: Own | None = None
         self.folder = TemporaryDirectory(prefix="ranks-", dir=folder)
         self.vectors = shared_vectors(Path(self.folder.name), count_of(self.shapes))
         self.mirror: NodeState | None = None

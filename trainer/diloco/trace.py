@@ -14,6 +14,10 @@ All little endian, files as in docs/wire-format.md. Movements need the second in
 and their difference is what an audit compares. Moments stay bf16: AdamW moves a parameter with small moments as far as one with
 large ones, which a scale for a whole chunk would round to nothing.
 
+Where fragments of the model are synchronised in turn (`trainer.diloco.fragments`), a node does not begin at the base: movement 0
+is the last movement of its trace before, with zeros for what was synchronised since. It starts from that as it is written down,
+so nothing is lost between two traces. States are of the whole model, the upload is of the round's fragment.
+
 A node may begin before it knows the order's base (`network.overlap` eager): its first `steps` steps, the lead, are then taken
 from a guess, its base `version` of the round before moved by its own update with that SHA-256 (`trainer.diloco.outer.guessed`).
 When the base is there, what the steps have moved so far is taken from it instead. Movements are the steps' own throughout, so
@@ -36,7 +40,9 @@ import torch
 from torch import Tensor
 
 from trainer.data import Dataset
-from trainer.diloco.encoding import HEADER, ZERO_TRACE, Encoded, decode, encode
+from trainer.diloco.encoding import HEADER, ZERO_TRACE, Encoded, decode, encode, read_header
+from trainer.diloco.flat import Shapes
+from trainer.diloco.fragments import Fragment, Own, begun, encode_fragment, fragment_of, whole
 from trainer.diloco.local import LocalResult, NodeState, optimizer_vectors, run_local_steps
 from trainer.diloco.outer import guessed
 from trainer.diloco.tensorfile import refused
@@ -71,7 +77,7 @@ class LeadMark(NamedTuple):
 @dataclass(slots=True)
 class Trace:
     """The states of one order: `movements` from `base` and `moments` by segment border, `error` before and after, `lead`. Six
-    bytes a parameter and border: keep it for as long as audits may come, on disk."""
+    bytes a parameter and border: keep it for as long as audits may come, on disk. `start` is movement 0 where it is not zero."""
 
     base: Tensor
     error_before: bytes = b""
@@ -80,19 +86,35 @@ class Trace:
     movements: list[bytes] = field(default_factory=list)
     moments: list[bytes] = field(default_factory=list)
     steps: int = 0
+    start: bytes = b""
 
     def record(self, state: NodeState, steps_done: int) -> None:
         """At a segment border: `on_segment` of `run_local_steps`. Steps that go on from a border do not record it again."""
         if self.movements and steps_done == self.steps:
             return
         vectors = optimizer_vectors(state)
-        self.movements.append(write_movement(self.base - state.params(), steps_done))
+        at_start = not self.movements and self.start
+        self.movements.append(self.start if at_start else write_movement(self.base - state.params(), steps_done))
         self.moments.append(write_moments(Moments(vectors["first"], vectors["second"], state.steps)))
         self.steps = steps_done
 
+    def begin(self, start: Tensor) -> Tensor:
+        """Set out `start` (n,) away from the base: the movement as it is written down."""
+        self.start = write_movement(start, 0)
+        return read_movement(self.start, count=start.numel())[0]
+
+    def reached(self, order: WorkOrder) -> Own | None:
+        """Where the node's parameters are after `order`, if it goes on from there."""
+        return Own(order.as_trained.round, self.end) if order.spec.network.fragments > 1 else None
+
+    @property
+    def left(self) -> Tensor | None:
+        """What is unsent after the order (n,)."""
+        return read_error(self.error_after, count=self.base.numel())
+
     @property
     def end(self) -> Tensor:
-        """The committed pseudo-gradient (n,): what is uploaded."""
+        """The committed pseudo-gradient (n,), of which the upload is made."""
         return read_movement(self.movements[-1], count=self.base.numel())[0]
 
     def leaves(self) -> list[bytes]:
@@ -124,11 +146,14 @@ class Lead:
     seconds: float = 0.0
 
     @classmethod
-    def behind(cls, order: WorkOrder, following: WorkOrder, *, base: Tensor, upload: bytes) -> Lead:
-        """Of the order `following`, for a node that has made `upload` from `base` (n,) of `order`."""
-        then, own = order.as_trained, decode(upload, order.encoding, count=base.numel()).values
-        mark = LeadMark(0, following.steps, then.base, sha256_hex(upload))
-        return cls(following, Trace(guessed(base, own, then.spec, number=then.round)), mark, torch.zeros_like(base))
+    def behind(
+        cls, order: WorkOrder, following: WorkOrder, *, base: Tensor, upload: bytes, shapes: Shapes, own: Own | None = None
+    ) -> Lead:
+        """Of the order `following`, for a node that has made `upload` from `base` (n,) of `order` and is at `own` now."""
+        mark = LeadMark(0, following.steps, order.as_trained.base, sha256_hex(upload))
+        trace = Trace(guess_of(order, base, upload, shapes=shapes))
+        start = begun(own, order.spec, shapes=shapes, number=following.round)
+        return cls(following, trace, mark, torch.zeros_like(base) if start is None else trace.begin(start))
 
     def go_on(
         self, run: Callable[..., LocalResult], *, most: int | None = None, should_stop: Callable[[], bool] = lambda: False
@@ -170,20 +195,23 @@ def contribute(
     """Local steps with a trace, then the upload; `state.error` is what it leaves unsent. Arguments and errors as
     `run_local_steps`; the upload is empty when no step was done."""
     run = partial(run_local_steps, state, dataset=dataset, on_step=on_step, should_stop=should_stop)
-    made = trace_run(run, order, base, error=state.error, lead=lead)
+    made = trace_run(run, order, base, shapes=state.shapes, error=state.error, own=state.own, lead=lead)
     if made.upload:
-        state.error = read_error(made.trace.error_after, count=base.numel())
+        state.error, state.own = made.trace.left, made.trace.reached(order)
     return made
 
 
 def trace_run(
-    run: Callable[..., LocalResult], order: WorkOrder, base: Tensor, *, error: Tensor | None, lead: Lead | None = None
-) -> Contributed:
-    """The same for whatever takes the steps: `run(order, base, first=..., on_segment=...)`, and `error` (n,) from before. The
-    trace holds the error after. Steps of a `lead` that serves the order are not done again."""
+    run: Callable[..., LocalResult], order: WorkOrder, base: Tensor, *, shapes: Shapes, error: Tensor | None,
+    own: Own | None = None, lead: Lead | None = None,
+) -> Contributed:  # fmt: skip
+    """The same for whatever takes the steps: `run(order, base, first=..., on_segment=...)`, with what is left from before,
+    `error` (n,) and `own`; the trace holds both after. Steps of a `lead` that serves the order are not done again."""
+    trained = order.as_trained
     if lead is None:
         trace = Trace(base)
-        result = run(order, base, first=0, on_segment=trace.record)
+        start = begun(own, order.spec, shapes=shapes, number=trained.round)
+        result = run(order, base if start is None else base - trace.begin(start), first=0, on_segment=trace.record)
     else:
         trace = lead.trace
         trace.base, trace.lead = base, write_lead(lead.mark)
@@ -195,14 +223,24 @@ def trace_run(
     trace.error_before = write_error(error)
     if not result.steps_done:
         return Contributed(result, b"", trace)
-    encoded = encode_end(trace.end, trace.error_before, order.encoding)
+    encoded = encode_end(trace.end, trace.error_before, order.encoding, fragment_of(shapes, order.spec, trained.round))
     trace.error_after = write_error(encoded.error)
     return Contributed(result, bound(encoded.data, trace.root()), trace)
 
 
-def encode_end(movement: Tensor, error: bytes, spec: EncodingSpec) -> Encoded:
-    """The upload that follows from a committed movement (n,) and error file, with no trace in its header yet."""
-    return encode(movement, spec, error=read_error(error, count=movement.numel()))
+def encode_end(movement: Tensor, error: bytes, spec: EncodingSpec, fragment: Fragment | None = None) -> Encoded:
+    """The upload that follows from a committed movement (n,) and error file, with no trace in its header yet: of `fragment`
+    (None: all), as are its values; the error (n,) is all that is unsent then."""
+    return encode_fragment(movement, spec, fragment or whole(movement.numel()), error=read_error(error, count=movement.numel()))
+
+
+def guess_of(order: WorkOrder, base: Tensor, upload: bytes, *, shapes: Shapes) -> Tensor:
+    """Where `upload`, made from `base` (n,) of `order`, lets its node guess the next version: as an outer step would move what
+    it holds. Raises HyperGPUError `artifact.*`."""
+    then = order.as_trained
+    fragment = fragment_of(shapes, order.spec, then.round)
+    own = decode(upload, order.encoding, count=fragment.count).values
+    return fragment.put(base, guessed(fragment.take(base), own, then.spec, number=then.round))
 
 
 def bound(upload: bytes, root: bytes) -> bytes:
@@ -246,6 +284,11 @@ def read_movement(data: bytes, *, count: int) -> tuple[Tensor, int]:
     head, coarse, fine = split(data, STEPS.size, *[encoded_bytes(count, INT8)] * 2)
     movement = decode(coarse, INT8, count=count).values + decode(fine, INT8, count=count).values
     return movement, STEPS.unpack(head)[0]
+
+
+def is_at_base(movement: bytes) -> bool:
+    """Whether an order that began with this movement began at its base."""
+    return movement == write_movement(torch.zeros(read_header(movement[STEPS.size :]).count), 0)
 
 
 def write_moments(moments: Moments) -> bytes:

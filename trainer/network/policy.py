@@ -106,7 +106,8 @@ def plan_round(
     limits: Mapping[int, int] | None = None, budget: int | None = None, number: int = 0,
     late: Mapping[int, Late] | None = None, settings: Settings = DEFAULTS,
 ) -> Plan:  # fmt: skip
-    """The next round of a job with `count` parameters for the nodes of `facts`, as `spec.network` wants it.
+    """The next round of a job with `count` parameters for the nodes of `facts`, as `spec.network` wants it. Fragments in turn are
+    taken to be of equal size.
 
     `before`: encodings of each node's last order. `standings`: health of nodes that have a history in the job. `fetch_bytes`:
     what a node has to fetch before it can begin, where it is not the last outer step. `ahead_s`: seconds for which a node has
@@ -116,6 +117,7 @@ def plan_round(
     up to `spec.inner.steps` times its nodes at most, and to `budget` if that is less.
     """
     limits, late = limits or {}, late or {}
+    whole, count = count, math.ceil(count / spec.network.fragments)
     down = scale * encoded_bytes(count, spec.downlink)
     fetches = {fact.node_id: (fetch_bytes or {}).get(fact.node_id, down) for fact in facts}
     if spec.network.policy == "equal":
@@ -144,7 +146,7 @@ def plan_round(
     most = len(taking) * spec.inner.steps
     steps = steps_of(
         taking, spec, levels, number=number, fetches=fetches, uploads=uploads, ahead_s=ahead_s or {}, limits=limits,
-        settings=settings, missed=down, behind=max(scale * 4 * count - down, 0.0),
+        settings=settings, missed=down, behind=max(scale * 4 * whole - down, 0.0),
         budget=most if budget is None else min(most, budget),
     )  # fmt: skip
     parts = {

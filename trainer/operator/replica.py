@@ -18,12 +18,11 @@ from torch import Tensor
 from trainer.data import SampleInfo
 from trainer.diloco.checkpoint import initial_params, load_checkpoint
 from trainer.diloco.flat import Shapes
-from trainer.diloco.outer import apply_delta
+from trainer.diloco.fragments import stepped
 from trainer.diloco.version import model_root
 from trainer.operator.config import Home
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
-from trainer.protocol.spec import JobSpec
 
 
 class OuterStep(NamedTuple):
@@ -61,8 +60,8 @@ class Replica:
         """
         ways: tuple[Callable[[], Tensor | None], ...] = (
             lambda: self.held(order.base),
-            lambda: self.stepped([OuterStep(order.parent, order.delta)], order.spec) if order.delta else None,
-            lambda: self.stepped(steps, order.spec),
+            lambda: self.stepped([OuterStep(order.parent, order.delta)], order, shapes) if order.delta else None,
+            lambda: self.stepped(steps, order, shapes),
             lambda: initial_params(order.spec, sample) if order.round == 0 else None,
         )
         for way in ways:
@@ -80,12 +79,14 @@ class Replica:
         path = self.path(version)
         return torch.from_numpy(np.fromfile(path, "<f4")) if path.exists() else None
 
-    def stepped(self, steps: Sequence[OuterStep], spec: JobSpec) -> Tensor | None:
-        """By the outer steps from the newest of their versions that is here."""
+    def stepped(self, steps: Sequence[OuterStep], order: WorkOrder, shapes: Shapes) -> Tensor | None:
+        """By the outer steps from the newest of their versions that is here: those of the rounds just before `order`'s. With
+        fragments in turn and a round between that made none, they lead elsewhere, and the checkpoint is fetched."""
         for place in reversed(range(len(steps))):
             if (params := self.held(steps[place].parent)) is not None:
-                for file in self.cached_steps([step.delta for step in steps[place:]]):
-                    params = apply_delta(params, file.read_bytes(), spec)
+                first = order.round - len(steps) + place
+                for number, file in enumerate(self.cached_steps([step.delta for step in steps[place:]]), start=first):
+                    params = stepped(params, file.read_bytes(), order.spec, shapes=shapes, number=number)
                 return params
         return None
 

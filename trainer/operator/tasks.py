@@ -14,9 +14,10 @@ from celery import Task, shared_task
 from torch import Tensor
 
 from trainer.data import load_dataset
+from trainer.diloco.fragments import Own
 from trainer.diloco.local import LocalResult, NodeState, run_local_steps
 from trainer.diloco.sharded import ShardedNode
-from trainer.diloco.trace import Contributed, Lead, Trace, read_error, trace_run
+from trainer.diloco.trace import Contributed, Lead, Trace, trace_run
 from trainer.operator.broker import GO_AHEAD, RUN_WORK_ORDER, SHOW_EVIDENCE, Updates, connect
 from trainer.operator.config import Home, sha256_of
 from trainer.operator.emulation import paced
@@ -42,11 +43,12 @@ RESIDENT_JOBS = 2
 
 
 class Made(NamedTuple):
-    """What the last order left: its key and artifact, and the trace that audits may ask for."""
+    """What the last order left: its key and artifact, the trace that audits may ask for, and where the parameters are."""
 
     key: str
     artifact: str
     trace: Trace
+    own: Own | None
 
 
 class Resident:
@@ -79,7 +81,7 @@ class Resident:
         if self.made is None:
             return
         if was_handed_in(home, self.made.key):
-            self.state.error = read_error(self.made.trace.error_after, count=len(self.made.trace.base))
+            self.state.error, self.state.own = self.made.trace.left, self.made.own
             self.before = self.made.artifact
         else:
             self.state.forget()
@@ -94,7 +96,9 @@ class Resident:
             return
         if self.lead is None and self.made is not None and self.made.key == order_key(order):
             upload = (home.artifacts / self.made.artifact).read_bytes()
-            self.lead = Lead.behind(order, following, base=self.made.trace.base, upload=upload)
+            self.lead = Lead.behind(
+                order, following, base=self.made.trace.base, upload=upload, shapes=self.state.shapes, own=self.made.own
+            )  # fmt: skip
         if self.lead is not None and self.lead.order == following:
             self.lead.go_on(self.run, should_stop=should_stop)
 
@@ -191,7 +195,8 @@ def train(
         report.step(step, loss)
     run = partial(resident.run, on_step=report.step, should_stop=report.should_stop)
     try:
-        made = trace_run(run, order, base, error=resident.state.error, lead=lead)
+        state = resident.state
+        made = trace_run(run, order, base, shapes=state.shapes, error=state.error, own=state.own, lead=lead)
     except torch.OutOfMemoryError as error:
         for job_id in list(RESIDENTS):  # the other job may be what fills the memory
             drop(job_id)
@@ -200,7 +205,7 @@ def train(
         resident.state.forget()  # without its moments the order, run again, gives the same as after a crash
         return None
     result = store(order, home, resident.replica, made, ahead=lead.mark.steps if lead else 0)
-    resident.made = Made(order_key(order), result.sha256, made.trace)
+    resident.made = Made(order_key(order), result.sha256, made.trace, made.trace.reached(order))
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainer.protocol.canonical import canonical_sha256
 from trainer.protocol.errors import HyperGPUError
@@ -173,16 +173,15 @@ class NetworkSpec(Section):
         default="none", description="eager: a node begins its next round from its own update while the outer step is made."
     )
     fragments: int = Field(
-        default=1, ge=1, le=64,
-        description="Parts of the model that are synchronised in turn, one a round (Streaming DiLoCo). Only 1 is there yet.",
+        default=1, ge=1, le=4,
+        description="Parts of the model that are synchronised in turn, one a round (Streaming DiLoCo). 1: the whole model.",
     )  # fmt: skip
 
-    @field_validator("fragments")
-    @classmethod
-    def whole_models_are_synchronised(cls, value: int) -> int:
-        if value != 1:
-            raise ValueError("rounds synchronise the whole model: leave fragments at 1 (overlap: eager hides transfers)")
-        return value
+    @model_validator(mode="after")
+    def late_work_is_of_the_same_fragment(self) -> NetworkSpec:
+        if self.fragments > 1 and self.most_stale:
+            raise ValueError("another round synchronises another fragment, so no late work counts: set most_stale to 0")
+        return self
 
 
 class TargetSpec(Section):

@@ -52,7 +52,7 @@ def replay_audit(work: AuditWork) -> AuditVerdict:
 def history_of(before: Earlier | None) -> HandedIn | None:
     """None also where what came before was no update, and was refused for it: nothing can go on from there."""
     with suppress(HyperGPUError):
-        return handed_in(before.upload, before.steps) if before is not None else None
+        return handed_in(before.upload, before.steps)._replace(round=before.order.round) if before is not None else None
     return None
 
 
@@ -63,7 +63,7 @@ def guess_of(before: Earlier | None, shapes: Shapes) -> Guess | None:
         return None
     base = load_checkpoint(before.params, shapes=shapes)
     with suppress(HyperGPUError):
-        return guess_after(before.order, base, before.upload, bound=before.bound)
+        return guess_after(before.order, base, before.upload, shapes=shapes, bound=before.bound)
     return None
 
 

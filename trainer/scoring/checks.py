@@ -51,15 +51,19 @@ def check_contribution(data: bytes, spec: EncodingSpec, count: int, *, max_norm:
 def norm_limit(spec: JobSpec, count: int, steps: int) -> float:
     """A norm that honest work cannot reach: `steps` of AdamW move each of `count` parameters by at most about that many times the
     learning rate (Kingma and Ba 2014, section 2.1), doubled for weight decay; Muon's move them less. Error feedback adds what
-    earlier, perhaps longer rounds left over."""
+    earlier, perhaps longer rounds left over; with fragments in turn, a node's own parameters have gone on since theirs was sent
+    last."""
     left_over = 1 / max(1 - spec.encoding.error_decay, 0.02) - 1 if spec.encoding.kind == "topk" else 0.0
-    moves = steps + left_over * max(steps, spec.inner.steps)
+    turns = spec.network.fragments
+    steps += (turns - 1) * spec.most_units // spec.inner.batch_size
+    moves = steps + left_over * max(steps, turns * spec.inner.steps)
     return 2 * moves * spec.inner.learning_rate * math.sqrt(count)
 
 
 def find_copies(
-    updates: Mapping[int, Tensor], previous: Tensor | None, *, apart: Mapping[int, Mapping[int, float]] | None = None
-) -> dict[int, HyperGPUError]:
+    updates: Mapping[int, Tensor], previous: Tensor | None, *, apart: Mapping[int, Mapping[int, float]] | None = None,
+    as_one: bool = False,
+) -> dict[int, HyperGPUError]:  # fmt: skip
     """Refusals `contribution.copy` by node id. `updates` (n,) fp32 by node id in the order of their commitments: the first of
     two alike is the original. `previous` is the aggregate of the round before (`node` of its refusal is None).
 
@@ -67,7 +71,7 @@ def find_copies(
     round: of the earlier ones alone, who commits noise first makes the first two honest updates look like copies. In a round of
     unequal orders, whose distances are `apart` (None: all are equal), two of like orders are nearer to each other than to the
     rest: likeness to one is judged beside those whose orders are no farther away, likeness to `previous` beside those of about
-    the same order.
+    the same order. `as_one`: all move much alike (a model's fragment in its first turn), so only the same is a copy.
     """
     distances = {node: dict.fromkeys(updates, 1.0) for node in updates} if apart is None else apart
     alike, echo = cosines(list(updates.values())), echoes(updates, previous)
@@ -76,6 +80,8 @@ def find_copies(
     for node, row in zip(updates, alike, strict=True):
         try:
             others = {other: value for other, value in zip(updates, row, strict=True) if other != node}
+            if as_one:
+                others = {other: value for other, value in others.items() if value > SAME}
             refuse_copy(others, originals, distances[node])
             refuse_echo(node, {other: value for other, value in echo.items() if other == node or distances[node][other] <= ABOUT})
             originals.add(node)

@@ -17,6 +17,7 @@ from trainer.diloco.trace import (
     LEAD,
     Trace,
     error_leaf,
+    is_at_base,
     lead_leaf,
     moments_bytes,
     moments_leaf,
@@ -29,11 +30,21 @@ from trainer.protocol.wire import encoded_bytes
 
 HEADER = struct.Struct("<4sB3xII")
 LENGTH = struct.Struct("<I")
-MAGIC, VERSION = b"HGAE", 2
+MAGIC, VERSION = b"HGAE", 3
 HASH = 32
 LONGEST_PATH = 32
 """Hashes: more borders than an order can have steps."""
-PROVEN = ("movement", "moments", "next_movement", "next_moments", "last_movement", "error", "lead", "first_moments")
+PROVEN = (
+    "movement",
+    "moments",
+    "next_movement",
+    "next_moments",
+    "last_movement",
+    "error",
+    "lead",
+    "first_moments",
+    "before_movement",
+)
 PATHS = ("base", "before_moments", "before_error")
 
 
@@ -44,10 +55,14 @@ class Proven(NamedTuple):
     path: list[bytes]
 
 
+NOTHING = Proven(b"", [])
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditEvidence:
     """What a node shows of the trace of an order in which it did `steps`. `first_moments` is a leaf's hash; of `base` (movement
-    0) and of the two leaves of the order before, which follow from what is known, there are paths only (none: no such order)."""
+    0) and of two leaves of the order before, which follow from what is known, there are paths only (none: no such order).
+    `before_movement`, the order before's last, is shown where this one went on from there (fragments in turn), else empty."""
 
     steps: int
     segment: int
@@ -59,6 +74,7 @@ class AuditEvidence:
     error: Proven
     lead: Proven
     first_moments: Proven
+    before_movement: Proven
     base: list[bytes]
     before_moments: list[bytes]
     before_error: list[bytes]
@@ -78,6 +94,7 @@ def gather_evidence(trace: Trace, segment: int, *, before: Trace | None) -> Audi
         return merkle_path(before.leaves(), leaf) if before else []
 
     ended = len(before.movements) if before else 0
+    goes_on = not is_at_base(trace.movements[0])
     return AuditEvidence(
         steps=trace.steps, segment=segment,
         movement=movement(segment), moments=moments(segment), next_movement=movement(segment + 1),
@@ -85,6 +102,7 @@ def gather_evidence(trace: Trace, segment: int, *, before: Trace | None) -> Audi
         error=Proven(trace.error_before, merkle_path(leaves, error_leaf(borders))),
         lead=Proven(trace.lead, merkle_path(leaves, lead_leaf(borders))),
         first_moments=Proven(leaves[moments_leaf(0)], merkle_path(leaves, moments_leaf(0))),
+        before_movement=Proven(before.movements[-1], earlier(movement_leaf(ended - 1))) if before and goes_on else NOTHING,
         base=merkle_path(leaves, movement_leaf(0)),
         before_moments=earlier(moments_leaf(ended - 1)), before_error=earlier(error_leaf(ended) + 1),
     )  # fmt: skip
@@ -139,13 +157,15 @@ def sizes(name: str, count: int) -> tuple[int, ...]:
         return (0, encoded_bytes(count, BF16))
     if name == "lead":
         return (0, LEAD.size)
+    if name == "before_movement":
+        return (0, movement_bytes(count))
     if name == "first_moments":
         return (HASH,)
     return (movement_bytes(count) if name.endswith("movement") else moments_bytes(count),)
 
 
 def evidence_limit(count: int) -> int:
-    """Largest file that `read_evidence` takes: about 16 bytes a parameter."""
+    """Largest file that `read_evidence` takes: about 18 bytes a parameter."""
     paths = (len(PROVEN) + len(PATHS)) * LONGEST_PATH * HASH
     fields = (2 * len(PROVEN) + len(PATHS)) * LENGTH.size
     return HEADER.size + fields + paths + sum(max(sizes(name, count)) for name in PROVEN)

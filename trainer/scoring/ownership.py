@@ -71,13 +71,19 @@ def passes_of(updates: int, kind: str) -> int:
     return (3 * updates + 1) * OWN_SAMPLES[kind]
 
 
-def assigned_samples(train: Split, spec: JobSpec, submission: Submission) -> Tensor:
-    """Indices (int64, ascending, each once) of the training samples that the submission's work order names."""
-    batches = batch_indices(
-        train, shard=submission.shard, shards=spec.rounds.nodes, seed=submission.seed, steps=submission.steps,
-        batch_size=spec.inner.batch_size,
+def assigned_samples(train: Split, spec: JobSpec, submission: Submission, *, number: int = 0) -> Tensor:
+    """Indices (int64, ascending, each once) of the training samples that the submission's work order of round `number` names;
+    with fragments in turn, also those of the rounds since its fragment was sent last, which the node's own parameters have seen
+    if it took part in them with its shard."""
+    turns = min(spec.network.fragments, number + 1)
+    batches = (
+        batch_indices(
+            train, shard=submission.shard, shards=spec.rounds.nodes, seed=submission.seed - turn * spec.rounds.nodes,
+            steps=submission.steps, batch_size=spec.inner.batch_size,
+        )
+        for turn in range(turns)
     )  # fmt: skip
-    return torch.cat(list(batches)).unique()
+    return torch.cat([batch for one in batches for batch in one]).unique()
 
 
 def ownership(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.protocol.spec import EncodingSpec
 
@@ -37,6 +37,8 @@ SURE = 3.0
 TOO_LITTLE = 0.1
 """Part of the median improvement to expect of an update below which it is not held against it: a few steps in top k, whose error
 feedback sends what others have sent by then, have raised the loss by 0.011 nats where the median lowered it by 0.05."""
+SCATTERS = 3.0
+"""By so much more than improvements do the errors of `scattered` differ at most, where they are rounded otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,16 @@ def improvements_wanted(scores: Mapping[int, Score], expected: Mapping[int, floa
     median = statistics.median(score.improvement for score in scores.values()) + rounding
     parts = {node: expected.get(node, 1.0) for node in scores}
     return {node: median * part for node, part in parts.items() if median > 0 and part >= TOO_LITTLE}
+
+
+def scattered(scores: Mapping[int, Score]) -> dict[int, Score]:
+    """The same scores, each as uncertain as the round's improvements are apart (their median absolute deviation, as the standard
+    deviation that normal ones would have), where that is more than the batch makes it."""
+    if not scores:
+        return {}
+    middle = statistics.median(score.improvement for score in scores.values())
+    apart = 1.4826 * statistics.median(abs(score.improvement - middle) for score in scores.values())
+    return {node: replace(score, error=max(score.error, apart)) for node, score in scores.items()}
 
 
 def in_doubt(scores: Mapping[int, Score], expected: Mapping[int, float], tolerance: float, *, rounding: float = 0.0) -> bool:

@@ -1,7 +1,8 @@
 """Replay audits: a random segment of a node's work is computed again on another machine and compared.
 
 The node shows the states at both ends of the segment, which its trace (`trainer.diloco.trace`) bound before anybody knew the
-segment. Some checks are exact: that the states are the committed ones, that the first is at the order's base, that its moments
+segment. Some checks are exact: that the states are the committed ones, that the first is at the order's base (with fragments
+in turn: or where the node's last trace ended), that its moments
 go on where the node's last trace ended (or are fresh), that a lead began at the guess which the last contribution gives, and
 that the upload is the encoding of the last state. How the segment leads
 from one state to the next is floating point and compared within a tolerance: relative L2 distances of the movement, of the
@@ -24,8 +25,9 @@ from torch import Tensor
 from trainer.data import Dataset
 from trainer.diloco.encoding import decode
 from trainer.diloco.exact import dot
+from trainer.diloco.flat import Shapes, count_of
+from trainer.diloco.fragments import Own, begun, fragment_of
 from trainer.diloco.local import NodeState, optimizer_vectors, restore, train
-from trainer.diloco.outer import guessed
 from trainer.diloco.trace import (
     LeadMark,
     Moments,
@@ -34,6 +36,7 @@ from trainer.diloco.trace import (
     encode_end,
     error_leaf,
     fresh_moments,
+    guess_of,
     lead_leaf,
     moments_leaf,
     movement_leaf,
@@ -54,10 +57,12 @@ SLACK = 1.02
 
 
 class HandedIn(NamedTuple):
-    """A contribution as the coordinator has it: the upload's trace root and the steps that it was accepted for."""
+    """A contribution as the coordinator has it: the upload's trace root, the steps that it was accepted for, and the round whose
+    order it was trained for (it matters for the contribution before, and with fragments in turn)."""
 
     root: bytes
     steps: int
+    round: int = 0
 
 
 class Guess(NamedTuple):
@@ -70,11 +75,10 @@ class Guess(NamedTuple):
     bound: bool
 
 
-def guess_after(order: WorkOrder, base: Tensor, upload: bytes, *, bound: bool = False) -> Guess:
+def guess_after(order: WorkOrder, base: Tensor, upload: bytes, *, shapes: Shapes, bound: bool = False) -> Guess:
     """From a contribution: its order as it was trained, the parameters (n,) of its base, and the upload. Raises HyperGPUError
     `artifact.*`."""
-    own = decode(upload, order.encoding, count=base.numel()).values
-    return Guess(order.base, sha256_hex(upload), guessed(base, own, order.spec, number=order.round), bound)
+    return Guess(order.base, sha256_hex(upload), guess_of(order, base, upload, shapes=shapes), bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +129,13 @@ def replay_segment(
     moments, after = (read_moments(part.content, count=count) for part in (evidence.moments, evidence.next_moments))
     steps = range(marks[segment], marks[segment + 1])
     lead = read_lead(evidence.lead.content)
+    state = NodeState(order.spec, dataset.info, device=device)
     findings = [
         *([] if lead is None else check_lead(order, lead, guess, steps=evidence.steps)),
         *commitments(evidence, handed_in.root, borders=len(marks), count=count),
+        *beginning(order, evidence, handed_in.root, before, borders=len(marks), shapes=state.shapes),
         *history(evidence, before, stride=order.spec.audit.stride, count=count),
-        *encoding(order, evidence, upload, handed_in.root, count=count),
+        *encoding(order, evidence, upload, handed_in.root, shapes=state.shapes),
         *bounds((moments, after), clip_norm=order.spec.inner.clip_norm),
     ]
     if (started, ended) != (steps.start, steps.stop) or after.seen - moments.seen != len(steps):
@@ -139,7 +145,6 @@ def replay_segment(
         if guess is None or {finding.code for finding in findings} & {"audit.wrong_lead", "audit.unknown_lead"}:
             return Replay(math.nan, math.nan, math.nan, findings)
         origin, foreseen = guess.params, order.model_copy(update={"steps": lead.planned})
-    state = NodeState(order.spec, dataset.info, device=device)
     restore(state, origin - start, {"first": moments.first, "second": moments.second}, moments.seen)
     try:
         train(state, foreseen, dataset, steps)
@@ -158,7 +163,7 @@ def replay_segment(
 
 
 def commitments(evidence: AuditEvidence, root: bytes, *, borders: int, count: int) -> list[HyperGPUError]:
-    """Is everything shown under the root of the upload, and is the first state at the base?"""
+    """Is everything shown under the root of the upload?"""
     leaves, segment = lead_leaf(borders) + 1, evidence.segment
     shown = {
         "the movement at the segment's start": (evidence.movement, movement_leaf(segment)),
@@ -171,14 +176,36 @@ def commitments(evidence: AuditEvidence, root: bytes, *, borders: int, count: in
     }
     proofs = {what: (leaf_hash(part.content), part.path, index) for what, (part, index) in shown.items()}
     proofs["the first moments"] = (evidence.first_moments.content, evidence.first_moments.path, moments_leaf(0))
-    findings = [
+    return [
         HyperGPUError("audit.not_committed", f"Not under the trace's root: {what}.")
         for what, (leaf, path, index) in proofs.items()
         if not holds(leaf, path, index=index, count=leaves, root=root)
     ]
-    if not holds(leaf_hash(write_movement(torch.zeros(count), 0)), evidence.base, index=0, count=leaves, root=root):
-        findings.append(HyperGPUError("audit.wrong_base", "The first state is not at the order's base."))
-    return findings
+
+
+def beginning(
+    order: WorkOrder, evidence: AuditEvidence, root: bytes, before: HandedIn | None, *, borders: int, shapes: Shapes
+) -> list[HyperGPUError]:
+    """Is the first state at the order's base, or with fragments in turn where the node's last order led?"""
+    starts = [torch.zeros(count_of(shapes))]
+    if before is not None and (own := shown_end(evidence, before, stride=order.spec.audit.stride, count=count_of(shapes))):
+        start = begun(own, order.spec, shapes=shapes, number=order.as_trained.round)
+        starts += [] if start is None else [start]
+    leaves = lead_leaf(borders) + 1
+    if any(holds(leaf_hash(write_movement(s, 0)), evidence.base, index=0, count=leaves, root=root) for s in starts):
+        return []
+    return [HyperGPUError("audit.wrong_base", "The first state is neither at the order's base nor where the last order ended.")]
+
+
+def shown_end(evidence: AuditEvidence, before: HandedIn, *, stride: int, count: int) -> Own | None:
+    """Where the node's contribution before ended, if the evidence shows that. Raises HyperGPUError `artifact.*`."""
+    shown, ended = evidence.before_movement, len(borders(before.steps, stride))
+    if not shown.content:
+        return None
+    proven = holds(
+        leaf_hash(shown.content), shown.path, index=movement_leaf(ended - 1), count=lead_leaf(ended) + 1, root=before.root
+    )
+    return Own(before.round, read_movement(shown.content, count=count)[0]) if proven else None
 
 
 def check_lead(order: WorkOrder, lead: LeadMark, guess: Guess | None, *, steps: int) -> list[HyperGPUError]:
@@ -215,13 +242,14 @@ def history(evidence: AuditEvidence, before: HandedIn | None, *, stride: int, co
     return findings
 
 
-def encoding(order: WorkOrder, evidence: AuditEvidence, upload: bytes, root: bytes, *, count: int) -> list[HyperGPUError]:
+def encoding(order: WorkOrder, evidence: AuditEvidence, upload: bytes, root: bytes, *, shapes: Shapes) -> list[HyperGPUError]:
     """Is the upload what the committed end encodes to? Exact: the encoder gives the same bytes everywhere."""
-    end, _ = read_movement(evidence.last_movement.content, count=count)
-    wanted = encode_end(end, evidence.error.content, order.encoding)
+    fragment = fragment_of(shapes, order.spec, order.as_trained.round)
+    end, _ = read_movement(evidence.last_movement.content, count=fragment.whole)
+    wanted = encode_end(end, evidence.error.content, order.encoding, fragment)
     if bound(wanted.data, root) == upload:
         return []
-    apart = distance(decode(upload, order.encoding, count=count).values, wanted.values)
+    apart = distance(decode(upload, order.encoding, count=fragment.count).values, wanted.values)
     return [
         HyperGPUError(
             "audit.wrong_upload", f"The upload is not the encoding of the last state ({apart:.3g} apart).", distance=apart

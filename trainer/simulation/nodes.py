@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.data import Dataset
-from trainer.diloco.encoding import encode
+from trainer.diloco.fragments import encode_fragment, fragment_of
 from trainer.diloco.local import NodeState, run_local_steps
 from trainer.diloco.trace import Lead, contribute
 from trainer.protocol.canonical import sha256_hex
@@ -55,14 +55,18 @@ class Operator:
         """Honest work by the agent's own functions, its lead included; its computing has ended at `ended`."""
         lead = None
         if self.before is not None and self.lead and (following := foreseen(self.before.order)) is not None:
-            lead = Lead.behind(self.before.order, following, base=self.before.base, upload=self.before.upload)
+            lead = Lead.behind(
+                self.before.order, following, base=self.before.base, upload=self.before.upload, shapes=self.state.shapes,
+                own=self.state.own,
+            )  # fmt: skip
             lead.go_on(partial(run_local_steps, self.state, dataset=self.dataset), most=self.lead)
         made = contribute(self.state, order, base, self.dataset, lead=lead if lead is not None and lead.serves(order) else None)
         self.before = Before(order=order, base=base, upload=made.upload, ended=ended)
         return self.submission(order, made.upload)
 
     def submit(self, order: WorkOrder, update: Tensor) -> Submission:
-        encoded = encode(update, order.encoding, error=self.state.error)
+        fragment = fragment_of(self.state.shapes, self.spec, order.round)
+        encoded = encode_fragment(update, order.encoding, fragment, error=self.state.error)
         self.state.error = encoded.error
         return self.submission(order, encoded.data)
 

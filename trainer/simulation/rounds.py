@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.diloco.checkpoint import initial_params, load_checkpoint
 from trainer.diloco.encoding import decode
-from trainer.diloco.outer import apply_delta
+from trainer.diloco.fragments import Fragment, fragment_of, stepped
 from trainer.diloco.reference import next_round
 from trainer.diloco.round import bench, close_round, prepare
 from trainer.diloco.version import model_root
@@ -168,6 +168,11 @@ class Rounds:
         self.advance(result, arrived)
         return row
 
+    @property
+    def fragment(self) -> Fragment:
+        """What the round synchronises."""
+        return fragment_of(bench(self.job).shapes, self.job.spec, self.work.number)
+
     # Who takes part, and when it is done.
 
     def wait_for_nodes(self) -> list[int]:
@@ -220,7 +225,7 @@ class Rounds:
         operator, machine, server = self.operators[node], self.network.machines[node], self.network.coordinator
         operator.busy = True
         self.begun[node] = (self.clock.now, part)
-        down, up = self.scale * self.download(operator), self.scale * encoded_bytes(self.count, order.encoding)
+        down, up = self.scale * self.download(operator), self.scale * encoded_bytes(self.fragment.count, order.encoding)
         source = None
         if operator.version == self.parent and down:
             fetched, source = regions.fetched(node, self.clock.now, down)
@@ -374,11 +379,15 @@ class Rounds:
     def advance(self, result: RoundResult, arrived: Sequence[Submission]) -> None:
         """As every node does it, with the version re-derived. Raises HyperGPUError `round.wrong_base` when it is another."""
         self.published = {
-            submission.node_id: decode(submission.data, submission.encoding, count=self.count).values
+            submission.node_id: self.fragment.spread(
+                decode(submission.data, submission.encoding, count=self.fragment.count).values
+            )
             for submission in arrived if not self.gang.cheats(submission.node_id)
         }  # fmt: skip
         if result.delta:
-            self.params = apply_delta(self.params, result.delta, self.job.spec)
+            self.params = stepped(
+                self.params, result.delta, self.job.spec, shapes=bench(self.job).shapes, number=self.work.number
+            )  # fmt: skip
             if model_root(self.params) != result.version:
                 raise HyperGPUError("round.wrong_base", "The outer step does not lead to the version that it announces.")
             self.parent, self.delta = self.work.base, result.delta

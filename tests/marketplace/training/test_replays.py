@@ -91,7 +91,9 @@ class Ahead:
         base = load_checkpoint(store.read(order.checkpoint), shapes=self.at.shapes)
         following = foreseen(order)
         assert following is not None
-        self.lead = Lead.behind(order, following, base=base, upload=self.made[order.round].upload)
+        self.lead = Lead.behind(
+            order, following, base=base, upload=self.made[order.round].upload, shapes=self.at.shapes, own=self.state.own
+        )  # fmt: skip
         self.lead.trace.base = self.lead.trace.base * (1 + elsewhere)
         self.lead.go_on(partial(run_local_steps, self.state, dataset=self.at.dataset))
 
@@ -103,13 +105,14 @@ def close(round_: Round) -> None:
     tasks.aggregate_round(round_.pk)
 
 
+@pytest.mark.parametrize("turns", [{}, {"fragments": 2, "most_stale": 0}])
 def test_work_begun_ahead_passes_and_one_that_began_elsewhere_does_not(
-    nodes: list[TestNode], monkeypatch: pytest.MonkeyPatch
+    nodes: list[TestNode], monkeypatch: pytest.MonkeyPatch, turns: dict[str, int]
 ) -> None:
     monkeypatch.setattr(audits, "final_block_hash", lambda number: "0x" + "5e" * 32)
     monkeypatch.setattr(audits, "drawn_segments", lambda *_, **__: [0])
     spec = {"inner": {"steps": 10, "batch_size": 8}, "rounds": {"rounds": 3, "nodes": 2}, "aggregation": {"gate": False}}
-    job = started(fund(spec=spec | {"network": {"overlap": "eager", "policy": "equal"}}))
+    job = started(fund(spec=spec | {"network": {"overlap": "eager", "policy": "equal", **turns}}))
     workers = [Ahead(node, job) for node in nodes]
     for number in range(2):
         rounds.open_round(job_id=job.pk)

@@ -26,10 +26,9 @@ from trainer.diloco.trace import (
     write_movement,
 )
 from trainer.protocol.canonical import sha256_hex
-from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, foreseen, order_seed
 from trainer.protocol.rounds import JobWork
-from trainer.protocol.spec import InnerSpec, JobSpec, NetworkSpec, OuterSpec, RoundSpec, parse_spec
+from trainer.protocol.spec import InnerSpec, JobSpec, NetworkSpec, OuterSpec, RoundSpec
 from trainer.scoring.calibration import AuditClass, Calibration, judge_replay, proves
 from trainer.scoring.evidence import gather_evidence, read_evidence, write_evidence
 from trainer.scoring.replay import Guess, HandedIn, Replay, guess_after, replay_segment
@@ -56,7 +55,9 @@ class Worked:
         self.start = self.state.params()
         self.first = contribute(self.state, order(0), self.start, digits)
         self.base = self.start - 0.01 * torch.randn(self.start.shape, generator=torch.Generator().manual_seed(0))
-        self.lead = Lead.behind(order(0), foreseen(order(0, steps=planned)), base=self.start, upload=self.first.upload)
+        self.lead = Lead.behind(
+            order(0), foreseen(order(0, steps=planned)), base=self.start, upload=self.first.upload, shapes=self.state.shapes
+        )
         self.lead.go_on(self.run, most=steps)
         self.order = order(1, base="cd" * 32, steps=length)
         lead = self.lead if self.lead.serves(self.order) else None
@@ -66,7 +67,7 @@ class Worked:
         return run_local_steps(self.state, *arguments, dataset=self.digits, **options)
 
     def guess(self, *, bound: bool = False) -> Guess:
-        return guess_after(order(0), self.start, self.first.upload, bound=bound)
+        return guess_after(order(0), self.start, self.first.upload, shapes=self.state.shapes, bound=bound)
 
     def audit(self, segment: int, *, trace=None, guess=..., spec: JobSpec = SPEC, upload=None, evidence=None) -> Replay:
         trace = trace or self.second.trace
@@ -192,12 +193,6 @@ def test_an_order_that_asks_for_other_batches_or_fewer_steps_is_not_served(worke
         assert not lead.serves(order(1).model_copy(update=change))
 
 
-def test_fragments_in_turn_are_refused_with_what_to_do_instead():
-    assert parse_spec({"network": {"fragments": 1, "overlap": "eager"}}).network.overlap == "eager"
-    with pytest.raises(HyperGPUError, match=r"spec\.invalid.*network\.fragments.*leave fragments at 1"):
-        parse_spec({"network": {"fragments": 2}})
-
-
 def test_nothing_is_foreseen_after_the_last_round():
     assert foreseen(order(1)) is not None and foreseen(order(2)) is None
 
@@ -212,7 +207,7 @@ def test_a_lead_that_is_interrupted_ends_where_one_in_one_piece_does(stops, most
         state.forget()
         state.error = None
         made = contribute(state, order(0), start, digits)
-        lead = Lead.behind(order(0), foreseen(order(0)), base=start, upload=made.upload)
+        lead = Lead.behind(order(0), foreseen(order(0)), base=start, upload=made.upload, shapes=state.shapes)
         asked = iter(pieces)
         for _ in (*pieces, None):
             lead.go_on(

@@ -8,7 +8,7 @@ import pytest
 from lineage import lineage
 
 from trainer.data import load_dataset
-from trainer.diloco.encoding import decode
+from trainer.diloco.encoding import read_header
 from trainer.operator import tasks
 from trainer.operator.config import Home
 from trainer.operator.replica import MissingError
@@ -17,9 +17,10 @@ from trainer.operator.traces import gather
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, order_seed
-from trainer.protocol.spec import parse_spec
+from trainer.protocol.spec import JobSpec, NetworkSpec, parse_spec
+from trainer.protocol.wire import encoded_bytes
 from trainer.scoring.evidence import read_evidence
-from trainer.scoring.replay import HandedIn, Replay, guess_after, replay_segment
+from trainer.scoring.replay import Guess, HandedIn, Replay, guess_after, replay_segment
 
 SPEC = parse_spec(
     {
@@ -29,8 +30,10 @@ SPEC = parse_spec(
         "network": {"overlap": "eager"},
     }
 )
+FRAGMENTS = SPEC.model_copy(update={"network": NetworkSpec(overlap="eager", fragments=2, most_stale=0)})
 FIRST = lineage(SPEC, sha256_hex, length=1)[0]
 COUNT = FIRST.params.numel()
+SIZE = encoded_bytes(COUNT, SPEC.encoding)
 
 
 class Silent:
@@ -46,18 +49,23 @@ class Silent:
 class Node:
     """A worker in this process, and what it has handed in."""
 
-    def __init__(self, home: Home) -> None:
-        self.home, self.round, self.gpus = home, -1, 1
+    def __init__(self, home: Home, spec: JobSpec = SPEC) -> None:
+        self.home, self.round, self.gpus, self.spec = home, -1, 1, spec
+        self.rounds: dict[str, int] = {}
+
+    def order(self, number: int) -> WorkOrder:
+        return WorkOrder(
+            job_id=1, round=number, node_id=7, fence=1, deadline=2_000_000_000, shard=0, shards=2,
+            seed=order_seed(self.spec, number, 0),
+            steps=self.spec.inner.steps, encoding=self.spec.encoding, spec=self.spec, **vars(FIRST.version),
+        )  # fmt: skip
 
     def work(self, *, hand_in: bool = True) -> tuple[WorkOrder, WorkResult]:
         self.round += 1
-        order = WorkOrder(
-            job_id=1, round=self.round, node_id=7, fence=1, deadline=2_000_000_000, shard=0, shards=2,
-            seed=order_seed(SPEC, self.round, 0),
-            steps=SPEC.inner.steps, encoding=SPEC.encoding, spec=SPEC, **vars(FIRST.version),
-        )  # fmt: skip
+        order = self.order(self.round)
         result = tasks.train(order, self.home, Silent(), gpus=self.gpus)
         tasks.RESIDENTS[1].write_down(self.home, order)
+        self.rounds[result.sha256] = self.round
         if hand_in:
             mark_handed_in(self.home, order, result)
         return order, result
@@ -74,12 +82,17 @@ class Node:
             order, FIRST.params, load_dataset(SPEC.data, files={}), read_evidence(data, count=COUNT),
             segment=segment, upload=(self.home.artifacts / result.sha256).read_bytes(), handed_in=self.handed_in(result),
             before=self.handed_in(before) if before else None,
-            guess=guess_after(order, FIRST.params, (self.home.artifacts / before.sha256).read_bytes()) if before else None,
+            guess=self.guess(before) if before else None,
         )  # fmt: skip
+
+    def guess(self, before: WorkResult) -> Guess:
+        upload = (self.home.artifacts / before.sha256).read_bytes()
+        order = self.order(self.rounds[before.sha256])
+        return guess_after(order, FIRST.params, upload, shapes=tasks.RESIDENTS[1].state.shapes)
 
     def handed_in(self, result: WorkResult) -> HandedIn:
         upload = (self.home.artifacts / result.sha256).read_bytes()
-        return HandedIn(decode(upload, SPEC.encoding, count=COUNT).trace, result.steps_done)
+        return HandedIn(read_header(upload).trace, result.steps_done, self.rounds[result.sha256])
 
 
 @pytest.fixture
@@ -209,3 +222,35 @@ def test_given_an_older_trace_that_made_room_then_only_the_history_is_unknown(no
     (node.home.traces / known.sha256).unlink()
     replay = node.audit(order, result, 0, before=known)
     assert {finding.code for finding in replay.findings} == {"audit.unknown_history"}
+
+
+@pytest.mark.parametrize("segment", [0, 2])
+def test_given_fragments_in_turn_then_own_parameters_go_on_from_what_was_handed_in_and_audits_pass(node, segment):
+    node.spec = FRAGMENTS
+    _, known = node.work()
+    order, result = node.work()
+    assert tasks.RESIDENTS[1].made.trace.start, "it began where it was"
+    assert result.size < 0.9 * SIZE
+    assert_honest(node.audit(order, result, segment, before=known))
+    node.go_ahead(order)
+    order, later = node.work()
+    assert later.ahead == 10 and tasks.RESIDENTS[1].made.trace.start
+    assert_honest(node.audit(order, later, segment, before=result))
+
+
+def test_given_fragments_in_turn_and_work_that_nobody_received_then_nothing_goes_on_from_it(node):
+    node.spec = FRAGMENTS
+    _, known = node.work()
+    node.work(hand_in=False)
+    order, result = node.work()
+    assert not tasks.RESIDENTS[1].made.trace.start, "both fragments were synchronised since what was handed in"
+    assert_honest(node.audit(order, result, 0, before=known))
+
+
+def test_given_fragments_in_turn_and_a_crash_then_the_next_order_begins_at_its_base(node):
+    node.spec = FRAGMENTS
+    _, known = node.work()
+    tasks.RESIDENTS.clear()
+    order, result = node.work()
+    assert not tasks.RESIDENTS[1].made.trace.start
+    assert_honest(node.audit(order, result, 0, before=known))

@@ -57,3 +57,15 @@ def test_a_lead_is_whole_segments_and_no_more_than_the_last_order():
     assert run.lead(0, order.model_copy(update={"steps": 5}), before.ended + 8.0).samples == 0  # it did more than was asked for
     run.operators[0].crash()
     assert run.lead(0, order, before.ended + 8.0).samples == 0
+
+
+@pytest.mark.parametrize("overlap", ["none", "eager"])
+def test_fragments_in_turn_move_a_part_of_the_bytes_and_everybody_follows(overlap: str):
+    turns = NetworkSpec(policy="equal", overlap=overlap, fragments=2, most_stale=0)
+    spec = SPEC.model_copy(update={"network": turns, "model": ModelSpec(architecture="mlp", config={"hidden": [64, 64]})})
+    whole = spec.model_copy(update={"network": NetworkSpec(policy="equal", overlap=overlap)})
+    parts, together = rows(spec, slow_links()), rows(whole, slow_links())
+    assert all(row.refused == {} and row.missing == {} for row in parts)
+    for part, all_of_it in zip(parts[1:], together[1:], strict=True):
+        assert part.sent < 0.6 * all_of_it.sent and part.received < 0.6 * all_of_it.received
+    assert parts[2].seconds < together[2].seconds and parts[2].loss < parts[0].loss
