@@ -141,6 +141,15 @@ def test_given_a_gatherer_that_dies_in_the_middle_then_the_upload_goes_direct_at
     assert order.slot.artifact == DATA and order.slot.queries == ["fence=1"], "it is not asked again so soon"
 
 
+def test_given_several_tunnels_of_which_one_breaks_then_none_is_tried_again(order, gatherer, monkeypatch):
+    monkeypatch.setenv("HYPERGPU_EMULATE_LOSS", "0.02")
+    order.agent.coordinator.links.up = Estimate(value=len(DATA) / 600, samples=9)  # it would have ten minutes
+    monkeypatch.setattr(tunnels, "pour", broken_after(100_000))
+    order.upload(gatherer)
+    assert order.slot.artifact == DATA and order.is_spared()
+    assert any(query == "fence=1" for query in order.slot.queries)
+
+
 def broken_after(size: int) -> Callable[[socket.socket, socket.socket], None]:
     def pour(source: socket.socket, sink: socket.socket) -> None:
         passed = 0
