@@ -17,5 +17,13 @@ class HyperGPUError(Exception):
         self.message = message
         self.data = data
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Crosses process pools whole: pickling by `args` would call it with the sentence alone."""
+        return _again, (self.code, self.message, self.data)
+
     def as_json(self) -> dict[str, Any]:
         return {"code": self.code, "message": self.message, "data": self.data}
+
+
+def _again(code: str, message: str, data: dict[str, Any]) -> HyperGPUError:
+    return HyperGPUError(code, message, **data)
