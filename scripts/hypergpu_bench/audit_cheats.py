@@ -25,7 +25,7 @@ from trainer.diloco.trace import (
     write_moments,
     write_movement,
 )  # fmt: skip
-from trainer.protocol.orders import WorkOrder
+from trainer.protocol.orders import WorkOrder, work_digest
 
 
 class Start(NamedTuple):
@@ -55,7 +55,9 @@ class Cheat(NamedTuple):
 
 
 def sealed(trace: Trace, order: WorkOrder) -> bytes:
+    """Bound to `order`, whatever was done."""
     encoded = encode_end(trace.end, trace.error_before, order.encoding)
+    trace.order = work_digest(order)
     trace.error_after = write_error(encoded.error)
     return bound(encoded.data, trace.root())
 
@@ -106,7 +108,7 @@ def other_data(start: Start) -> Cheat:
     """Honest steps on the shard of another node."""
     elsewhere = start.order.model_copy(update={"shard": (start.order.shard + 1) % start.order.shards})
     made = contribute(start.node(), elsewhere, start.base, start.dataset)
-    return Cheat(made.upload, made.trace, range(segments(start)))
+    return Cheat(sealed(made.trace, start.order), made.trace, range(segments(start)))
 
 
 def flipped_labels(start: Start) -> Cheat:

@@ -2,12 +2,14 @@
 
 At each segment border the state is written down as two files: how far the parameters have moved from the order's base, and the
 optimizer's moments. The trace's root is a Merkle root over their hashes and those of the error feedback before and after; it
-stands in the upload's header, so the upload's hash, and with it commitment and receipt, bind every state on the way.
+stands in the upload's header, so the upload's hash, and with it commitment and receipt, bind every state on the way, and the
+order that they answer: nobody can say later that another one was given (`trainer.protocol.orders.work_digest`).
 
-    leaves   movement 0, moments 0, movement 1, moments 1, ..., movement S, moments S, error before, error after, lead
+    leaves   movement 0, moments 0, movement 1, moments 1, ..., movement S, moments S, error before, error after, lead, order
     movement steps done u32 | int8 file of base - params | int8 file of what that leaves out      (2 bytes a value)
     moments  steps seen u64 | bf16 file of the first moments | bf16 file of the second moments    (4 bytes a value)
     error    bf16 file, or nothing where there is none
+    order    SHA-256 32 bytes
     lead     steps u32 | planned u32 | version 32 bytes | SHA-256 32 bytes, or nothing where there was none
 
 All little endian, files as in docs/wire-format.md. Movements need the second int8 file: a segment is short against the round,
@@ -48,7 +50,7 @@ from trainer.diloco.outer import guessed
 from trainer.diloco.tensorfile import refused
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.merkle import leaf_hash, merkle_root
-from trainer.protocol.orders import WorkOrder, is_foreseen
+from trainer.protocol.orders import WorkOrder, is_foreseen, work_digest
 from trainer.protocol.spec import EncodingSpec
 from trainer.protocol.wire import encoded_bytes
 
@@ -76,8 +78,9 @@ class LeadMark(NamedTuple):
 
 @dataclass(slots=True)
 class Trace:
-    """The states of one order: `movements` from `base` and `moments` by segment border, `error` before and after, `lead`. Six
-    bytes a parameter and border: keep it for as long as audits may come, on disk. `start` is movement 0 where it is not zero."""
+    """The states of one order: `movements` from `base` and `moments` by segment border, `error` before and after, `lead`, and
+    the `order`'s digest. Six bytes a parameter and border: keep it for as long as audits may come, on disk. `start` is movement 0
+    where it is not zero."""
 
     base: Tensor
     error_before: bytes = b""
@@ -87,6 +90,7 @@ class Trace:
     moments: list[bytes] = field(default_factory=list)
     steps: int = 0
     start: bytes = b""
+    order: bytes = b""
 
     def record(self, state: NodeState, steps_done: int) -> None:
         """At a segment border: `on_segment` of `run_local_steps`. Steps that go on from a border do not record it again."""
@@ -119,7 +123,7 @@ class Trace:
 
     def leaves(self) -> list[bytes]:
         states = [part for border in zip(self.movements, self.moments, strict=True) for part in border]
-        return [leaf_hash(part) for part in (*states, self.error_before, self.error_after, self.lead)]
+        return [leaf_hash(part) for part in (*states, self.error_before, self.error_after, self.lead, self.order)]
 
     def root(self) -> bytes:
         return merkle_root(self.leaves())
@@ -220,7 +224,7 @@ def trace_run(
             lead.movement + rest.pseudo_gradient, lead.losses + rest.losses, lead.mark.steps + rest.steps_done,
             lead.mark.steps * order.spec.inner.batch_size + rest.units, lead.seconds + rest.seconds,
         )  # fmt: skip
-    trace.error_before = write_error(error)
+    trace.error_before, trace.order = write_error(error), work_digest(order)
     if not result.steps_done:
         return Contributed(result, b"", trace)
     encoded = encode_end(trace.end, trace.error_before, order.encoding, fragment_of(shapes, order.spec, trained.round))
@@ -263,12 +267,20 @@ def moments_leaf(border: int) -> int:
 
 
 def error_leaf(borders: int) -> int:
-    """Of the error before, in a trace of so many borders; behind it the error after, then the lead."""
+    """Of the error before, in a trace of so many borders; behind it the error after, the lead, the order."""
     return 2 * borders
 
 
 def lead_leaf(borders: int) -> int:
     return 2 * borders + 2
+
+
+def order_leaf(borders: int) -> int:
+    return 2 * borders + 3
+
+
+def leaf_count(borders: int) -> int:
+    return 2 * borders + 4
 
 
 # Files of a trace. A stranger may have written what is read here: everything but `HyperGPUError` `artifact.*` is a bug.

@@ -21,7 +21,7 @@ from trainer.scoring.evidence import gather_evidence, write_evidence
 def save_trace(home: Home, artifact: str, trace: Trace, *, job_id: int, round: int, before: str | None) -> None:
     """The trace of the order that gave `artifact`; `before` is the artifact of the order that it goes on from."""
     parts = [part for border in zip(trace.movements, trace.moments, strict=True) for part in border]
-    parts += [trace.error_before, trace.error_after, trace.lead]
+    parts += [trace.error_before, trace.error_after, trace.lead, trace.order]
     about = {"job_id": job_id, "round": round, "before": before, "steps": trace.steps, "sizes": [len(part) for part in parts]}
     temporary = home.traces / f".{os.getpid()}"
     with temporary.open("wb") as file:
@@ -38,8 +38,8 @@ def load_trace(home: Home, artifact: str) -> tuple[Trace, dict[str, Any]]:
             parts = [file.read(size) for size in about["sizes"]]
     except FileNotFoundError as error:
         raise HyperGPUError("audit.gone", f"How {artifact} came about is not kept any more.") from error
-    *states, error_before, error_after, lead = parts
-    trace = Trace(torch.empty(0), error_before, error_after, lead, steps=about["steps"])
+    *states, error_before, error_after, lead, order = parts
+    trace = Trace(torch.empty(0), error_before, error_after, lead, steps=about["steps"], order=order)
     trace.movements, trace.moments = states[::2], states[1::2]
     return trace, about
 

@@ -73,6 +73,14 @@ def order_seed(spec: JobSpec, number: int, shard: int) -> int:
     return spec.seed + number * spec.rounds.nodes + shard
 
 
+def work_digest(order: WorkOrder) -> bytes:
+    """SHA-256 over what the steps of `order` follow from, as it was first given: what a node binds its upload to, so that nobody
+    can say later that it was asked for something else. Deadline, fence and files may change when an order is given again; the
+    specification is the job's on chain."""
+    asked = {"job_id", "round", "base", "shard", "shards", "seed", "steps", "encoding"}
+    return bytes.fromhex(canonical_sha256(order.as_trained.model_dump(mode="json", include=asked)))
+
+
 def foreseen(order: WorkOrder) -> WorkOrder | None:
     """The order of the round after `order`'s, as far as a node can tell before it is given; None after the last. It stays with
     its shard, so the batches follow from the specification; the base is not known yet, steps may differ."""

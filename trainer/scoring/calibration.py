@@ -57,11 +57,12 @@ def proves(replay: Replay, *, precision: str) -> bool:
     """Whether a failure is the node's for certain: every state shown lies under the root in its own signed upload, and they
     contradict each other or the work, beyond what is tolerated of any machine.
 
-    A file that cannot be read, or shows states that the upload does not bind, proves nothing: anybody could have made it up. And
+    A file that cannot be read, or shows states that the upload does not bind, proves nothing: anybody could have made it up. Nor
+    does a replay of another order than the one that the upload is bound to: the node may have been given that one. And
     the default tolerance counts, not the learnt one, which the coordinator could move by inventing audits.
     """
     codes = {finding.code for finding in replay.findings}
-    if "audit.not_committed" in codes:
+    if codes & {"audit.not_committed", "audit.other_order"}:
         return False
     return bool(codes & CONVICTS) or replay.error > FAILS * TOLERANCE[precision]
 

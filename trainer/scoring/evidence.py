@@ -23,6 +23,7 @@ from trainer.diloco.trace import (
     moments_leaf,
     movement_bytes,
     movement_leaf,
+    order_leaf,
 )
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.merkle import merkle_path
@@ -30,7 +31,7 @@ from trainer.protocol.wire import encoded_bytes
 
 HEADER = struct.Struct("<4sB3xII")
 LENGTH = struct.Struct("<I")
-MAGIC, VERSION = b"HGAE", 3
+MAGIC, VERSION = b"HGAE", 4
 HASH = 32
 LONGEST_PATH = 32
 """Hashes: more borders than an order can have steps."""
@@ -45,7 +46,7 @@ PROVEN = (
     "first_moments",
     "before_movement",
 )
-PATHS = ("base", "before_moments", "before_error")
+PATHS = ("base", "order", "before_moments", "before_error")
 
 
 class Proven(NamedTuple):
@@ -61,7 +62,7 @@ NOTHING = Proven(b"", [])
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditEvidence:
     """What a node shows of the trace of an order in which it did `steps`. `first_moments` is a leaf's hash; of `base` (movement
-    0) and of two leaves of the order before, which follow from what is known, there are paths only (none: no such order).
+    0), the order and two leaves of the order before, which follow from what is known, there are paths only (none: no such order).
     `before_movement`, the order before's last, is shown where this one went on from there (fragments in turn), else empty."""
 
     steps: int
@@ -76,6 +77,7 @@ class AuditEvidence:
     first_moments: Proven
     before_movement: Proven
     base: list[bytes]
+    order: list[bytes]
     before_moments: list[bytes]
     before_error: list[bytes]
 
@@ -103,7 +105,7 @@ def gather_evidence(trace: Trace, segment: int, *, before: Trace | None) -> Audi
         lead=Proven(trace.lead, merkle_path(leaves, lead_leaf(borders))),
         first_moments=Proven(leaves[moments_leaf(0)], merkle_path(leaves, moments_leaf(0))),
         before_movement=Proven(before.movements[-1], earlier(movement_leaf(ended - 1))) if before and goes_on else NOTHING,
-        base=merkle_path(leaves, movement_leaf(0)),
+        base=merkle_path(leaves, movement_leaf(0)), order=merkle_path(leaves, order_leaf(borders)),
         before_moments=earlier(moments_leaf(ended - 1)), before_error=earlier(error_leaf(ended) + 1),
     )  # fmt: skip
 

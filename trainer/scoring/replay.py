@@ -38,8 +38,10 @@ from trainer.diloco.trace import (
     fresh_moments,
     guess_of,
     lead_leaf,
+    leaf_count,
     moments_leaf,
     movement_leaf,
+    order_leaf,
     read_lead,
     read_moments,
     read_movement,
@@ -49,7 +51,7 @@ from trainer.diloco.trace import (
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.merkle import leaf_hash, path_root
-from trainer.protocol.orders import WorkOrder
+from trainer.protocol.orders import WorkOrder, work_digest
 from trainer.scoring.evidence import AuditEvidence
 
 SLACK = 1.02
@@ -133,6 +135,7 @@ def replay_segment(
     findings = [
         *([] if lead is None else check_lead(order, lead, guess, steps=evidence.steps)),
         *commitments(evidence, handed_in.root, borders=len(marks), count=count),
+        *answers(order, evidence, handed_in.root, borders=len(marks)),
         *beginning(order, evidence, handed_in.root, before, borders=len(marks), shapes=state.shapes),
         *history(evidence, before, stride=order.spec.audit.stride, count=count),
         *encoding(order, evidence, upload, handed_in.root, shapes=state.shapes),
@@ -164,7 +167,7 @@ def replay_segment(
 
 def commitments(evidence: AuditEvidence, root: bytes, *, borders: int, count: int) -> list[HyperGPUError]:
     """Is everything shown under the root of the upload?"""
-    leaves, segment = lead_leaf(borders) + 1, evidence.segment
+    leaves, segment = leaf_count(borders), evidence.segment
     shown = {
         "the movement at the segment's start": (evidence.movement, movement_leaf(segment)),
         "the moments at its start": (evidence.moments, moments_leaf(segment)),
@@ -183,6 +186,15 @@ def commitments(evidence: AuditEvidence, root: bytes, *, borders: int, count: in
     ]
 
 
+def answers(order: WorkOrder, evidence: AuditEvidence, root: bytes, *, borders: int) -> list[HyperGPUError]:
+    """Is the upload an answer to this order? If not, either the node has done something else, or it was given another order than
+    is said now: only the former would be its fault, and nobody can know."""
+    digest = leaf_hash(work_digest(order))
+    if holds(digest, evidence.order, index=order_leaf(borders), count=leaf_count(borders), root=root):
+        return []
+    return [HyperGPUError("audit.other_order", "The upload is bound to another order than the one that is replayed.")]
+
+
 def beginning(
     order: WorkOrder, evidence: AuditEvidence, root: bytes, before: HandedIn | None, *, borders: int, shapes: Shapes
 ) -> list[HyperGPUError]:
@@ -191,7 +203,7 @@ def beginning(
     if before is not None and (own := shown_end(evidence, before, stride=order.spec.audit.stride, count=count_of(shapes))):
         start = begun(own, order.spec, shapes=shapes, number=order.as_trained.round)
         starts += [] if start is None else [start]
-    leaves = lead_leaf(borders) + 1
+    leaves = leaf_count(borders)
     if any(holds(leaf_hash(write_movement(s, 0)), evidence.base, index=0, count=leaves, root=root) for s in starts):
         return []
     return [HyperGPUError("audit.wrong_base", "The first state is neither at the order's base nor where the last order ended.")]
@@ -203,7 +215,7 @@ def shown_end(evidence: AuditEvidence, before: HandedIn, *, stride: int, count: 
     if not shown.content:
         return None
     proven = holds(
-        leaf_hash(shown.content), shown.path, index=movement_leaf(ended - 1), count=lead_leaf(ended) + 1, root=before.root
+        leaf_hash(shown.content), shown.path, index=movement_leaf(ended - 1), count=leaf_count(ended), root=before.root
     )
     return Own(before.round, read_movement(shown.content, count=count)[0]) if proven else None
 
@@ -234,7 +246,7 @@ def history(evidence: AuditEvidence, before: HandedIn | None, *, stride: int, co
     ended = len(borders(before.steps, stride)) if before else 0
     at = {"moments": moments_leaf(ended - 1), "error feedback": error_leaf(ended) + 1}
     for what, (leaf, path, fresh) in known.items():
-        goes_on = before is not None and holds(leaf, path, index=at[what], count=lead_leaf(ended) + 1, root=before.root)
+        goes_on = before is not None and holds(leaf, path, index=at[what], count=leaf_count(ended), root=before.root)
         if not goes_on and leaf not in [leaf_hash(content) for content in fresh]:
             findings.append(
                 HyperGPUError("audit.unknown_history", f"The {what} are neither fresh nor those that the last order ended with.")

@@ -9,13 +9,14 @@ import pytest
 
 from marketplace.artifacts import store
 from marketplace.settlement import attesting, committee
-from marketplace.training import tasks
-from marketplace.training.models import Audit, Contribution, Round
+from marketplace.training import engine, selectors, tasks
+from marketplace.training.models import Assignment, Audit, Contribution, Round
 from marketplace.training.services import audits, rounds
 from tests.marketplace.settlement.conftest import evidence_of
 from tests.marketplace.training.test_replays import Ahead
 from tests.marketplace.training.work import lease, started
 from tests.marketplace.world import TestNode, fund
+from trainer.protocol.orders import order_seed
 from trainer.scoring.evidence import gather_evidence, write_evidence
 
 pytestmark = pytest.mark.django_db
@@ -133,3 +134,18 @@ def test_nobody_is_convicted_by_a_contribution_that_the_coordinator_puts_before(
     other = Contribution.objects.get(round__number=0, node_id=1).artifact
     Contribution.objects.filter(round__number=0, node_id=2).update(artifact=other)
     assert not convicts(audit)
+
+
+def test_nobody_is_convicted_of_an_order_that_it_was_not_given(play: Play) -> None:
+    """The coordinator says, and a quorum has attested, that the node was to train on another shard."""
+    audit = play()
+    slot, document = audit.contribution.assignment, evidence_of(audit.contribution.round)
+    assert not convicts(audit)
+    spec, shard = audit.contribution.round.job.parsed_spec, 1 - slot.shard
+    Assignment.objects.filter(pk=slot.pk).update(shard=shard)
+    framed = Audit.objects.select_related("contribution__round__job", "contribution__assignment").get(pk=audit.pk)
+    entry = next(entry for entry in document["contributions"] if entry["node"] == audit.node_id)
+    entry |= {"shard": shard, "seed": order_seed(spec, 1, shard)}
+    found = engine.replay_audit(selectors.audit_work(framed))
+    assert (found.verdict, found.code, found.proven) == ("failed", "audit.other_order", False)
+    assert not committee.fails(framed, document)

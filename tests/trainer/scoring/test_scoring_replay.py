@@ -11,7 +11,7 @@ from trainer.diloco.encoding import encode
 from trainer.diloco.local import NodeState
 from trainer.diloco.trace import Moments, bound, contribute, read_moments, write_moments, write_movement
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.orders import WorkOrder
+from trainer.protocol.orders import Origin, WorkOrder, work_digest
 from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec
 from trainer.scoring.calibration import FAILS, TOLERANCE, AuditClass, Calibration, judge_replay, proves
 from trainer.scoring.deterrence import HONEST_AUDITS
@@ -75,15 +75,40 @@ def test_honest_work_passes_in_other_batches(rounds, digits):
     assert judge_replay(replay, CLASS).outcome == "pass"
 
 
-@pytest.mark.parametrize("change", [{"shard": 2}, {"seed": 99}], ids=["shard", "seed"])
-def test_work_on_other_data_fails(rounds, digits, change):
-    base, made = rounds[1]
-    other = order(1).model_copy(update=change)
-    replay = replay_segment(
-        other, base, digits, shown(rounds, 1), segment=1, upload=made.upload, handed_in=HandedIn(made.trace.root(), 12),
-        before=HandedIn(rounds[0][1].trace.root(), 12), device=CPU,
+OTHERS = pytest.mark.parametrize("change", [{"shard": 2}, {"seed": 99}], ids=["shard", "seed"])
+
+
+def replayed(rounds, digits, said: WorkOrder, trace) -> Replay:
+    """The second order's work, if the order is `said` to have been this one, from a `trace` to which its upload is bound."""
+    before, base = rounds[0][1].trace, rounds[1][0]
+    evidence = read_evidence(write_evidence(gather_evidence(trace, 1, before=before)), count=base.numel())
+    return replay_segment(
+        said, base, digits, evidence, segment=1, upload=bound(rounds[1][1].upload, trace.root()),
+        handed_in=HandedIn(trace.root(), 12), before=HandedIn(before.root(), 12), device=CPU,
     )  # fmt: skip
-    assert replay.findings == [] and judge_replay(replay, CLASS).outcome == "failed"
+
+
+@OTHERS
+def test_work_on_other_data_is_proven_by_the_order_that_it_is_bound_to(rounds, digits, change):
+    asked = order(1).model_copy(update=change)
+    replay = replayed(rounds, digits, asked, replace(rounds[1][1].trace, order=work_digest(asked)))
+    assert replay.findings == [] and judge_replay(replay, CLASS).outcome == "failed" and proves(replay, precision="fp32")
+
+
+@OTHERS
+def test_nobody_is_convicted_of_an_order_that_its_upload_is_not_bound_to(rounds, digits, change):
+    """A coordinator that gave one order says that it gave another, and has had that attested."""
+    replay = replayed(rounds, digits, order(1).model_copy(update=change), rounds[1][1].trace)
+    assert codes(replay) == {"audit.other_order"} and replay.error > FAILS * TOLERANCE["fp32"]
+    assert judge_replay(replay, CLASS).outcome == "failed" and not proves(replay, precision="fp32")
+
+
+def test_an_order_that_is_given_again_is_the_same(rounds):
+    again = {"fence": 7, "deadline": 2**32, "checkpoint": "1" * 64, "node_id": 1}
+    carried = {"round": 2, "base": "2" * 64, "origin": Origin(round=1, base="0" * 64, checkpoint="0" * 64)}
+    assert work_digest(order(1).model_copy(update=again | carried)) == work_digest(order(1))
+    for change in ({"round": 2}, {"base": "1" * 64}, {"shard": 0}, {"steps": 11}, {"job_id": 2}):
+        assert work_digest(order(1).model_copy(update=change)) != work_digest(order(1))
 
 
 def test_a_state_that_was_not_committed_to_is_found(rounds, digits):
@@ -165,7 +190,7 @@ def test_evidence_of_another_model_is_refused(rounds):
     for count in (1, rounds[0][0].numel() + 1):
         with pytest.raises(HyperGPUError):
             read_evidence(file, count=count)
-    assert len(PROVEN) + len(PATHS) == 12
+    assert len(PROVEN) + len(PATHS) == 13
 
 
 def test_nobody_is_slashed_before_a_class_is_calibrated_and_calibration_tightens():
