@@ -38,6 +38,8 @@ LEASES = 4
 """Newest rounds whose near nodes are carried: late work comes rounds later."""
 MOST_HEAD = 4096
 """Bytes of the answer to CONNECT."""
+ADDRESS_SECONDS = 2.0
+"""For one of the addresses of an endpoint to take a connection."""
 
 
 # The node that carries.
@@ -146,48 +148,68 @@ class Through(httpcore.NetworkBackend):
         self.below = httpcore.SyncBackend()
         self.lock = threading.Lock()
         self.sockets: list[socket.socket] = []
+        self.is_cut = False
 
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:  # fmt: skip
-        stream = self.connect(timeout)
-        authority = f"{host}:{port}"
+        """`timeout` is for all of it: every address, TLS, and the answer to CONNECT. Raises httpcore.ConnectError or a timeout."""
+        ends = time.monotonic() + (timeout or IDLE_SECONDS)
+        stream = self.connect(ends)
+        try:
+            self.keep(stream)
+            if self.url.scheme == "https":
+                stream = stream.start_tls(authorities(), self.url.hostname, self.left(ends))
+            self.ask(stream, f"{host}:{port}", ends)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def left(self, ends: float) -> float:
+        """Seconds until `ends`. Nothing goes on that was cut: who waits has been given up."""
+        if self.is_cut:
+            raise httpcore.ConnectError("the way by this node was given up")
+        if (left := ends - time.monotonic()) <= 0:
+            raise httpcore.ConnectTimeout("the node does not answer in time")
+        return left
+
+    def connect(self, ends: float) -> httpcore.NetworkStream:
+        port = self.url.port or (443 if self.url.scheme == "https" else 80)
+        for address in self.addresses[:-1]:
+            seconds = min(self.left(ends), ADDRESS_SECONDS)
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return self.below.connect_tcp(address, port, timeout=seconds)
+        return self.below.connect_tcp(self.addresses[-1], port, timeout=min(self.left(ends), ADDRESS_SECONDS))
+
+    def keep(self, stream: httpcore.NetworkStream) -> None:
+        """A socket of our own on the same connection, which TLS does not take away, unless it was cut while it was made."""
+        with self.lock:
+            if self.is_cut:
+                raise httpcore.ConnectError("the way by this node was given up")
+            self.sockets.append(socket.socket(fileno=os.dup(stream.get_extra_info("socket").fileno())))
+
+    def ask(self, stream: httpcore.NetworkStream, authority: str, ends: float) -> None:
+        """For a tunnel. Byte by byte: what follows the answer is the coordinator's."""
         signed = sign_request(
             method="CONNECT", path=authority, query="", body_sha256=sha256_hex(b""), audience=self.url.netloc,
             private_key=self.key,
         )  # fmt: skip
         head = [f"CONNECT {authority} HTTP/1.1", f"Host: {self.url.netloc}", *(f"{name}: {one}" for name, one in signed.items())]
-        stream.write("\r\n".join([*head, "", ""]).encode("ascii"), timeout)
+        stream.write("\r\n".join([*head, "", ""]).encode("ascii"), self.left(ends))
         answer = b""
         while not answer.endswith(b"\r\n\r\n") and len(answer) < MOST_HEAD:
-            if not (byte := stream.read(1, timeout)):
+            if not (byte := stream.read(1, self.left(ends))):
                 break
             answer += byte
         if not answer.startswith(b"HTTP/1.1 200"):
-            stream.close()
             raise httpcore.ConnectError(f"the node does not carry this: {answer[:80]!r}")
-        return stream
-
-    def connect(self, timeout: float | None) -> httpcore.NetworkStream:
-        port = self.url.port or (443 if self.url.scheme == "https" else 80)
-        for place, address in enumerate(self.addresses, start=1):
-            try:
-                stream = self.below.connect_tcp(address, port, timeout=min(timeout or 2.0, 2.0))
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if place == len(self.addresses):
-                    raise
-                continue
-            with self.lock:  # a socket of our own on the same connection, which TLS does not take away
-                self.sockets.append(socket.socket(fileno=os.dup(stream.get_extra_info("socket").fileno())))
-            break
-        if self.url.scheme == "https":
-            return stream.start_tls(authorities(), self.url.hostname, timeout)
-        return stream
 
     def cut(self) -> None:
-        """End all connections that were made, also under who waits for them."""
+        """End all connections that were made or are being made, also under who waits for them."""
         with self.lock:
+            self.is_cut = True
             for one in self.sockets:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
+import httpcore
 import pytest
 from eth_account import Account
 from fake_coordinator import NODE_ID, FakeCoordinator, Slot, Version
@@ -19,7 +22,7 @@ from trainer.operator.agent import Agent
 from trainer.operator.config import AgentConfig, Home
 from trainer.operator.console import Console
 from trainer.operator.peers import Endpoint, Shelf
-from trainer.operator.tunnels import Guests
+from trainer.operator.tunnels import Guests, Through
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import JobSpec
@@ -209,6 +212,53 @@ def test_given_a_gatherer_that_hangs_then_it_is_given_up_when_the_direct_way_wou
     order.upload(listener(hang))
     assert order.slot.artifact == DATA and time.monotonic() - started < 5
     assert order.is_spared()
+
+
+def test_given_time_that_runs_out_while_other_addresses_are_tried_then_no_connection_is_made_any_more(
+    order, listener, monkeypatch
+):
+    """The endpoint's name may have many addresses at which nobody answers, and a liar at the last one."""
+    order.agent.coordinator.links.up = Estimate(value=len(DATA) / 0.05, samples=9)
+    is_cut, asked = threading.Event(), []
+    cut, connect = tunnels.ByWay.cut, httpcore.SyncBackend.connect_tcp
+    monkeypatch.setattr(tunnels.ByWay, "cut", lambda way: (cut(way), is_cut.set()))
+
+    def connect_late(backend: httpcore.SyncBackend, host: str, *args: Any, **options: Any) -> httpcore.NetworkStream:
+        if host == "192.0.2.1":
+            assert is_cut.wait(30)
+            raise httpcore.ConnectTimeout
+        return connect(backend, host, *args, **options)
+
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect_late)
+    monkeypatch.setattr(order.agent.near.peers, "addresses_to_ask", lambda _: ["192.0.2.1", "127.0.0.1"])
+    order.upload(listener(lambda guest: (asked.append(1), guest.close())))
+    assert order.slot.artifact == DATA and order.is_spared()
+    assert asked == []
+
+
+def test_given_a_way_that_is_cut_just_as_a_connection_is_made_then_that_one_ends_too(gatherer):
+    way, made = Through(gatherer, ["127.0.0.1"], key=KEY), []
+    connect = way.below.connect_tcp
+
+    def connect_and_cut(*args: Any, **options: Any) -> httpcore.NetworkStream:
+        made.append(connect(*args, **options))
+        way.cut()
+        return made[0]
+
+    way.below = SimpleNamespace(connect_tcp=connect_and_cut)
+    with pytest.raises(httpcore.ConnectError, match="given up"):
+        way.connect_tcp("127.0.0.1", 80, timeout=30)
+    assert made[0].get_extra_info("socket").fileno() == -1 and way.sockets == []
+
+
+def test_given_a_gatherer_that_drips_its_answer_then_all_of_it_has_one_limit(listener, monkeypatch):
+    def drip(guest: socket.socket) -> None:
+        guest.sendall(b"HTTP/1.1 200 OK\r\nX-Padding: and so on\r\n\r\n")
+
+    seconds = itertools.count()  # each look at the clock is a second later
+    monkeypatch.setattr(tunnels, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    with pytest.raises(httpcore.ConnectTimeout):
+        Through(listener(drip), ["127.0.0.1"], key=KEY).connect_tcp("127.0.0.1", 80, timeout=20)
 
 
 def test_given_nobody_at_the_endpoint_then_the_upload_goes_direct(order):
