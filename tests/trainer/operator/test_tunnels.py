@@ -70,7 +70,7 @@ def order(server, tmp_path) -> Iterator[Order]:
         AgentConfig(home=Home.at(tmp_path / "agent"), coordinator=server.url, name="x"), Console(as_json=True),
         SimpleNamespace(facts=None, ahead=None), KEY,
     )  # fmt: skip
-    agent.coordinator.links.rtt, agent.coordinator.links.up = Estimate(value=0.01, samples=9), Estimate(value=1e6, samples=9)
+    agent.coordinator.links.rtt, agent.coordinator.links.up = Estimate(value=0.01, samples=9), Estimate(value=1e5, samples=9)
     yield Order(agent, server)
     agent.near.drop_way()
 
@@ -208,9 +208,8 @@ def test_given_a_gatherer_that_hangs_then_it_is_given_up_when_the_direct_way_wou
     def hang(guest: socket.socket) -> None:
         guest.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
 
-    started = time.monotonic()
     order.upload(listener(hang))
-    assert order.slot.artifact == DATA and time.monotonic() - started < 5
+    assert order.slot.artifact == DATA and order.slot.queries[-1] == "fence=1"
     assert order.is_spared()
 
 
