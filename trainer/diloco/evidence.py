@@ -125,6 +125,9 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
     """That the round begins where the one before ended, with what was known of each node then, or the first one at the seed's
     version with nothing behind it.
 
+    Of work that counts twice this sees what the round before has counted, of work late by two rounds and more no attestor does:
+    there the coordinator alone takes the same bytes once a job. What was refused, in either round, has not counted.
+
     Raises HyperGPUError `evidence.broken_chain`, `evidence.too_stale` for late work that the specification refuses, and
     `evidence.same_work` for work that counts twice.
     """
@@ -137,9 +140,9 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
             raise HyperGPUError("evidence.too_stale", text)
     if before is not None:
         after = before["after"]
-        earlier = {entry["artifact"] for entry in before["contributions"]}
-        if again := sorted(entry["node"] for entry in document["contributions"] if entry["artifact"] in earlier):
-            text = f"What node {again[0]} handed in was handed in for the round before already."
+        earlier = {entry["artifact"] for entry in counted(before)}
+        if again := sorted(entry["node"] for entry in counted(document) if entry["artifact"] in earlier):
+            text = f"What node {again[0]} handed in has counted in the round before already."
             raise HyperGPUError("evidence.same_work", text, nodes=again)
     else:
         after = {"standings": {}, **outcome(Advance(first_state(job), None, b""), bench(job).shapes)}
@@ -155,6 +158,11 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
         )  # fmt: skip
 
 
+def counted(document: Document) -> list[Document]:
+    """Contributions that were accepted."""
+    return [entry for entry in document["contributions"] if not entry["refused"]]
+
+
 def check_outcome(work: RoundWork, document: Document, *, shapes: Shapes | None = None) -> None:
     """Aggregates and steps again, from the contributions that the document calls accepted, and compares all that came out bit
     by bit. `shapes` serves whoever does not have the data, from which the model's own would follow.
@@ -164,11 +172,11 @@ def check_outcome(work: RoundWork, document: Document, *, shapes: Shapes | None 
     check_orders(work)
     if score_seed(work) != document["score_seed"]:
         raise HyperGPUError("evidence.other_batch", "The held-out batch was not drawn from these commitments.")
-    accepted = [entry["node"] for entry in document["contributions"] if not entry["refused"]]
+    accepted = [entry["node"] for entry in counted(document)]
     after = replay_round(work, accepted, shapes=shapes)
     said = {
         **document["after"],
-        "weights": {one["node"]: one["weight"] for one in document["contributions"] if not one["refused"]},
+        "weights": {entry["node"]: entry["weight"] for entry in counted(document)},
     }
     mine = outcome(after, bench(work.job).shapes if shapes is None else shapes)
     mine["weights"] = dict(after.gathered.weights) if after.gathered else {}

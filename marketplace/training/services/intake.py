@@ -32,6 +32,7 @@ from trainer.protocol.types import Receipt
 
 def commit(*, assignment: Assignment, sha256: str, size: int, limit: int) -> None:
     """Fix the hash of the result before its bytes are shown. A lease commits once; the same commitment may be repeated.
+    Who commits to bytes first has them: who passes on another's upload cannot hand it in as its own.
 
     Raises HyperGPUError `artifact.too_large`, `artifact.committed_other`, `artifact.copied`.
     """
@@ -39,8 +40,10 @@ def commit(*, assignment: Assignment, sha256: str, size: int, limit: int) -> Non
         raise HyperGPUError("artifact.too_large", f"A contribution to this job is at most {limit} bytes.", limit=limit)
     if assignment.committed_sha256 not in ("", sha256):
         raise HyperGPUError("artifact.committed_other", "This lease has committed to another hash already.")
-    if Contribution.objects.filter(round__job=assignment.round.job, artifact=sha256).exclude(assignment=assignment).exists():
-        raise HyperGPUError("artifact.copied", "These very bytes were handed in for this job before.")
+    refuse_copy(assignment, sha256)
+    others = Assignment.objects.filter(round__job=assignment.round.job, committed_sha256=sha256)
+    if others.exclude(node_id=assignment.node_id).exists():
+        raise HyperGPUError("artifact.copied", "Another node has committed to these very bytes for this job before.")
     with transaction.atomic():
         mine = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, committed_sha256="")
         said = {"committed_sha256": sha256, "committed_size": size, "committed_at": timezone.now()}
@@ -50,6 +53,13 @@ def commit(*, assignment: Assignment, sha256: str, size: int, limit: int) -> Non
             announce(assignment, "assignment.committed")
     if not moved and (now_at := carried_to(assignment)) is not None:
         commit(assignment=now_at, sha256=sha256, size=size, limit=limit)
+
+
+def refuse_copy(assignment: Assignment, sha256: str) -> None:
+    """The same bytes count once in a job: evidence in which they count again is refused with all work of its round
+    (`evidence.same_work`). Raises HyperGPUError `artifact.copied`."""
+    if Contribution.objects.filter(round__job=assignment.round.job, artifact=sha256).exclude(assignment=assignment).exists():
+        raise HyperGPUError("artifact.copied", "These very bytes were handed in for this job before.")
 
 
 def upload(*, assignment: Assignment, chunks: Iterable[bytes], size: int) -> Artifact:
@@ -131,8 +141,8 @@ def accept_contribution(
     """A signed receipt for uploaded bytes becomes a contribution. The same receipt again answers the same.
 
     Raises HyperGPUError `receipt.mismatch` (not this order's job, round, node, base, artifact or units: orders count whole),
-    `receipt.wrong_signature`, `signature.*`, `receipt.replayed` (another one stands for this slot), `order.late` (its round has
-    closed: the next heartbeat says for which round to sign).
+    `receipt.wrong_signature`, `signature.*`, `receipt.replayed` (another one stands for this slot), `artifact.copied` (two that
+    committed to the same bytes at once), `order.late` (its round has closed: the next heartbeat says for which round to sign).
     """
     if assignment.state == Assignment.State.LATE or (assignment.origin_id and receipt.round < assignment.round.number):
         raise late()
@@ -150,6 +160,8 @@ def accept_contribution(
                 if assignment.state in (Assignment.State.LATE, Assignment.State.CARRIED):
                     raise late()
                 raise HyperGPUError("lease.expired", "The round has closed; drop the work and ask for a lease.")
+            # Once more: of two that committed at once, the other one may have handed in since.
+            refuse_copy(assignment, assignment.committed_sha256)
             took = planning.took(assignment, seconds=seconds, received_at=timezone.now())
             moved = Assignment.objects.filter(
                 pk=assignment.pk, fence=assignment.fence, state=Assignment.State.COMMITTED, uploaded=True

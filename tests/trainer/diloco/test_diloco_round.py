@@ -89,6 +89,18 @@ def test_work_counts_once(world):
     assert refusal(check_chain, again, world.documents[0], JOB) == "evidence.same_work"
 
 
+@pytest.mark.parametrize("refused_in", [0, 1])
+def test_work_that_was_refused_has_not_counted(refused_in, world):
+    """Else whoever hands refused bytes in again has its whole round refused."""
+    before, earlier = world.documents[0], world.documents[0]["contributions"][0]
+    again = changed(world.documents[1], lambda d: d["contributions"].__setitem__(0, earlier | {"origin": 0}))
+    documents = [before, again]
+    documents[refused_in] = changed(
+        documents[refused_in], lambda d: d["contributions"][0].update(refused="contribution.copy", quality=None)
+    )
+    check_chain(documents[1], documents[0], JOB)
+
+
 @pytest.mark.parametrize(
     "change",
     [
