@@ -48,13 +48,17 @@ class UnavailableError(HyperGPUError):
 
 
 class Coordinator:
-    """`links` is what the requests tell of the way to it; `skew` the server's clock minus ours in seconds at the last hello."""
+    """`links` is what the requests tell of the way to it; `skew` the server's clock minus ours in seconds at the last hello.
+    `transport`: another way there than the straight one, or through the environment's proxy."""
 
-    def __init__(self, url: str, private_key: str, *, say: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, url: str, private_key: str, *, say: Callable[[str, str], None], transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.url, self.private_key, self.say = url, private_key, say
-        on_this_machine = is_loopback(urlsplit(url).hostname or "")
+        without_proxy = transport is not None or is_loopback(urlsplit(url).hostname or "")
         self.http = httpx.Client(
-            base_url=url, timeout=TIMEOUT, trust_env=not on_this_machine, limits=httpx.Limits(keepalive_expiry=KEEP_OPEN_SECONDS),
+            base_url=url, timeout=TIMEOUT, trust_env=not without_proxy, limits=httpx.Limits(keepalive_expiry=KEEP_OPEN_SECONDS),
+            transport=transport,
             headers={"User-Agent": f"hypergpu/{VERSION}", "Accept-Encoding": "gzip"},
         )  # fmt: skip
         self.links = Links()

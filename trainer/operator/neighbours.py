@@ -13,6 +13,7 @@ import httpx
 from trainer.network.sources import Patience
 from trainer.operator.client import Check, Coordinator
 from trainer.operator.config import AgentConfig, is_loopback
+from trainer.operator.links import Links
 from trainer.operator.peers import Endpoint, Peers, Shelf, checked_endpoint, listening_address
 from trainer.operator.transfers import upload
 from trainer.operator.tunnels import ByWay, Guests
@@ -20,7 +21,7 @@ from trainer.protocol.errors import HyperGPUError
 
 
 class Neighbours:
-    """`named`: what the newest lease says of other nodes; `way`: to the coordinator, by the one that carried the last upload."""
+    """`named`: what the newest lease says of other nodes; `ways`: what connections by each that carried an upload have told."""
 
     def __init__(self, config: AgentConfig, coordinator: Coordinator) -> None:
         self.config, self.coordinator, self.say = config, coordinator, coordinator.say
@@ -28,7 +29,7 @@ class Neighbours:
         self.shelf, self.peers = Shelf(config.home.cache), Peers(coordinator.links, may_be_local=local)
         self.guests, self.patience = Guests(config.coordinator), Patience()
         self.named: dict[str, Any] = {}
-        self.way: ByWay | None = None
+        self.ways: dict[tuple[int, str], Links] = {}
 
     def open_endpoint(self) -> Endpoint | None:
         """For other nodes, if they can reach this one. Raises HyperGPUError `config.endpoint`."""
@@ -65,7 +66,8 @@ class Neighbours:
     def upload(self, assignment: int, fence: int, file: Path, sha256: str, *, check: Check) -> bool:
         """By way of the near node that the plan names. Whether the coordinator says itself that it has the whole file then. Who
         breaks off, or takes longer than the direct way should, is given up and spared for a while."""
-        if (way := self.way_by(self.named.get("gather"))) is None:
+        gather = self.named.get("gather")
+        if gather is None or (way := self.way_by(gather["node"], gather["url"])) is None:
             return False
 
         def in_time() -> None:
@@ -82,13 +84,15 @@ class Neighbours:
             why = str(error) or type(error).__name__
         finally:
             timer.cancel()
+            way.close()
         check()
         asked = f"/agent/v1/assignments/{assignment}/pieces/1?fence={fence}"
         if self.coordinator.persist(lambda: self.coordinator.get(asked), check=check).json()["whole"]:
             self.patience.kept(way.node)
+            self.ways[way.node, gather["url"]] = way.links
             self.say("upload.gathered", f"uploaded by way of node {way.node}")
             return True
-        self.drop_way()
+        self.ways.pop((way.node, gather["url"]), None)
         self.spare(way.node, f"did not carry the upload ({why}), which goes direct")
         return False
 
@@ -96,17 +100,8 @@ class Neighbours:
         pause = self.patience.failed(node, time.monotonic())
         self.say("peer.failed", f"node {node} {what}: not asked for {pause:.0f} s")
 
-    def way_by(self, gather: dict[str, Any] | None) -> ByWay | None:
-        """The last one if it still serves: what its connections lose is known."""
-        if gather is None or not self.patience.may_ask(gather["node"], time.monotonic()):
+    def way_by(self, node: int, endpoint: str) -> ByWay | None:
+        if not self.patience.may_ask(node, time.monotonic()) or not (addresses := self.peers.addresses_to_ask(endpoint)):
             return None
-        if self.way is None or self.way.is_broken or (self.way.node, self.way.endpoint) != (gather["node"], gather["url"]):
-            self.drop_way()
-            if addresses := self.peers.addresses_to_ask(gather["url"]):
-                self.way = ByWay(self.coordinator, node=gather["node"], endpoint=gather["url"], addresses=addresses)
-        return self.way
-
-    def drop_way(self) -> None:
-        if self.way is not None:
-            self.way.cut()
-            self.way = None
+        links = self.ways.get((node, endpoint))
+        return ByWay(self.coordinator, node=node, endpoint=endpoint, addresses=addresses, links=links)

@@ -21,6 +21,7 @@ import httpcore
 import httpx
 
 from trainer.operator.client import Check, Coordinator
+from trainer.operator.links import Links
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.requests import HEADER_KEY, sign_request, verify_request
@@ -96,16 +97,17 @@ def pour(source: socket.socket, sink: socket.socket) -> None:
 
 
 class ByWay(Coordinator):
-    """The coordinator by way of node `node` at `endpoint`, one of whose `addresses` is asked. Nothing is tried twice: it is
-    broken once anything failed. `cut` ends whatever is under way."""
+    """The coordinator by way of node `node` at `endpoint`, one of whose `addresses` is asked, for one upload. Nothing is tried
+    twice: it is broken once anything failed. `cut` ends whatever is under way, `close` lets go of all connections too. `links`:
+    what an earlier way by that node has told."""
 
-    def __init__(self, coordinator: Coordinator, *, node: int, endpoint: str, addresses: Sequence[str]) -> None:
-        super().__init__(coordinator.url, coordinator.private_key, say=coordinator.say)
-        self.node, self.endpoint, self.is_broken = node, endpoint, False
-        self.backend = Through(endpoint, addresses, key=self.private_key)
-        self.http = httpx.Client(
-            base_url=self.url, headers=self.http.headers, transport=Tunnelled(self.backend), trust_env=False, timeout=IDLE_SECONDS
-        )  # fmt: skip
+    def __init__(
+        self, coordinator: Coordinator, *, node: int, endpoint: str, addresses: Sequence[str], links: Links | None = None
+    ) -> None:
+        self.backend = Through(endpoint, addresses, key=coordinator.private_key)
+        self.tunnels = Tunnelled(self.backend)
+        super().__init__(coordinator.url, coordinator.private_key, say=coordinator.say, transport=self.tunnels)
+        self.node, self.is_broken, self.links = node, False, links or self.links
 
     def request(self, method: str, path: str, **options: object) -> httpx.Response:
         """The signed query says by whom it goes, so that the coordinator knows what it measures."""
@@ -124,6 +126,11 @@ class ByWay(Coordinator):
     def cut(self) -> None:
         self.is_broken = True
         self.backend.cut()
+
+    def close(self) -> None:
+        """Threads that were left behind with a piece that nobody needs end with their connections."""
+        self.cut()
+        self.tunnels.close()
 
 
 @cache
@@ -154,7 +161,7 @@ class Through(httpcore.NetworkBackend):
         self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:  # fmt: skip
-        """`timeout` is for all of it: every address, TLS, and the answer to CONNECT. Raises httpcore.ConnectError or a timeout."""
+        """`timeout` is for all of it: every address, TLS, the answer to CONNECT. Raises httpcore.ConnectError or a timeout."""
         ends = time.monotonic() + (timeout or IDLE_SECONDS)
         stream = self.connect(ends)
         try:
@@ -188,7 +195,10 @@ class Through(httpcore.NetworkBackend):
         with self.lock:
             if self.is_cut:
                 raise httpcore.ConnectError("the way by this node was given up")
-            self.sockets.append(socket.socket(fileno=os.dup(stream.get_extra_info("socket").fileno())))
+            try:
+                self.sockets.append(socket.socket(fileno=os.dup(stream.get_extra_info("socket").fileno())))
+            except OSError as error:
+                raise httpcore.ConnectError(str(error)) from error
 
     def ask(self, stream: httpcore.NetworkStream, authority: str, ends: float) -> None:
         """For a tunnel. Byte by byte: what follows the answer is the coordinator's."""

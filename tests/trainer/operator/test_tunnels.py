@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import socket
@@ -65,14 +66,13 @@ def server() -> Iterator[FakeCoordinator]:
 
 
 @pytest.fixture
-def order(server, tmp_path) -> Iterator[Order]:
+def order(server, tmp_path) -> Order:
     agent = Agent(
         AgentConfig(home=Home.at(tmp_path / "agent"), coordinator=server.url, name="x"), Console(as_json=True),
         SimpleNamespace(facts=None, ahead=None), KEY,
     )  # fmt: skip
     agent.coordinator.links.rtt, agent.coordinator.links.up = Estimate(value=0.01, samples=9), Estimate(value=1e5, samples=9)
-    yield Order(agent, server)
-    agent.near.drop_way()
+    return Order(agent, server)
 
 
 @pytest.fixture
@@ -130,6 +130,33 @@ def test_given_a_lossy_first_leg_then_the_pieces_go_over_several_tunnels(order, 
     order.upload(gatherer)
     assert order.slot.artifact == DATA and sorted(set(order.slot.numbers))[:3] == [0, 1, 2]
     assert not order.is_spared()
+
+
+def test_given_upload_after_upload_then_no_connection_is_held_between_them_and_what_they_tell_is_known(
+    order, gatherer, monkeypatch
+):
+    near, ways, streams = order.agent.near, [], []
+    way_by, connect = near.way_by, Through.connect_tcp
+    monkeypatch.setattr(near, "way_by", lambda *args: (ways.append(way_by(*args)), ways[-1])[1])
+    monkeypatch.setattr(
+        Through, "connect_tcp", lambda *args, **options: (streams.append(connect(*args, **options)), streams[-1])[1]
+    )
+    for _ in range(3):
+        order.upload(gatherer)
+        order.slot.artifact = None
+    assert len(streams) == 3 and not order.is_spared()
+    assert all(stream.get_extra_info("socket").fileno() == -1 for stream in streams)
+    assert all(not way.backend.sockets for way in ways)
+    assert ways[-1].links.up.samples == 3
+
+
+def test_given_no_file_descriptor_for_a_way_then_the_upload_goes_direct(order, gatherer, monkeypatch):
+    def none_left(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(tunnels.os, "dup", none_left)
+    order.upload(gatherer)
+    assert order.slot.artifact == DATA and order.is_spared()
 
 
 def test_given_a_gatherer_that_dies_in_the_middle_then_the_upload_goes_direct_at_once_and_nothing_is_lost(
@@ -287,8 +314,9 @@ def test_given_any_target_then_a_tunnel_leads_to_the_coordinator_only(order, gat
     asked: list[str] = []
     admit = Guests.admit
     monkeypatch.setattr(Guests, "admit", lambda *args: (asked.append(args[2]), admit(*args))[1])
-    way = order.agent.near.way_by({"node": GATHERER, "url": gatherer})
+    way = order.agent.near.way_by(GATHERER, gatherer)
     stream = way.backend.connect_tcp("169.254.169.254", 80, timeout=5)
     stream.write(b"GET /agent/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n", 5)
     assert stream.read(100, 5).startswith(b"HTTP/1.1 204") and asked == ["169.254.169.254:80"]
     stream.close()
+    way.close()
