@@ -15,7 +15,8 @@ from trainer.network.curve import Rounds, rounds_to_target
 from trainer.network.encodings import ladder, named
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.policy import DEFAULTS, Plan, Settings, plan_round
-from trainer.protocol.spec import JobSpec, RoundSpec
+from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.spec import JobSpec, parse_spec
 
 Goal = Literal["time", "price"]
 STEPS = (0.5, 1.0, 2.0)
@@ -79,7 +80,7 @@ def propose(
                 made = proposal(
                     chosen, option, changes, plan, own, spec, done=done, overhead_s=overhead_s, goal=goal, deadline_s=deadline_s
                 )
-                found.append(written(made, spec) if free else made)
+                found += written(made, spec) if free else [made]
     ordered = sorted(found, key=lambda one: (*worth(one, goal), len(one.changes), one.nodes))
     as_written = next((one for one in ordered if not one.changes), None)
     if as_written is not None and gains_little(ordered[0], as_written, goal):
@@ -100,14 +101,17 @@ def worth(one: Proposal, goal: Goal) -> tuple[bool, float, float]:
     return (late, seconds, price) if late or goal == "time" else (late, price, seconds)
 
 
-def written(one: Proposal, spec: JobSpec) -> Proposal:
-    """With as many rounds and nodes in the specification as the proposal expects: a job does what is written."""
-    rounds = RoundSpec.model_validate(
-        spec.rounds.model_dump() | {"rounds": max(math.ceil(one.rounds.expected), 1), "nodes": len(one.nodes)}
-    )
-    changes = [f"rounds.{name} {getattr(rounds, name)}" for name in ("rounds", "nodes")
-               if getattr(rounds, name) != getattr(spec.rounds, name)]  # fmt: skip
-    return replace(one, spec=one.spec.model_copy(update={"rounds": rounds}), changes=(*one.changes, *changes))
+def written(one: Proposal, spec: JobSpec) -> list[Proposal]:
+    """With as many rounds and nodes in the specification as the proposal expects: a job does what is written. None where that
+    may not be written, being more rounds or local steps than a job can have."""
+    said = {"rounds": max(math.ceil(one.rounds.expected), 1), "nodes": len(one.nodes)}
+    document = one.spec.model_dump(mode="json")
+    try:
+        found = parse_spec(document | {"rounds": document["rounds"] | said})
+    except HyperGPUError:
+        return []
+    changes = [f"rounds.{name} {value}" for name, value in said.items() if value != getattr(spec.rounds, name)]
+    return [replace(one, spec=found, changes=(*one.changes, *changes))]
 
 
 def options(spec: JobSpec, *, free: bool) -> Iterator[tuple[JobSpec, tuple[str, ...]]]:

@@ -11,7 +11,7 @@ import pytest
 from tests.trainer.network.test_network_policy import COUNT, SPEC, fact
 from trainer.network.curve import rounds_to_target
 from trainer.network.planner import forecast, propose
-from trainer.protocol.spec import RoundSpec, TargetSpec
+from trainer.protocol.spec import RoundSpec, TargetSpec, parse_spec
 
 JOB = SPEC.model_copy(update={"target": TargetSpec(metric="loss", value=1.2), "rounds": RoundSpec(rounds=50, nodes=4, quorum=2)})
 CHEAP = [dataclasses.replace(fact(node, 4.0), rate=10) for node in range(4)]
@@ -109,3 +109,11 @@ def test_more_seen_rounds_bound_the_answer():
     assert best.rounds.high is not None and best.rounds.low <= best.rounds.expected <= best.rounds.high
     assert best.rounds.expected == pytest.approx(10 ** (1 / 0.7) - 15, rel=0.1)
     assert best.seconds.expected == pytest.approx(best.rounds.expected * best.round_s)
+
+
+@pytest.mark.parametrize("changes", [{"rounds": RoundSpec(rounds=60_000, nodes=4, quorum=2)}, {"inner": {"steps": 8_000}}])
+def test_what_may_not_be_written_is_not_proposed(changes):
+    job = parse_spec(JOB.model_copy(update=changes).model_dump(mode="json", warnings=False))
+    found = propose(CHEAP + FAST, job, count=COUNT, goal="price", free=True)
+    assert found and all(parse_spec(one.spec.model_dump(mode="json")) == one.spec for one in found)
+    assert {one.spec.rounds.rounds for one in found} <= set(range(1, 100_001))
