@@ -196,15 +196,21 @@ def commit(request: HttpRequest, assignment_id: int) -> JsonResponse:
     return JsonResponse({"upload": f"/agent/v1/assignments/{assignment_id}/artifact?fence={body.fence}"})
 
 
-def time_gathered(request: HttpRequest, assignment: Assignment) -> bool:
-    """What a whole upload says of the way by another node, if that was meant; whether it came that way."""
-    came_by = request.GET.get("via", "")
-    if assignment.via is not None and assignment.committed_at and assignment.committed_size:
-        seconds, fell_back = (timezone.now() - assignment.committed_at).total_seconds(), came_by != str(assignment.via)
+def came_gathered(request: HttpRequest, assignment: Assignment) -> bool:
+    """Whether an upload came by the node that its order names: another way, or one that it made up, is its own link's."""
+    via = assignment.began.via
+    return via is not None and request.GET.get("via") == str(via)
+
+
+def time_gathered(request: HttpRequest, assignment: Assignment) -> None:
+    """What a whole upload says of the way by another node, if its order named one."""
+    via = assignment.began.via
+    if via is not None and assignment.committed_at and assignment.committed_size:
+        seconds = (timezone.now() - assignment.committed_at).total_seconds()
         links.record_gathered(
-            node_id=assignment.node_id, by=assignment.via, size=assignment.committed_size, seconds=seconds, fell_back=fell_back
+            node_id=assignment.node_id, by=via, size=assignment.committed_size, seconds=seconds,
+            fell_back=not came_gathered(request, assignment),
         )  # fmt: skip
-    return bool(came_by)
 
 
 def time_upload(request: HttpRequest, node: Node, *, answered_at: datetime | None = None) -> None:
@@ -224,7 +230,7 @@ def artifact(request: HttpRequest, assignment_id: int) -> JsonResponse:
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=fence)
     if request.headers[HEADER_BODY] != assignment.committed_sha256:
         raise HyperGPUError("artifact.hash_mismatch", "The upload's signed hash is not the committed one.")
-    if "via" not in request.GET:
+    if not came_gathered(request, assignment):
         time_upload(request, node, answered_at=assignment.committed_at)
     stored = intake.upload(assignment=assignment, chunks=body_chunks(request), size=int(size))
     time_gathered(request, assignment)
@@ -241,15 +247,11 @@ def piece(request: HttpRequest, assignment_id: int, pieces: int, index: int) -> 
     whole = intake.upload_piece(
         assignment=assignment, pieces=pieces, index=index, chunks=body_chunks(request), sha256=request.headers[HEADER_BODY]
     )
-    if (
-        whole
-        and not was_whole
-        and not time_gathered(request, assignment)
-        and assignment.committed_at
-        and assignment.committed_size
-    ):
-        seconds = (timezone.now() - assignment.committed_at).total_seconds()
-        links.record_upload(node_id=node.pk, size=assignment.committed_size, seconds=seconds, turnaround=None)
+    if whole and not was_whole:
+        time_gathered(request, assignment)
+        if not came_gathered(request, assignment) and assignment.committed_at and assignment.committed_size:
+            seconds = (timezone.now() - assignment.committed_at).total_seconds()
+            links.record_upload(node_id=node.pk, size=assignment.committed_size, seconds=seconds, turnaround=None)
     return JsonResponse({"whole": whole})
 
 

@@ -89,6 +89,19 @@ def ways(node: int) -> dict[str, Any]:
     return {row.of: row for row in Measurement.objects.filter(node_id=node, quantity="up", claimed=False)}
 
 
+@pytest.mark.parametrize("via", ["1", "7", ""])
+def test_a_way_that_no_order_named_is_the_nodes_own(nodes: list[TestNode], job: Job, via: str) -> None:
+    """Else a node that says so is never measured."""
+    Node.objects.filter(pk=1).update(endpoint="")
+    assert opened(job)[2].via is None
+    leased = lease(nodes[1])
+    data, fence = train(leased), leased["fence"]
+    commit(nodes[1], leased, data)
+    for index in range(2):
+        assert nodes[1].call("PUT", path(leased, f"pieces/2/{index}?fence={fence}&via={via}"), raw=piece_of(data, 2, index))
+    assert ways(2)[""].samples == 10
+
+
 @pytest.mark.parametrize("in_pieces", [False, True])
 def test_an_upload_that_came_by_it_says_nothing_of_the_direct_way(nodes: list[TestNode], job: Job, in_pieces: bool) -> None:
     opened(job)
