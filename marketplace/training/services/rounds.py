@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from marketplace.operators.selectors import online_since
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, part_json, round_json
 from marketplace.training.services import late, planning, sharing
+
+log = logging.getLogger(__name__)
 
 SETTLING = timedelta(minutes=5)
 """What a settlement may take at the worst."""
@@ -97,6 +100,7 @@ def open_round(*, job_id: int) -> Round | None:
         why = " ".join(f"Node {node}: {reason.text}" for node, reason in decided.plan.excluded.items())
         wait_for_nodes(job, f"{decided.places} of at least {spec.rounds.quorum} can take part. {why}")
         return None
+    predicted = foreseen(job, seats, decided) if job.round == 0 else None
     with transaction.atomic():
         round_, created = Round.objects.get_or_create(
             job=job, number=job.round,
@@ -109,8 +113,7 @@ def open_round(*, job_id: int) -> Round | None:
             return None
         assignments = give_places(round_, decided)
         if round_.number == 0:
-            rates = {seat.node_id: int(seat.rate) for seat in seats}
-            jobs.note_prediction(job_id=job.pk, predicted=planning.foreseen(job, list(decided.plan.parts), rates=rates))
+            jobs.note_prediction(job_id=job.pk, predicted=predicted)
         operators.note_health(health=decided.health)
         operators.note_parts(parts={assignment.node_id: part_json(assignment) for assignment in assignments})
         Job.objects.filter(pk=job.pk).update(reason="")
@@ -135,6 +138,16 @@ def open_round(*, job_id: int) -> Round | None:
         operators.assign_work(node_ids=working, working_on={"job_id": job.pk, "round": round_.number})
         operators.announce_all([node for node in decided.health if node not in working])
     return round_
+
+
+def foreseen(job: Job, seats: list[Seat], decided: planning.Decision) -> dict[str, Any] | None:
+    """What all rounds come to with the first one's nodes. Pages show it and nothing goes by it: a job starts without it too."""
+    try:
+        rates = {seat.node_id: int(seat.rate) for seat in seats}
+        return planning.foreseen(job, list(decided.plan.parts), rates=rates)
+    except Exception:
+        log.exception("what job %s will come to cannot be foreseen", job.pk)
+        return None
 
 
 def give_places(round_: Round, decided: planning.Decision) -> list[Assignment]:

@@ -13,7 +13,7 @@ from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.training import engine, selectors, tasks
 from marketplace.training.models import Assignment, Round
-from marketplace.training.services import rounds
+from marketplace.training.services import planning, rounds
 from tests.marketplace.world import SMALL, TestNode, fund, wallet
 from trainer.protocol.spec import parse_spec
 
@@ -104,6 +104,16 @@ def test_what_a_job_was_expected_to_come_to_is_kept_with_it(job: Job):
     shown = Client().get(f"/api/v1/jobs/{job.pk}").json()["job"]["predicted"]
     assert shown == job.predicted and (shown["nodes"], shown["rounds"]) == (2, 2)
     assert int(shown["price"]) == 2 * 2 * 32 * 5 and shown["seconds"] > 0 and shown["known"] is False
+
+
+def test_a_job_that_cannot_be_foreseen_starts_all_the_same(job: Job, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(planning, "foreseen", broken)
+    assert rounds.open_round(job_id=job.pk) is not None
+    job.refresh_from_db()
+    assert job.predicted is None
 
 
 def test_what_links_and_machines_did_not_explain_is_expected_again(job: Job):
