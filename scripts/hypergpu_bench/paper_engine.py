@@ -43,7 +43,7 @@ def parameters(job: JobWork) -> int:
     return 1
 
 
-def check(job: JobWork, submission: Submission) -> None:
+def check(job: JobWork, submission: Submission, *, number: int) -> None:
     """Raises HyperGPUError `artifact.malformed`."""
     if not submission.data.startswith(MARK):
         raise HyperGPUError("artifact.malformed", "This is no paper update.")
