@@ -93,7 +93,8 @@ def draft_job(
 def record_creation(*, chain_id: int, requester: str, spec: str, escrow: int, max_rate: int) -> None:
     """The escrow of a draft is final: the job may run. A job that nobody described here is left to others."""
     drafts = Job.objects.filter(requester=requester, spec_hash=spec.removeprefix("0x"), state=Job.State.DRAFT)
-    job = drafts.order_by("-id").first()  # the newest: name and deadline are not in the hash, and may have been changed
+    # The one with this money, of several the newest: name and deadline are not in the hash, and may have been changed.
+    job = drafts.filter(escrow=escrow, max_rate=max_rate).order_by("-id").first() or drafts.order_by("-id").first()
     if job is None:
         log.warning("job %s on chain has no draft here (spec %s)", chain_id, spec)
         return

@@ -85,6 +85,14 @@ def test_of_two_drafts_of_one_specification_the_newer_is_funded() -> None:
     assert Job.objects.get(chain_id=7).name == "second"
 
 
+def test_of_two_drafts_the_one_with_this_money_is_funded() -> None:
+    post(signed_in(), name="wanted", escrow=3 * 10**6)
+    post(signed_in(), name="given up")
+    spec = "0x" + Job.objects.order_by("id")[0].spec_hash
+    services.record_creation(chain_id=7, requester=wallet("requester").address, spec=spec, escrow=3 * 10**6, max_rate=10)
+    assert Job.objects.get(chain_id=7).name == "wanted"
+
+
 def test_posting_needs_a_signed_in_wallet() -> None:
     answer = post(Client())
     assert (answer.status_code, answer.json()["code"]) == (403, "auth.required")
