@@ -27,6 +27,7 @@ STATUS_BY_CODE = {
     "audit.expired": 409,
     "job.not_yours": 403,
     "order.late": 409,
+    "plan.busy": 503,
     "receipt.replayed": 409,
 }
 STATUS_BY_PREFIX = {"request": 401, "signature": 401, "auth": 401, "lease": 409}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, cast, get_args
 
 from django.conf import settings
+from django.core.cache import cache
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -22,6 +24,7 @@ from marketplace.operators.serializers import ReasonSerializer
 from marketplace.training.models import Round
 from marketplace.training.services.planning import between_rounds, facts_elsewhere
 from trainer.network.planner import Goal, Proposal, Span, propose
+from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import JobSpec
 
@@ -29,6 +32,10 @@ GOALS = get_args(Goal)
 SHOWN = 5
 ANY_RATE = 2**96 - 1
 """The highest that the contract can hold."""
+KEPT_SECONDS = 10
+"""An answer stands for this long: whoever asks the same again, as pages do, costs nothing."""
+planning = threading.Lock()
+"""Anybody may ask, and an answer takes up to seconds of a core: one at a time in a process, which has nodes to serve too."""
 
 
 class SpanSerializer(serializers.Serializer):
@@ -135,7 +142,27 @@ def proposals(
     spec: JobSpec, goal: Goal, *, count: int, finish_by: datetime | None, max_rate: int, chain_job_id: int | None,
     seen: Sequence[tuple[int, float]] = (),
 ) -> dict[str, Any]:  # fmt: skip
-    """By the bids that are open now and the rounds that the job has done. A job that is not on chain may change its steps."""
+    """By the bids that are open now and the rounds that the job has done, or were a few seconds ago. A job that is not on chain
+    may change its steps. Raises HyperGPUError `plan.busy` while another one is planned."""
+    asked = repr((spec.sha256(), goal, count, finish_by, max_rate, chain_job_id, seen))
+    key = f"proposals:{sha256_hex(asked.encode())}"
+    answer: dict[str, Any] | None = cache.get(key)
+    if answer is not None:
+        return answer
+    if not planning.acquire(blocking=False):
+        raise HyperGPUError("plan.busy", "Another job is being planned: ask again in a few seconds.")
+    try:
+        answer = planned(spec, goal, count=count, finish_by=finish_by, max_rate=max_rate, chain_job_id=chain_job_id, seen=seen)
+    finally:
+        planning.release()
+    cache.set(key, answer, KEPT_SECONDS)
+    return answer
+
+
+def planned(
+    spec: JobSpec, goal: Goal, *, count: int, finish_by: datetime | None, max_rate: int, chain_job_id: int | None,
+    seen: Sequence[tuple[int, float]],
+) -> dict[str, Any]:  # fmt: skip
     bids = usable_bids(chain_job_id=chain_job_id or 0, max_rate=max_rate, units=spec.units_per_round)
     cheapest = {bid.node_id: bid for bid in reversed(bids)}
     rates = {node: int(bid.rate) for node, bid in cheapest.items()}

@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
-from marketplace.training import engine, selectors, tasks
+from marketplace.training import engine, proposals, selectors, tasks
 from marketplace.training.models import Assignment, Round
 from marketplace.training.services import planning, rounds
 from tests.marketplace.world import SMALL, TestNode, fund, wallet
@@ -67,6 +68,17 @@ def test_a_job_that_is_still_to_be_written_gets_a_specification_to_post(nodes: l
         assert one["in_time"] is None
     assert plan(spec={"rounds": {"nodes": 0}}, parameters=9)["code"] == "spec.invalid"
     assert plan(spec=SMALL, max_rate=1, parameters=9)["proposals"] == []
+
+
+def test_one_job_is_planned_at_a_time_and_the_same_question_once(nodes: list[TestNode]):
+    asked = {"spec": SMALL, "goal": "time", "parameters": 1000}
+    found = plan(**asked)
+    with proposals.planning:
+        assert plan(**asked) == found
+        for other in ({"goal": "price"}, {"max_rate": 9}, {"parameters": 9}, {"finish_by": "2100-01-01T00:00:00Z"}):
+            refused = Client().post("/api/v1/proposals", asked | other, content_type="application/json")
+            assert (refused.status_code, refused.json()["code"]) == (503, "plan.busy")
+    assert plan(**asked | {"goal": "price"})["goal"] == "price"
 
 
 def test_the_size_of_a_model_is_known_from_a_draft_that_a_worker_has_built(nodes: list[TestNode]):
@@ -126,6 +138,7 @@ def test_what_links_and_machines_did_not_explain_is_expected_again(job: Job):
         slot.actual = {"fetch_s": 31.0, "compute_s": 1.0, "upload_s": 1.0}
         slot.reasons = []
         slot.save()
+    cache.clear()
     after = plan(**asked)
     assert (before["known"], after["known"]) == (False, True)
     assert after["proposals"][0]["round_seconds"] > before["proposals"][0]["round_seconds"] + 15
