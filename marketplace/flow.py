@@ -150,6 +150,7 @@ def connect() -> None:
 
     # Rows that should have moved by now (their worker or the broker died) -> the task that moves them.
     STALLED[:] = [
+        (training_rows.stalled_drafts, training.size_job),
         (training_rows.stalled_jobs, training.start_job),
         (training_rows.stalled_contributions, training.check_contribution),
         (training_rows.stalled_rounds, training.aggregate_round),

@@ -26,6 +26,7 @@ STATUS_BY_CODE = {
     "audit.answered": 409,
     "audit.expired": 409,
     "job.not_yours": 403,
+    "job.too_many_drafts": 429,
     "order.late": 409,
     "plan.busy": 503,
     "receipt.replayed": 409,

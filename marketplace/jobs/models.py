@@ -68,7 +68,7 @@ class Job(models.Model):
     first_step_at = models.DateTimeField(null=True)
     completed_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
-    # When its start was last handed to a worker; a lost hand-over is repeated.
+    # When its sizing, then its start, was last handed to a worker; a lost hand-over is repeated.
     driven_at = models.DateTimeField(null=True)
     drives = models.IntegerField(default=0)
     # Largest contribution in bytes; known once a worker has built the draft's model.
@@ -77,6 +77,11 @@ class Job(models.Model):
     @cached_property
     def parsed_spec(self) -> JobSpec:
         return JobSpec.model_validate(self.spec)
+
+    @classmethod
+    def unsized(cls) -> models.QuerySet[Job]:
+        """Drafts whose model a worker is to build, and has neither built nor refused."""
+        return cls.objects.filter(state=cls.State.DRAFT, upload_limit=None, reason="")
 
     @property
     def parameters(self) -> int | None:

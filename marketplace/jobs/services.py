@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -27,6 +27,9 @@ from trainer.protocol.types import QUALITY_ONE, Bid
 from trainer.protocol.wire import encoded_bytes
 
 log = logging.getLogger(__name__)
+
+MOST_DRAFTS, DRAFTS_PER = 30, timedelta(hours=1)
+"""Drafts of one requester that wait for their escrow, of the last hour: each costs nothing, and has a worker build its model."""
 
 
 def topics_of(job: Job) -> list[str]:
@@ -58,10 +61,14 @@ def draft_job(
     """A job that waits for its escrow, to be finished by then.
 
     Raises HyperGPUError `job.underfunded` when the escrow cannot pay one full round, `job.deadline_passed` when `finish_by`
-    is not ahead, `spec.invalid` for files that are not here.
+    is not ahead, `spec.invalid` for files that are not here, `job.too_many_drafts` for more than `MOST_DRAFTS` in an hour.
     """
     if finish_by is not None and finish_by <= timezone.now():
         raise HyperGPUError("job.deadline_passed", f"{iso(finish_by)} has passed: name a time to come to finish by, or none.")
+    waiting = Job.objects.filter(requester=requester, state=Job.State.DRAFT, created_at__gt=timezone.now() - DRAFTS_PER)
+    if waiting.count() >= MOST_DRAFTS:
+        text = f"{MOST_DRAFTS} of your drafts of the last hour wait for their escrow: fund one of them, or come back later."
+        raise HyperGPUError("job.too_many_drafts", text, most=MOST_DRAFTS)
     one_round = round_cost(spec, rate=max_rate)
     if escrow < one_round:
         raise HyperGPUError(
@@ -82,6 +89,7 @@ def draft_job(
             escrow=escrow,
             finish_by=finish_by,
             goal=goal,
+            driven_at=timezone.now(),
         )
         announce(job, "job.drafted")
     return job
@@ -105,6 +113,7 @@ def record_creation(*, chain_id: int, requester: str, spec: str, escrow: int, ma
         state=Job.State.FUNDED,
         funded_at=timezone.now(),
         driven_at=timezone.now(),
+        drives=0,
     )
     announce(job, "job.funded")
 

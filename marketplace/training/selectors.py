@@ -74,6 +74,11 @@ def stalled_jobs() -> Iterable[dict[str, Any]]:
     return [{"job_id": pk} for pk in claim(Job.objects.filter(state=Job.State.FUNDED, drives__lt=MAX_DRIVES))]
 
 
+def stalled_drafts() -> Iterable[dict[str, Any]]:
+    """Drafts whose sizing was handed to a worker that never answered."""
+    return [{"job_id": pk} for pk in claim(Job.unsized().filter(drives__lt=MAX_DRIVES))]
+
+
 def stalled_rounds() -> Iterable[dict[str, Any]]:
     return [{"round_id": pk} for pk in claim(Round.objects.filter(state=Round.State.AGGREGATING, drives__lt=MAX_DRIVES))]
 

@@ -318,6 +318,8 @@ def give_up(*, max_drives: int) -> None:
         reason = f"Round {round_.number} could not be aggregated after {max_drives} attempts."
         jobs.end(job_id=round_.job_id, state=Job.State.FAILED, reason=reason)
         Round.objects.filter(pk=round_.pk, state=Round.State.AGGREGATING).update(state=Round.State.ABANDONED)
+    for job in Job.unsized().filter(drives__gte=max_drives):
+        jobs.explain(job_id=job.pk, reason=f"How large its model is could not be found out in {max_drives} attempts.")
     for job in Job.objects.filter(state=Job.State.FUNDED, drives__gte=max_drives):
         jobs.end(job_id=job.pk, state=Job.State.FAILED, reason=f"The job could not be started after {max_drives} attempts.")
 

@@ -93,6 +93,20 @@ def test_of_two_drafts_the_one_with_this_money_is_funded() -> None:
     assert Job.objects.get(chain_id=7).name == "wanted"
 
 
+def test_drafts_that_wait_for_their_escrow_are_a_few_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a worker build its model."""
+    monkeypatch.setattr(services, "MOST_DRAFTS", 2)
+    for _ in range(2):
+        assert post(signed_in()).status_code == 201
+    refused = post(signed_in())
+    assert (refused.status_code, refused.json()["code"]) == (429, "job.too_many_drafts")
+    assert post(signed_in("stranger")).status_code == 201
+    Job.objects.filter(pk=Job.objects.earliest("id").pk).update(state=Job.State.FUNDED)
+    assert post(signed_in()).status_code == 201
+    Job.objects.update(created_at=timezone.now() - timedelta(hours=2))
+    assert post(signed_in()).status_code == 201
+
+
 def test_posting_needs_a_signed_in_wallet() -> None:
     answer = post(Client())
     assert (answer.status_code, answer.json()["code"]) == (403, "auth.required")

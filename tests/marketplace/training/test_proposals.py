@@ -91,6 +91,22 @@ def test_the_size_of_a_model_is_known_from_a_draft_that_a_worker_has_built(nodes
     assert plan(spec=SMALL)["parameters"] == draft.parameters == ask(draft)["parameters"]
 
 
+def test_a_draft_whose_worker_died_is_sized_by_another_until_they_all_do(nodes: list[TestNode]):
+    draft = jobs.draft_job(requester=wallet("requester").address, name="x", spec=parse_spec(SMALL), max_rate=9, escrow=10**6)
+    Job.objects.filter(pk=draft.pk).update(upload_limit=None)  # its worker died
+    assert selectors.stalled_drafts() == [], "a worker has just been asked"
+    for _ in range(selectors.MAX_DRIVES):
+        Job.objects.filter(pk=draft.pk).update(driven_at=timezone.now() - 2 * selectors.STALL)
+        assert selectors.stalled_drafts() == [{"job_id": draft.pk}]
+    rounds.give_up(max_drives=selectors.MAX_DRIVES)
+    draft.refresh_from_db()
+    assert "could not be found out" in draft.reason and draft.state == Job.State.DRAFT
+    spec = "0x" + draft.spec_hash
+    jobs.record_creation(chain_id=5, requester=draft.requester, spec=spec, escrow=10**6, max_rate=9)
+    draft.refresh_from_db()
+    assert draft.drives == 0 and not Job.unsized().exists()
+
+
 def test_a_draft_whose_model_cannot_be_built_says_so_before_it_is_funded(nodes: list[TestNode]):
     spec = parse_spec(SMALL | {"model": {"architecture": "gpt"}})
     draft = jobs.draft_job(requester=wallet("requester").address, name="x", spec=spec, max_rate=9, escrow=10**6)
