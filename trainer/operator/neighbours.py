@@ -27,7 +27,7 @@ class Neighbours:
         self.config, self.coordinator, self.say = config, coordinator, coordinator.say
         local = is_loopback(urlsplit(config.coordinator).hostname or "")
         self.shelf, self.peers = Shelf(config.home.cache), Peers(coordinator.links, may_be_local=local)
-        self.guests, self.patience = Guests(config.coordinator), Patience()
+        self.guests, self.patience = Guests(config.coordinator, config.endpoint), Patience()
         self.named: dict[str, Any] = {}
         self.ways: dict[tuple[int, str], Links] = {}
 

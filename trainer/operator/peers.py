@@ -102,17 +102,17 @@ class Asked(BaseHTTPRequestHandler):
         if guests is None:
             return self.head(404)
         try:
-            guests.admit("CONNECT", self.path, dict(self.headers))
+            key = guests.admit("CONNECT", self.path, dict(self.headers))
         except HyperGPUError:
             return self.head(403)
-        if not guests.free.acquire(blocking=False):
+        if not guests.enter(key):
             return self.head(503)
         try:
             guests.carry(self.connection, lambda: self.head(200))
         except OSError:
             return
         finally:
-            guests.free.release()
+            guests.leave(key)
 
     def head(self, status: int, *, length: int = 0) -> None:
         self.send_response_only(status)

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -24,14 +24,18 @@ from trainer.operator.client import Check, Coordinator
 from trainer.operator.links import Links
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.requests import HEADER_KEY, sign_request, verify_request
+from trainer.protocol.requests import HEADER_KEY, MAX_SKEW_SECONDS, sign_request, verify_request
 
 T = TypeVar("T")
 
 MOST_TUNNELS = 32
 """That a node carries at once: four connections of each of eight near nodes."""
+MOST_OF_ONE = 8
+"""Of these, of one near node: its four, and four that it has given up and that are not idle for long enough yet."""
 MOST_BYTES = 2**30
 """Of one tunnel, each way."""
+MOST_SECONDS = 3600
+"""Of one tunnel, whatever flows in it."""
 IDLE_SECONDS = 30
 """After which a tunnel in which nothing flows is closed."""
 BLOCK = 2**16
@@ -47,24 +51,48 @@ ADDRESS_SECONDS = 2.0
 
 
 class Guests:
-    """Whose connections this node carries to the coordinator at `url`, and nowhere else: nodes that the newest leases name."""
+    """Whose connections this node, which others know as `endpoint`, carries to the coordinator at `url`, and nowhere else: nodes
+    that the newest leases name."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, endpoint: str | None) -> None:
         target = urlsplit(url)
         self.target = (target.hostname or "", target.port or (443 if target.scheme == "https" else 80))
+        self.name = urlsplit(endpoint or "").netloc.lower()
         self.leases: deque[frozenset[str]] = deque(maxlen=LEASES)
-        self.free = threading.BoundedSemaphore(MOST_TUNNELS)
+        self.lock = threading.Lock()
+        self.nonces: dict[str, float] = {}
+        self.carried: Counter[str] = Counter()
 
     def expect(self, hot_keys: Iterable[str]) -> None:
         self.leases.append(frozenset(key.lower() for key in hot_keys))
 
-    def admit(self, method: str, path: str, headers: Mapping[str, str]) -> None:
-        """Raises HyperGPUError `gather.stranger`, or as `verify_request`."""
-        verify_request(
-            method=method, path=path, query="", audience=headers.get("Host", ""), headers=headers, now=int(time.time())
-        )  # fmt: skip
-        if not any(headers[HEADER_KEY].lower() in keys for keys in self.leases):
+    def admit(self, method: str, path: str, headers: Mapping[str, str]) -> str:
+        """The key of the node that asks. What costs nothing is asked first: a signature takes milliseconds of a machine
+        that trains. Raises HyperGPUError `gather.stranger`, `gather.elsewhere`, `gather.replayed`, or as `verify_request`."""
+        key, audience = headers.get(HEADER_KEY, "").lower(), headers.get("Host", "")
+        if not any(key in keys for keys in tuple(self.leases)):
             raise HyperGPUError("gather.stranger", "No lease of this node names that key.")
+        if audience.lower() != self.name:
+            raise HyperGPUError("gather.elsewhere", f"That request is for {audience}, this is {self.name}.")
+        now = time.time()
+        asked = verify_request(method=method, path=path, query="", audience=audience, headers=headers, now=int(now))
+        with self.lock:
+            self.nonces = {nonce: at for nonce, at in self.nonces.items() if now - at <= 2 * MAX_SKEW_SECONDS}
+            if asked.nonce in self.nonces:
+                raise HyperGPUError("gather.replayed", "That request was made before.")
+            self.nonces[asked.nonce] = now
+        return key
+
+    def enter(self, key: str) -> bool:
+        """Whether there is a place, which is to be left again."""
+        with self.lock:
+            is_free = self.carried.total() < MOST_TUNNELS and self.carried[key] < MOST_OF_ONE
+            self.carried[key] += is_free
+            return is_free
+
+    def leave(self, key: str) -> None:
+        with self.lock:
+            self.carried -= Counter([key])
 
     def carry(self, guest: socket.socket, welcome: Callable[[], None]) -> None:
         """Pass on what comes, both ways, until both have ended. Raises OSError when the coordinator does not answer."""
@@ -80,12 +108,14 @@ class Guests:
 
 
 def pour(source: socket.socket, sink: socket.socket) -> None:
-    """Until the source ends; then the sink hears that it has. A connection that breaks breaks the other one."""
-    passed = 0
+    """Until the source ends; then the sink hears that it has. One that breaks, or has had its share, breaks the other too."""
+    passed, ends = 0, time.monotonic() + MOST_SECONDS
     try:
-        while (data := source.recv(BLOCK)) and passed < MOST_BYTES:
-            sink.sendall(data)
+        while data := source.recv(BLOCK):
             passed += len(data)
+            if passed > MOST_BYTES or time.monotonic() > ends:
+                raise ConnectionAbortedError
+            sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         for end in (source, sink):

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ from trainer.operator.peers import Endpoint, Shelf
 from trainer.operator.tunnels import Guests, Through
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.requests import HEADER_KEY, MAX_SKEW_SECONDS, sign_request, verify_request
 from trainer.protocol.spec import JobSpec
 
 KEY = "0x" + "44" * 32
@@ -77,7 +79,7 @@ def order(server, tmp_path) -> Order:
 
 @pytest.fixture
 def guests(server) -> Guests:
-    found = Guests(server.url)
+    found = Guests(server.url, None)
     found.expect([HOT_KEY])
     return found
 
@@ -85,7 +87,8 @@ def guests(server) -> Guests:
 @pytest.fixture
 def gatherer(guests, tmp_path) -> Iterator[str]:
     endpoint = Endpoint(("127.0.0.1", 0), Shelf(tmp_path), guests)
-    yield f"http://127.0.0.1:{endpoint.server_address[1]}"
+    guests.name = f"127.0.0.1:{endpoint.server_address[1]}"
+    yield f"http://{guests.name}"
     endpoint.close()
 
 
@@ -307,6 +310,78 @@ def test_given_a_stranger_then_nothing_is_carried(order, gatherer, guests):
         guests.expect([])
     order.upload(gatherer)
     assert order.slot.artifact == DATA and order.slot.queries == ["fence=1", "fence=1"] and order.is_spared()
+
+
+def signed(key: str = KEY, *, audience: str = "near.example:7070") -> dict[str, str]:
+    """Headers of a CONNECT."""
+    return {
+        "Host": audience,
+        **sign_request(method="CONNECT", path="x:1", query="", body_sha256=sha256_hex(b""), audience=audience, private_key=key),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def near(monkeypatch) -> Guests:
+    """At near.example; `verified` counts recovered signatures."""
+    found = Guests("http://127.0.0.1:1", "http://Near.example:7070")
+    found.expect([HOT_KEY])
+    found.verified = []
+    monkeypatch.setattr(tunnels, "verify_request", lambda **asked: (found.verified.append(1), verify_request(**asked))[1])
+    return found
+
+
+def test_given_strangers_then_no_signature_of_theirs_is_recovered(near):
+    with pytest.raises(HyperGPUError, match=r"gather\.stranger"):
+        near.admit("CONNECT", "x:1", signed("0x" + "55" * 32))
+    with pytest.raises(HyperGPUError, match=r"gather\.stranger"):
+        near.admit("CONNECT", "x:1", {})
+    assert near.verified == []
+    with pytest.raises(HyperGPUError, match=r"request\.wrong_key"):
+        near.admit("CONNECT", "x:1", signed("0x" + "55" * 32) | {HEADER_KEY: HOT_KEY})
+    assert near.admit("CONNECT", "x:1", signed()) == HOT_KEY.lower()
+
+
+def test_given_a_request_to_another_gatherer_or_one_made_before_then_it_is_not_carried(near):
+    with pytest.raises(HyperGPUError, match=r"gather\.elsewhere"):
+        near.admit("CONNECT", "x:1", signed(audience="another.example:7070"))
+    once = signed()
+    near.admit("CONNECT", "x:1", once)
+    with pytest.raises(HyperGPUError, match=r"gather\.replayed"):
+        near.admit("CONNECT", "x:1", once)
+
+
+def test_given_nonces_that_no_signature_can_repeat_any_more_then_they_are_forgotten(near, monkeypatch):
+    near.admit("CONNECT", "x:1", signed())
+    later = time.time() + 2 * MAX_SKEW_SECONDS + 1
+    monkeypatch.setattr(tunnels, "time", SimpleNamespace(time=lambda: later))
+    monkeypatch.setattr("trainer.protocol.requests.time", SimpleNamespace(time=lambda: later))
+    near.admit("CONNECT", "x:1", signed())
+    assert list(near.nonces.values()) == [later]
+
+
+def test_given_a_node_with_many_tunnels_then_there_is_room_for_others(near):
+    assert [near.enter("a") for _ in range(tunnels.MOST_OF_ONE + 1)] == [True] * tunnels.MOST_OF_ONE + [False]
+    assert near.enter("b")
+    near.leave("a")
+    assert near.enter("a")
+    others = [near.enter(str(number)) for number in range(tunnels.MOST_TUNNELS)]
+    assert others.count(True) == tunnels.MOST_TUNNELS - tunnels.MOST_OF_ONE - 1
+
+
+def test_given_a_full_gatherer_then_the_upload_goes_direct(order, gatherer, monkeypatch):
+    monkeypatch.setattr(tunnels, "MOST_OF_ONE", 0)
+    order.upload(gatherer)
+    assert order.slot.artifact == DATA and order.is_spared()
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_BYTES", 100), ("MOST_SECONDS", -1)])
+def test_given_a_tunnel_that_has_had_its_share_then_both_ends_hear_of_it(monkeypatch, limit, most):
+    monkeypatch.setattr(tunnels, limit, most)
+    with ExitStack() as ends:
+        guest, source, sink, coordinator = (ends.enter_context(one) for _ in range(2) for one in socket.socketpair())
+        guest.sendall(b"x" * 101)
+        tunnels.pour(source, sink)
+        assert (guest.recv(1), coordinator.recv(1)) == (b"", b"")
 
 
 def test_given_any_target_then_a_tunnel_leads_to_the_coordinator_only(order, gatherer, server, monkeypatch):
