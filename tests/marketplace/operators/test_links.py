@@ -144,9 +144,9 @@ def test_given_speeds_of_one_architecture_then_they_say_nothing_of_another() -> 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """Seconds by which the coordinator's clock is ahead, as far as downloads see it."""
-    ahead = [0.0]
-    monkeypatch.setattr(links, "time", SimpleNamespace(time=lambda: time.time() + ahead[0]))
+    """Seconds that have passed on the coordinator's clock, as far as downloads see it."""
+    ahead, started = [0.0], time.time()
+    monkeypatch.setattr(links, "time", SimpleNamespace(time=lambda: started + ahead[0]))
     yield ahead
     cache.clear()
 

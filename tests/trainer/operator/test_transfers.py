@@ -6,7 +6,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import pytest
 from conftest import wait_until
 from eth_account import Account
@@ -127,15 +130,30 @@ def test_a_download_that_is_cut_off_keeps_what_has_come(server, link, tmp_path, 
     assert [entry.name for entry in tmp_path.iterdir()] == [sha256], "nothing is left over"
 
 
-def test_a_download_in_ranges_measures_the_link_anew_over_all_of_them(server, link, tmp_path, monkeypatch):
-    """Once the link has become four times as fast, the link's measure follows: each range alone has a part of the link."""
+def test_a_download_in_ranges_measures_the_link_anew_over_all_of_them(server, tmp_path, monkeypatch):
+    """From the first request until the last byte has come: each range alone has a part of the link. Here each request takes a
+    second and a half, one after the other however many connections there are."""
     monkeypatch.setenv(LOSS, "0.05")
-    coordinator = connected(link(latency_s=0.005))
+    coordinator, now, lock = Coordinator(server.url, KEY, say=lambda *_: None), [100.0], threading.Lock()
     coordinator.links.round_trip(0.02)
-    coordinator.links.down = Estimate(value=0.25e6, samples=9)
+    coordinator.links.down = Estimate(value=0.01e6, samples=9)
+    get, asked = coordinator.get, []
+
+    def get_slowly(path: str, **options: Any) -> httpx.Response:
+        response = get(path, **options)
+        with lock:
+            asked.append(path)
+            now[0] += 1.5
+        return response
+
+    monkeypatch.setattr(coordinator, "get", get_slowly)
+    monkeypatch.setattr("trainer.operator.transfers.time", SimpleNamespace(monotonic=lambda: now[0]))
     fetch(coordinator, server.put(DATA), tmp_path, check=check)
-    assert coordinator.links.report()["down"] == [[len(DATA), pytest.approx(0.4, rel=0.5)]]
-    assert 0.28e6 < coordinator.links.down.value < 0.4e6
+    assert len(asked) > CONNECTIONS
+    ((size, seconds),) = coordinator.links.report()["down"]
+    assert (size, seconds) == (len(DATA), pytest.approx(1.5 * len(asked), abs=0.1))
+    assert coordinator.links.down.value > 0.01e6
+    assert coordinator.links.down.samples == 10
 
 
 def test_a_connection_that_stalls_is_not_waited_for():
