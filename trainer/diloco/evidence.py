@@ -128,9 +128,13 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
     Of work that counts twice this sees what the round before has counted, of work late by two rounds and more no attestor does:
     there the coordinator alone takes the same bytes once a job. What was refused, in either round, has not counted.
 
-    Raises HyperGPUError `evidence.broken_chain`, `evidence.too_stale` for late work that the specification refuses, and
-    `evidence.same_work` for work that counts twice.
+    Raises HyperGPUError `evidence.broken_chain`, `evidence.too_stale` for late work that the specification refuses,
+    `evidence.same_work` for work that counts twice, and `evidence.other_version` for a round before of another version: no round
+    follows from a document that says other things.
     """
+    if before is not None and before["version"] != EVIDENCE_VERSION:
+        text = f"The evidence of the round before is of version {before['version']}, not {EVIDENCE_VERSION}: a job is finished by"
+        raise HyperGPUError("evidence.other_version", f"{text} the software that began it.")
     number, most = document["round"], job.spec.network.most_stale
     for entry in document["contributions"]:
         if entry["origin"] is not None and not max(number - most, 0) <= entry["origin"] < number:

@@ -11,12 +11,15 @@ import torch
 from django.utils import timezone
 
 from marketplace.artifacts import store
+from marketplace.jobs.models import Job
 from marketplace.training import selectors
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.tasks import check_contribution
-from tests.marketplace.training.work import commit, contribute, hand_in, lease, train, upload
+from tests.marketplace.training.test_late_work import beat, close_without, document, finish
+from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, train, upload
 from tests.marketplace.world import TestNode, wallet
 from trainer.diloco.encoding import HEADER, encode
+from trainer.diloco.evidence import check_chain
 from trainer.diloco.round import bench
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.spec import EncodingSpec
@@ -158,6 +161,27 @@ def test_the_same_bytes_count_once(open_round: Round, nodes: list[TestNode]) -> 
     upload(nodes[0], leased, data)
     hand_in(nodes[0], leased, data)
     refused(commit(nodes[1], lease(nodes[1]), data), 422, "artifact.copied")
+
+
+@pytest.mark.usefixtures("patient")
+def test_two_nodes_with_one_hash_do_not_stop_the_settlement(open_round: Round, nodes: list[TestNode], job: Job) -> None:
+    """Of one operator: one hands in, the other goes late and hands the same bytes in for the next round."""
+    first, second = nodes
+    leased, other = lease(first), lease(second)
+    data = train(leased)
+    assert commit(second, other, data).status_code == 200
+    refused(commit(first, leased, data), 422, "artifact.copied")
+    # Had both committed at once, neither would have seen the other.
+    said = Assignment.objects.values("committed_sha256", "committed_size", "committed_at", "state").get(node_id=second.id)
+    Assignment.objects.filter(node_id=first.id).update(**said)
+    assert upload(first, leased, data).status_code == hand_in(first, leased, data).status_code == 200
+    before = close_without(second, [], job)
+    carried = beat(second, other).json()["lease"]
+    assert upload(second, carried, data).status_code == 200
+    refused(hand_in(second, carried, data), 422, "artifact.copied")
+    contribute(first)
+    overdue()
+    check_chain(document(finish(job)), document(before), selectors.job_work(job))
 
 
 def poisoned(kind: str, count: int) -> bytes:

@@ -115,28 +115,6 @@ def test_an_attestor_and_a_stranger_compute_the_round_with_late_work_again(
     assert points == dict(Contribution.objects.filter(round=ended).values_list("node_id", "quality"))
 
 
-def test_two_nodes_with_one_hash_do_not_stop_the_settlement(open_round: Round, nodes: list[TestNode], job: Job) -> None:
-    """Of one operator: one hands in, the other goes late and hands the same bytes in for the next round."""
-    first, second = nodes
-    leased, other = lease(first), lease(second)
-    data = train(leased)
-    assert commit(second, other, data).status_code == 200
-    refused = commit(first, leased, data)
-    assert (refused.status_code, refused.json()["code"]) == (422, "artifact.copied")
-    # Had both committed at once, neither would have seen the other.
-    said = Assignment.objects.values("committed_sha256", "committed_size", "committed_at", "state").get(node_id=second.id)
-    Assignment.objects.filter(node_id=first.id).update(**said)
-    assert upload(first, leased, data).status_code == hand_in(first, leased, data).status_code == 200
-    before = close_without(second, [], job)
-    carried = beat(second, other).json()["lease"]
-    assert upload(second, carried, data).status_code == 200
-    refused = hand_in(second, carried, data)
-    assert (refused.status_code, refused.json()["code"]) == (422, "artifact.copied")
-    contribute(first)
-    overdue()
-    check_chain(document(finish(job)), document(before), selectors.job_work(job))
-
-
 def test_who_was_late_is_told_the_outer_steps_that_it_has_missed_and_is_planned_to_fetch_them(
     open_round: Round, nodes: list[TestNode], job: Job
 ) -> None:

@@ -89,6 +89,12 @@ def test_work_counts_once(world):
     assert refusal(check_chain, again, world.documents[0], JOB) == "evidence.same_work"
 
 
+def test_a_round_does_not_follow_from_evidence_of_another_version(world):
+    older = changed(world.documents[0], lambda d: d.update(version=4))
+    older["after"] = {"version": older["after"]["version"]}
+    assert refusal(check_chain, world.documents[1], older, JOB) == "evidence.other_version"
+
+
 @pytest.mark.parametrize("refused_in", [0, 1])
 def test_work_that_was_refused_has_not_counted(refused_in, world):
     """Else whoever hands refused bytes in again has its whole round refused."""
