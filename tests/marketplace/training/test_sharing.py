@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -73,7 +74,9 @@ def test_of_two_jobs_that_are_short_the_second_leaves_the_first_its_own(nodes: l
     assert left[1].taken and left[1].reason.code == "assign.place_left" and f"Job {first.pk}" in left[1].reason.text
 
 
-def test_a_job_whose_deadline_the_cheapest_would_miss_gets_the_fastest(nodes: list[TestNode]) -> None:
+def test_a_job_whose_deadline_the_cheapest_would_miss_gets_the_fastest(
+    nodes: list[TestNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """2 rounds of 2 nodes with 32 samples each: at about 60 samples a second, transfers and all, the cheap ones need a second."""
     four(nodes)
     job = running(1)
@@ -86,11 +89,13 @@ def test_a_job_whose_deadline_the_cheapest_would_miss_gets_the_fastest(nodes: li
         return sorted(one.bid.node_id for one in sharing.choose(job, sharing.open_bids(job), places=2) if one.taken)
 
     assert taken() == [1, 2]
-    job.finish_by = timezone.now() + timedelta(hours=1)
+    now = timezone.now()
+    monkeypatch.setattr(sharing, "timezone", SimpleNamespace(now=lambda: now))
+    job.finish_by = now + timedelta(hours=1)
     assert taken() == [1, 2]
-    job.finish_by = timezone.now() + timedelta(seconds=0.5)
+    job.finish_by = now + timedelta(seconds=0.5)
     assert taken() == [3, 4]
-    job.finish_by = timezone.now() - timedelta(seconds=1)
+    job.finish_by = now - timedelta(seconds=1)
     assert taken() == [1, 2], "what is too late already has no claim"
     job.goal = Job.Goal.TIME
     assert taken() == [3, 4], "its requester wants the fastest"
