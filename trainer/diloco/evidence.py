@@ -14,8 +14,9 @@ from importlib.metadata import version
 from typing import Any
 
 from trainer.diloco.checkpoint import save_checkpoint, save_outer
+from trainer.diloco.findings import Measured
 from trainer.diloco.flat import Shapes
-from trainer.diloco.round import Advance, Measured, bench, first_state, judge_round, replay_round, score_seed
+from trainer.diloco.round import Advance, bench, first_state, judge_round, replay_round, score_seed
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import order_seed

@@ -9,7 +9,7 @@ once it has measured the same (`Measured`); all that follows is exact.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from trainer.data import Dataset, load_dataset
 from trainer.diloco.aggregation import Aggregate, Contribution, aggregate
 from trainer.diloco.checkpoint import initial_params, load_checkpoint, load_outer, save_checkpoint, save_outer
 from trainer.diloco.encoding import Update, decode
+from trainer.diloco.findings import Findings, Measured, expected, go_by, harmful, leave_doubt
 from trainer.diloco.flat import Shapes, count_of
 from trainer.diloco.fragments import fragment_of, part_of, with_part
 from trainer.diloco.outer import OuterState, outer_step
@@ -33,19 +34,8 @@ from trainer.protocol.wire import encoded_bytes
 from trainer.scoring.agreement import SAME, agreed
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit, orders_apart
 from trainer.scoring.effort import MOST_SAMPLES, is_looked_at, score_samples
-from trainer.scoring.ownership import Gains, assigned_samples, is_suspected, ownership, passes_of, refuse_other_data, renewed
-from trainer.scoring.quality import (
-    SCATTERS,
-    STEP_SCALE,
-    Score,
-    carried,
-    expectations,
-    falls_short,
-    in_doubt,
-    passes_gate,
-    qualities,
-    scattered,
-)  # fmt: skip
+from trainer.scoring.ownership import assigned_samples, is_suspected, ownership, passes_of, refuse_other_data, renewed
+from trainer.scoring.quality import SCATTERS, STEP_SCALE, qualities
 from trainer.scoring.scores import draw_batch, each_loss, evaluate, improvement
 
 
@@ -135,33 +125,6 @@ def trained(work: RoundWork) -> int:
 # Judging.
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """All floating point that a round's verdicts follow from, by node, as its evidence says: scores on `samples` of the held-out
-    batch, and gains, empty where nobody looked at what updates know of their orders."""
-
-    samples: int
-    scores: Mapping[int, Score]
-    gains: Mapping[int, Gains]
-
-
-@dataclass(slots=True)
-class Findings:
-    """A round's submissions looked at, by node: updates (of its fragment), standings after the round, scores on `samples`, gains,
-    refusals."""
-
-    updates: dict[int, Update]
-    standings: dict[int, Standing]
-    samples: int = 0
-    scores: dict[int, Score] = field(default_factory=dict)
-    gains: dict[int, Gains] = field(default_factory=dict)
-    refused: dict[int, HyperGPUError] = field(default_factory=dict)
-
-    @property
-    def accepted(self) -> list[int]:
-        return [node_id for node_id in self.scores if node_id not in self.refused]
-
-
 def judge_round(work: RoundWork, said: Measured | None = None) -> list[Verdict]:
     """Who is accepted, with which quality, and why not: what an attestor recomputes before it signs. What is `said` to have been
     measured is measured again and then gone by, so that machines which round otherwise come to the same verdicts.
@@ -194,32 +157,8 @@ def assess(work: RoundWork, base: Tensor, said: Measured | None = None) -> Findi
 
 def score(work: RoundWork, base: Tensor, found: Findings, said: Measured | None) -> None:
     """Loss improvement of each update on the round's held-out batch; one that harms, or helps too little, is refused."""
-    spec = work.job.spec.aggregation
     improve(work, base, found, said)
-    if spec.gate:
-        for node_id, result in found.scores.items():
-            if not passes_gate(result, spec.gate_tolerance):
-                text = f"It raises the held-out loss from {result.loss_before:.4f} to {result.loss_after:.4f}."
-                found.refused[node_id] = HyperGPUError("contribution.harmful", text)
-        for node_id, wanted in falls_short(comparable(work, found.scores), expected(work, found.scores)).items():
-            gain = found.scores[node_id].improvement
-            text = (
-                f"It lowers the held-out loss by {gain:.4f} nats, far less than the round's median for such work ({wanted:.4f})."
-            )
-            found.refused.setdefault(node_id, HyperGPUError("contribution.falls_short", text))
-
-
-def expected(work: RoundWork, nodes: Collection[int]) -> dict[int, float]:
-    """Part of the median improvement to expect of each of `nodes`, by what it was ordered to do and to send, and by how many
-    outer steps the model has moved on from where it did that."""
-    return expectations(
-        {s.node_id: s.units * carried(s.encoding) / (1 + work.lateness(s)) for s in work.submissions if s.node_id in nodes}
-    )
-
-
-def comparable(work: RoundWork, scores: Mapping[int, Score]) -> Mapping[int, Score]:
-    """Scores to compare with each other. What one fragment alone gains depends on where the others have gone at its node."""
-    return scattered(scores) if work.job.spec.network.fragments > 1 else scores
+    found.refused |= harmful(work, found.scores)
 
 
 def improve(work: RoundWork, base: Tensor, found: Findings, said: Measured | None) -> None:
@@ -247,20 +186,18 @@ def improve(work: RoundWork, base: Tensor, found: Findings, said: Measured | Non
     if said is not None:
         if said.samples != found.samples:
             raise other_samples(f"scores are said to be over {said.samples} samples where it gives {found.samples}")
-        found.scores = agreed(found.scores, said.scores, what="scores")
+        go_by(work, found, said.scores)
 
 
 def is_doubtful(work: RoundWork, found: Findings, said: Measured | None) -> bool:
     """Whether the scores so far leave in doubt if an update harms or falls short. Who judges again looks as closely as is `said`
     that the round was looked at, where the scores give a reason: those published for going on no further, one's own, which may
     be rounded otherwise, for having gone on."""
-    rules = work.job.spec.aggregation
     if said is None:
-        return rules.gate and in_doubt(comparable(work, found.scores), expected(work, found.scores), rules.gate_tolerance)
+        return leave_doubt(work, found, found.scores)
     closer = said.samples > found.samples
-    scores = comparable(work, found.scores if closer else said.scores)
     rounding = SAME * (SCATTERS if work.job.spec.network.fragments > 1 else 1.0) if closer else 0.0
-    if closer != (rules.gate and in_doubt(scores, expected(work, scores), rules.gate_tolerance, rounding=rounding)):
+    if closer != leave_doubt(work, found, found.scores if closer else said.scores, rounding=rounding):
         raise other_samples("no update was in doubt, and yet all samples were scored" if closer else "an update is in doubt")
     return closer
 
@@ -281,7 +218,9 @@ def compare_with_orders(work: RoundWork, base: Tensor, found: Findings, said: Me
         assigned = {s.node_id: assigned_samples(at.dataset.train, work.job.spec, s, number=work.number) for s in work.submissions}
         found.gains = ownership(at.model, at.shapes, base, updates, train=at.dataset.train, assigned=assigned, seed=seed)
     if said is not None:
-        found.gains = agreed(found.gains, said.gains, what="gains")
+        not_owned = {node for node, gains in said.gains.items() if not gains.owned}
+        same = not_owned & {node for node, gains in found.gains.items() if not gains.owned}  # the same standing follows
+        found.gains = agreed(found.gains, said.gains, what="gains", settled=same)
     for node_id in updates:
         found.standings[node_id] = renewed(found.standings[node_id], found.gains.get(node_id))
         try:

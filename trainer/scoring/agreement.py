@@ -4,7 +4,7 @@ be another one on each: so measurements are published, held against one's own, a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -20,13 +20,18 @@ GPT: other kernels, batches, numbers of threads, and fp64); a score's own standa
 scores gains nothing by rounding them its way."""
 
 
-def agreed(mine: Mapping[int, Measurement], said: Mapping[int, Measurement], *, what: str) -> dict[int, Measurement]:
-    """`said`, by node id, if one's own measurements are the same. Raises HyperGPUError `evidence.other_scores`."""
-    if mine.keys() != said.keys():
-        nodes = sorted(mine.keys() ^ said.keys())
+def agreed(
+    mine: Mapping[int, Measurement], said: Mapping[int, Measurement], *, what: str, settled: Collection[int] = ()
+) -> dict[int, Measurement]:  # fmt: skip
+    """`said`, by node id, if one's own measurements are the same. Of `settled` nodes they need not be: both say the same of them
+    already, and an update that nobody accepts may be one that no two machines measure alike. Raises HyperGPUError
+    `evidence.other_scores`."""
+    if nodes := sorted((mine.keys() ^ said.keys()) - set(settled)):
         text = f"Whether nodes {nodes} have {what} is said otherwise than found."
         raise HyperGPUError("evidence.other_scores", text, nodes=nodes)
     for node, found in mine.items():
+        if node in settled:
+            continue
         ours, theirs = asdict(found), asdict(said[node])
         if wrong := [name for name, value in ours.items() if not is_same(value, theirs[name])]:
             text = f"Measured again, the {what} of node {node} differ: {wrong[0]} is {ours[wrong[0]]}, not {theirs[wrong[0]]}."

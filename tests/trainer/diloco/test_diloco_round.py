@@ -1,6 +1,7 @@
 """A round can be computed again by anyone from its evidence, and nothing but the whole of it passes."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,13 +12,14 @@ from trainer.diloco import reference
 from trainer.diloco import round as round_module
 from trainer.diloco.encoding import decode, encode
 from trainer.diloco.evidence import check_chain, check_judgement, check_outcome, evidence, round_work
-from trainer.diloco.round import bench, close_round, judge_round, replay_round
+from trainer.diloco.round import bench, close_round, judge_round, read_state, replay_round
 from trainer.protocol.canonical import canonical_bytes, sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import Origin, order_seed
 from trainer.protocol.rounds import JobWork, RoundWork
 from trainer.protocol.spec import EncodingSpec
 from trainer.scoring.ownership import Gains
+from trainer.scoring.quality import STEP_SCALE
 from trainer.scoring.scores import each_loss
 
 
@@ -126,7 +128,7 @@ def test_a_round_must_begin_where_the_one_before_ended(change, world):
     ("change", "code"),
     [
         (lambda d: d["contributions"][0]["score"].update(improvement=0.5), "evidence.other_scores"),
-        (lambda d: d["contributions"][0].update(score=None), "evidence.other_scores"),
+        (lambda d: d["contributions"][0].update(score=None), "evidence.other_samples"),
         (lambda d: d["contributions"][1].update(gains={"own": 0.1, "other": 0.2}), "evidence.other_scores"),
         (lambda d: d.update(score_samples=d["score_samples"] - 1), "evidence.other_samples"),
         (lambda d: d["contributions"][2].update(refused="contribution.harmful"), "evidence.other_verdicts"),
@@ -175,6 +177,37 @@ def test_machines_that_round_otherwise_come_to_the_same_verdicts(world, monkeypa
     verdicts = check_judgement(world.works[1], document)
     assert [verdict.standing.owned for verdict in verdicts] == [pytest.approx(0.9)] * 3
     assert [verdict.score for verdict in verdicts] == [entry["score"] for entry in document["contributions"]]
+
+
+@pytest.mark.parametrize("machines", [(1e3, 2e3), (1e3, math.inf), (math.inf, 1e3), (math.inf, math.inf)])
+def test_an_update_that_no_two_machines_measure_alike_costs_nobody_but_its_node(machines, world, monkeypatch):
+    work = world.works[1]
+    state = read_state(work).params
+    bad = state - STEP_SCALE * round_module.checked(JOB, work.submissions[0], number=1).values
+
+    def machine(loss: float) -> None:
+        monkeypatch.setattr(
+            round_module, "each_loss", lambda *args: each_loss(*args) + (loss if torch.equal(args[2], bad) else 0.0)
+        )
+
+    machine(machines[0])
+    document = evidence(work, close_round(work))
+    machine(machines[1])
+    verdicts = check_judgement(work, document)
+    wanted = "contribution.harmful" if math.isfinite(machines[0]) else "contribution.diverges"
+    assert [verdict.code for verdict in verdicts] == [wanted, "", ""]
+    machine(0.0)
+    assert refusal(check_judgement, work, document) in ("evidence.other_scores", "evidence.other_samples")
+
+
+def test_what_is_said_of_a_refused_update_moves_nobody_elses_median(world, monkeypatch):
+    """Its published parts must fit together."""
+    work = world.works[1]
+    bad = read_state(work).params - STEP_SCALE * round_module.checked(JOB, work.submissions[0], number=1).values
+    monkeypatch.setattr(round_module, "each_loss", lambda *args: each_loss(*args) + (1e3 if torch.equal(args[2], bad) else 0.0))
+    document = evidence(work, close_round(work))
+    document["contributions"][0]["score"]["improvement"] = 5.0
+    assert refusal(check_judgement, work, document) == "evidence.other_scores"
 
 
 def late(work: RoundWork) -> RoundWork:
