@@ -21,7 +21,7 @@ from marketplace.training.models import Contribution, Round
 from marketplace.training.services import rounds
 from tests.marketplace.settlement.conftest import aggregate
 from tests.marketplace.world import ATTESTORS, TestNode, ask, attest, begin_epoch, wallet, worker_of
-from trainer.diloco import round as judging
+from trainer.diloco import findings
 from trainer.protocol import eip712
 from trainer.protocol.packing import unpack_receipts
 from trainer.protocol.types import Receipt
@@ -102,7 +102,7 @@ def test_a_round_of_many_receipts_is_several_batches(aggregated: Round, monkeypa
 def test_a_round_without_accepted_work_is_one_empty_batch(
     open_round: Round, nodes: list[TestNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "passes_gate", lambda *_: False)
+    monkeypatch.setattr(findings, "passes_gate", lambda *_: False)
     aggregated = aggregate(open_round, nodes)
     assert set(Contribution.objects.values_list("state", flat=True)) == {"rejected"}
     empty = only(batches.build_batches(round_id=aggregated.pk))

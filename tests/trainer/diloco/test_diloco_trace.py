@@ -86,7 +86,7 @@ def test_the_node_goes_on_with_the_error_it_committed_to(worked, digits):
 def test_every_leaf_is_under_the_root_and_no_other(worked):
     trace = worked[2].trace
     leaves = trace.leaves()
-    assert len(leaves) == 2 * 4 + 3
+    assert len(leaves) == 2 * 4 + 4  # states at four borders; both errors, the lead, the order
     for index, leaf in enumerate(leaves):
         assert path_root(leaf, merkle_path(leaves, index), index=index, count=len(leaves)) == trace.root()
     assert path_root(leaf_hash(b"x"), merkle_path(leaves, 3), index=3, count=len(leaves)) != trace.root()

@@ -122,7 +122,7 @@ def test_given_the_outer_steps_that_it_has_missed_then_it_takes_these_instead_of
     steps = [{"parent": version.parent, "delta": version.delta} for version in versions]
     coordinator.served.clear()
     for number, missed in ((0, []), (3, steps[1:4]), (4, [{"parent": "../../key", "delta": 5}])):
-        slot = coordinator.offer(QUICK, versions[number], round=number, job_id=3, missed=missed)
+        slot = coordinator.offer(QUICK, versions[number], round=number, job_id=5, missed=missed)
         coordinator.until(lambda slot=slot: slot.receipt)
         assert slot.receipt["receipt"]["base"] == "0x" + versions[number].base
     assert coordinator.served == [version.delta for version in versions[1:]]
