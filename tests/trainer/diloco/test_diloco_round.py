@@ -103,6 +103,7 @@ def test_work_that_was_refused_has_not_counted(refused_in, world):
     before, earlier = world.documents[0], world.documents[0]["contributions"][0]
     again = changed(world.documents[1], lambda d: d["contributions"].__setitem__(0, earlier | {"origin": 0}))
     documents = [before, again]
+    assert refusal(check_chain, again, before, JOB) == "evidence.same_work"
     documents[refused_in] = changed(
         documents[refused_in], lambda d: d["contributions"][0].update(refused="contribution.copy", quality=None)
     )

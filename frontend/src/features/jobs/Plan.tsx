@@ -50,7 +50,13 @@ export function Plan({ job }: { job: Job }) {
         {found.error ? <ErrorNotice error={found.error} /> : null}
         {use.error ? <ErrorNotice error={use.error} title="The draft was not saved." /> : null}
         {found.data ? (
-          <Choices found={found.data} job={job} goal={goal} use={use.mutate} busy={use.isPending} />
+          <Choices
+            found={found.data}
+            job={job}
+            goal={goal}
+            use={use.mutate}
+            busy={use.isPending || found.isPlaceholderData}
+          />
         ) : null}
       </div>
     </Panel>
