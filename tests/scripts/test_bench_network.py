@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import torch
 
 from scripts.hypergpu_bench import network_cells, overlap, scaling, time_to_target
 from scripts.hypergpu_bench.network_cells import AWARE, CENTRAL, DDP, EQUAL, PLAIN, WAITING, Cell, Joined, Point, Run
@@ -15,14 +13,7 @@ from scripts.hypergpu_bench.time_to_target import Race
 from trainer.simulation.network import Closing
 from trainer.simulation.rounds import Row
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny models on several threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def points(*pairs: tuple[float, float]) -> list[Point]:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from scripts.hypergpu_bench import regions
 from scripts.hypergpu_bench.regions import DIRECT, NEAR
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(("link", "least", "most"), [("far_loss_1", 3.0, 30.0), ("narrow", 0.9, 1.1), ("good", 0.2, 1.0)])

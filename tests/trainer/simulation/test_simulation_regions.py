@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
-import torch
 
 from trainer.diloco.round import bench
 from trainer.network.links import transferred
@@ -46,12 +44,7 @@ def regions(found: Profile, *, patience: dict[int, Patience] | None = None, via:
     )
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_given_a_region_then_its_nodes_are_near_each_other_and_as_far_from_the_rest_as_ever():
