@@ -29,9 +29,13 @@ def tool(name: str, *argv: str) -> Command:
     return Command(argv=[f"{BIN}/{name}", *argv])
 
 
+AGAIN = ("--reruns", "1", "-rR")
+"""A test that fails is run once more and named: what hangs on a machine's moment is told from what is broken."""
+
+
 def pytest(*argv: str) -> Command:
     """Over all cores, at most eight. Tests that start the product's processes share one of them: they time each other out."""
-    return python("-m", "pytest", "-n", "logical", "--maxprocesses", "8", "--dist", "loadgroup", *argv)
+    return python("-m", "pytest", "-n", "logical", "--maxprocesses", "8", "--dist", "loadgroup", *AGAIN, *argv)
 
 
 def npm(folder: str, *argv: str) -> Command:
@@ -94,7 +98,7 @@ STAGES = [
     Stage(name="contracts", commands=[forge("fmt", "--check"), forge("test")]),
     Stage(name="slither", commands=[python("scripts/analyze_contracts.py")]),
     Stage(name="vitest", commands=[npm("frontend", "test")]),
-    Stage(name="browser", commands=[python("-m", "pytest", "tests/browser", "-m", "browser")], slow=True, around=browser),
+    Stage(name="browser", commands=[python("-m", "pytest", "tests/browser", "-m", "browser", *AGAIN)], slow=True, around=browser),
 ]  # fmt: skip
 
 

@@ -23,6 +23,8 @@ CLOSING = (
 FAILURES = re.compile(r"^(?:\[FAIL|FAILED |ERROR |\s*FAIL |.*: error[: ]).*$")
 """Lines that name what failed, in pytest, forge, vitest and compilers. They come first: whoever keeps a part of the output
 keeps these."""
+RERUN = re.compile(r"^RERUN .*$", re.MULTILINE)
+"""A test that passed when it ran again, as pytest-rerunfailures names it. Not a failure, and not to be forgotten."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -96,9 +98,10 @@ def run_command(command: Command, extra: Mapping[str, str], log: Path) -> bool:
 
 
 def closing_lines(log: Path) -> list[str]:
-    """The lines with which a test runner sums up."""
+    """The lines with which a test runner sums up, and the tests that it ran twice."""
     text = COLOURS.sub("", log.read_text(errors="replace"))
-    return [match.group().strip(" =") for pattern in CLOSING for match in list(pattern.finditer(text))[-1:]]
+    closing = [match.group().strip(" =") for pattern in CLOSING for match in list(pattern.finditer(text))[-1:]]
+    return closing + RERUN.findall(text)
 
 
 def report(name: str, began: float, *, passed: bool, closing: Sequence[str] = ()) -> None:

@@ -28,7 +28,7 @@ def test_a_stranger_signs_in_registers_with_stake_posts_a_job_and_sees_it_train(
             ["node", "journey.mjs", market.stack.url, key, link, str(PICTURES)],
             cwd=Path(__file__).parent, capture_output=True, text=True, check=False, timeout=240, env=os.environ.copy(),
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{done.stderr.strip().splitlines()[-1]}\n{done.stderr}"
         seen = json.loads(done.stdout)
         assert_it_is_on_chain(market, wallet.address, node=seen["node"], job=seen["job"])
 

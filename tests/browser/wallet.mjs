@@ -17,6 +17,7 @@ export class TestWallet {
     this.connected = false;
     this.rejectNext = false;
     this.prompts = [];
+    this.awaiting = new Map();
   }
 
   get address() {
@@ -58,8 +59,18 @@ export class TestWallet {
     return { result: await this.rpc(method, params) };
   }
 
+  /** Resolves when the person has been asked for `kind`; rejects after 30 s in which the page did not ask. */
+  prompted(kind) {
+    if (this.prompts.some((prompt) => prompt.kind === kind)) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error(`the page never asked the wallet to: ${kind}`)), 30_000);
+      this.awaiting.set(kind, () => resolve(clearTimeout(late)));
+    });
+  }
+
   ask(kind, detail) {
     this.prompts.push({ kind, ...detail });
+    this.awaiting.get(kind)?.();
     if (this.rejectNext) {
       this.rejectNext = false;
       throw refusal(4001, 'User rejected the request.');
