@@ -50,8 +50,8 @@ class Sample:
 
 class LinkReport(BaseModel):
     """What an agent says of its link since it last did: `rtt` of small requests in milliseconds; `up` and `down` as [bytes,
-    seconds] of each file; `loss` as [segments sent again, segments sent], by the kernel's count or by timed probes;
-    `reconnects` since the agent's start; `peers`: milliseconds to other nodes' endpoints, `shared`: [bytes,
+    seconds] of each file; `loss` as [segments sent again, segments sent], by the kernel's count, by timed probes or as it is
+    emulated; `reconnects` since the agent's start; `peers`: milliseconds to other nodes' endpoints, `shared`: [bytes,
     seconds] of a file from there, by node."""
 
     model_config = ConfigDict(extra="ignore")
@@ -61,6 +61,7 @@ class LinkReport(BaseModel):
     down: list[tuple[int, float]] = Field(default=[], max_length=32)
     loss: tuple[int, int] | None = None
     probed: bool = False
+    emulated: bool = False
     reconnects: int | None = Field(default=None, ge=0, le=10**9)
     peers: dict[int, float] = Field(default={}, max_length=32)
     shared: dict[int, tuple[int, float]] = Field(default={}, max_length=32)
@@ -78,7 +79,8 @@ def claims(report: LinkReport) -> Iterable[Sample]:
     if report.loss is not None and 0 <= report.loss[0] <= report.loss[1] and 0 < report.loss[1] < 10**9:
         hits, trials = report.loss
         fold = partial(estimators.part, hits=hits, trials=trials)
-        yield Sample(quantity=Quantity.LOSS, fold=fold, source="probe" if report.probed else "kernel", claimed=True)
+        source: Source = "emulated" if report.emulated else "probe" if report.probed else "kernel"
+        yield Sample(quantity=Quantity.LOSS, fold=fold, source=source, claimed=True)
     if report.reconnects is not None:
         count = Estimate(value=report.reconnects, samples=1)
         yield Sample(quantity=Quantity.RECONNECTS, fold=lambda _: count, source="heartbeat", claimed=True)

@@ -3,35 +3,37 @@ scaled so that minutes show what takes hours with the large model of the profile
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scripts.hypergpu_demo.ports import HOST
+from scripts.hypergpu_demo.ports import HOST, free_port
 from scripts.hypergpu_demo.report import seconds_between
 from scripts.hypergpu_demo.supervise import StackError
 from trainer.network.profiles import Profile, load_profile
 from trainer.network.shaper import Link, Scale, Shaper
-from trainer.operator.emulation import LOSS, VARIABLE
+from trainer.operator.emulation import LOSS, VARIABLE, WAYS
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import parse_spec
 
-TIME = 12
-"""Emulated seconds in a real one. The coordinator's own computing is not scaled: the more of them, the more it counts."""
-
 
 class Emulation:
-    """Use as a context manager around the stack: agent `n` finds the coordinator at `link(n).url`."""
+    """Use as a context manager around the stack: agent `n` finds the coordinator at `link(n).url`, and other agents' endpoints by
+    links of their own. A real second stands for the profile's `time_scale` emulated ones; the coordinator's own computing is not
+    scaled: the more of them, the more it counts."""
 
     def __init__(
         self, profile: Profile, spec: dict[str, Any], files: Mapping[str, Path], *, port: int, operators: int, seed: int
     ) -> None:
         self.profile, self.seed = profile, seed
         self.parameters = parameters_of(spec, files)
-        scale = Scale(time=TIME, size=profile.parameters / self.parameters)
-        self.shaper = Shaper(profile, (HOST, port), seed=seed, scale=scale, nodes=operators)
+        scale = Scale(time=profile.time_scale, size=profile.parameters / self.parameters)
+        members = enumerate(profile.members(operators))
+        self.endpoints = {node: (HOST, free_port()) for node, machine in members if machine.public}
+        self.shaper = Shaper(profile, (HOST, port), seed=seed, scale=scale, nodes=operators, endpoints=self.endpoints)
 
     def __enter__(self) -> Emulation:
         self.shaper.__enter__()
@@ -45,17 +47,30 @@ class Emulation:
         return self.shaper.links[number - 1]
 
     def environment(self, number: int) -> dict[str, str]:
-        """What makes the agent's worker as fast as the profile's machine, and tells it what its link loses."""
-        machine = self.shaper.members[number - 1]
-        return {VARIABLE: f"{TIME * machine.samples_per_second:g}", LOSS: f"{machine.loss:g}"}
+        """What makes the agent's worker as fast as the profile's machine, tells it what its link loses, and leads it to other
+        nodes over emulated links."""
+        place = number - 1
+        machine = self.shaper.members[place]
+        ways = {f"{HOST}:{self.endpoints[peer][1]}": way.port for (node, peer), way in self.shaper.ways.items() if node == place}
+        return {
+            VARIABLE: f"{self.shaper.scale.time * machine.samples_per_second:g}", LOSS: f"{machine.loss:g}",
+        } | ({WAYS: json.dumps(ways)} if ways else {})  # fmt: skip
+
+    def endpoint(self, number: int) -> str | None:
+        """Where agent `number` listens for others, HOST:PORT, if the profile's machine can be reached."""
+        place = self.endpoints.get(number - 1)
+        return f"{place[0]}:{place[1]}" if place else None
 
     @property
     def sentence(self) -> str:
-        large, small = self.profile.parameters, self.parameters
+        large, small, scale = self.profile.parameters, self.parameters, self.shaper.scale
+        between = ", also between nodes" if self.shaper.ways else ""
+        stands = f"A byte stands for {scale.size:,.0f} and a second for {scale.time:g}"
+        if large != small:
+            stands += f", as with a model of {large:,} parameters ({4 * large / 1e6:,.0f} MB in fp32)"
         return (
-            f"Emulated: links and machines of {self.profile.name!r}. Real: every process, socket and gradient, of a model of "
-            f"{small:,} parameters. A byte stands for {large / small:,.0f} and a second for {TIME}, as with a model of {large:,} "
-            f"parameters ({4 * large / 1e6:,.0f} MB in fp32)."
+            f"Emulated: links and machines of {self.profile.name!r}{between}. Real: every process, socket and gradient, of a "
+            f"model of {small:,} parameters. {stands}."
         )
 
     def report(self, snapshot: dict[str, Any], nodes: Sequence[int], *, policy: str) -> dict[str, Any]:
@@ -64,9 +79,14 @@ class Emulation:
             {"node": node, "machine": machine.model_dump(exclude={"count", "attack"}), **asdict(link.traffic)}
             for node, machine, link in zip(nodes, self.shaper.members, self.shaper.links, strict=True)
         ]
+        between = [
+            {"node": nodes[node], "to": nodes[peer], **asdict(way.traffic)}
+            for (node, peer), way in self.shaper.ways.items() if way.traffic.connections
+        ]  # fmt: skip
         return {
-            "emulated": self.sentence, "profile": self.profile.name, "policy": policy, "seed": self.seed, "time_scale": TIME,
-            "size_scale": round(self.shaper.scale.size, 3), "links": traffic, "rounds": rounds(snapshot),
+            "emulated": self.sentence, "profile": self.profile.name, "policy": policy, "seed": self.seed,
+            "time_scale": self.shaper.scale.time, "size_scale": round(self.shaper.scale.size, 3), "links": traffic,
+            "between_nodes": between, "rounds": rounds(snapshot),
         }  # fmt: skip
 
 
@@ -96,8 +116,14 @@ def rounds(snapshot: dict[str, Any]) -> list[dict[str, Any]]:
 def node_row(slot: dict[str, Any]) -> dict[str, Any]:
     return {
         "node": slot["node_id"], "state": slot["state"], "steps": slot["steps"], "encoding": slot.get("encoding"),
-        "predicted": slot.get("predicted"), "actual": slot.get("actual"),
+        "predicted": slot.get("predicted"), "actual": slot.get("actual"), "upload": way_of(slot),
     }  # fmt: skip
+
+
+def way_of(slot: dict[str, Any]) -> str | None:
+    """Code of the reason why its upload was to go as it did; None where there was nothing to choose."""
+    codes = [str(reason["code"]) for reason in slot.get("reasons", [])]
+    return next((code for code in codes if code.startswith("upload.")), None)
 
 
 def lines(network: dict[str, Any]) -> list[str]:
@@ -108,6 +134,13 @@ def lines(network: dict[str, Any]) -> list[str]:
     if rows:
         errors = [abs(row["predicted_seconds"] / row["actual_seconds"] - 1) for row in rows]
         said.append(f"Predicted round times were off by {statistics.median(errors):.0%} (median of {len(rows)} rounds)")
+    if network["between_nodes"]:
+        ways = [node["upload"] for row in network["rounds"] for node in row["nodes"]]
+        passed = sum(way["up"] + way["down"] for way in network["between_nodes"])
+        said.append(
+            f"{ways.count('upload.gathered')} of {len(ways)} uploads were to go by way of a near node; {passed / 1e6:,.1f} MB "
+            "passed over emulated links between nodes"
+        )
     return said if seconds else []
 
 

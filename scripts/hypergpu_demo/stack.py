@@ -198,15 +198,15 @@ class Stack:
         return Program(name="chain follower", command=[sys.executable, "manage.py", "follow_chain"])
 
     def agent(self, number: int) -> Program:
-        """With an endpoint for the other nodes, who ask it as long as the coordinator is on this machine too. Not where links are
-        emulated: those between nodes would not be."""
-        url, name, env, near = self.url, f"demo node {number}", {}, list[str]()
+        """With an endpoint for the other nodes, who ask it as long as the coordinator is on this machine too; where links are
+        emulated, if the profile's machine can be reached."""
+        url, name, env, place = self.url, f"demo node {number}", {}, None
         if self.emulation is None and HOST in self.url:
             place = f"{HOST}:{free_port()}"
-            near = ["--public-url", f"http://{place}", "--listen", place]
         elif self.emulation:
-            url, env = self.emulation.link(number).url, self.emulation.environment(number)
+            url, env, place = self.emulation.link(number).url, self.emulation.environment(number), self.emulation.endpoint(number)
             name += f", emulated link {self.emulation.profile.name}"
+        near = ["--public-url", f"http://{place}", "--listen", place] if place else []
         # A node's GPU is elsewhere; here all share the cores, and a round's end must not wait for the next round's training.
         command = [
             *(sys.executable, "-m", "trainer.cli", "agent", "run", "--home", str(self.agent_home(number))),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from scripts.hypergpu_demo import recipes
-from scripts.hypergpu_demo.emulation import TIME, Emulation, lines
+from scripts.hypergpu_demo.emulation import Emulation, lines
 from trainer.network.profiles import load_profile
 from trainer.operator.emulation import LOSS, VARIABLE
 from trainer.protocol.spec import parse_spec
@@ -35,8 +35,8 @@ def test_machines_and_bytes_are_scaled_to_the_profiles_model(emulation: Emulatio
     """64-512-256-10 with biases: 167,178 parameters; the first machine does 16 samples a second."""
     assert emulation.parameters == 167_178
     assert emulation.shaper.scale.size == pytest.approx(124e6 / 167_178)
-    assert emulation.environment(1) == {VARIABLE: str(16 * TIME), LOSS: "1e-07"}
-    assert emulation.environment(8) == {VARIABLE: str(2 * TIME), LOSS: "5e-05"}
+    assert emulation.environment(1) == {VARIABLE: "192", LOSS: "1e-07"}
+    assert emulation.environment(8) == {VARIABLE: "24", LOSS: "5e-05"}
     assert emulation.sentence.startswith("Emulated: links and machines of 'wan-hetero'. Real: every process")
 
 

@@ -12,7 +12,7 @@ from trainer.protocol.spec import JobSpec
 Source = Literal["transfer", "heartbeat", "kernel", "probe", "peer", "benchmark", "work", "emulated", "assumed"]
 """transfer: real files; heartbeat: a request's round trip; kernel: TCP_INFO (Linux) of real connections; probe: sent in order to
 measure; peer: measured by another operator; benchmark: the node's own, before its first order; work: real orders; emulated:
-read off a profile on the virtual clock; assumed: nobody measured it, a default."""
+read off a profile, on the virtual clock or by an agent on emulated links; assumed: nobody measured it, a default."""
 
 
 SD_OF_MEAN_DEVIATION = 1.2533

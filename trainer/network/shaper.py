@@ -1,10 +1,12 @@
 """A link shaper in userspace: real TCP connections get the latency, bandwidth, losses and outages of a profile's machines.
 
     agent -> 127.0.0.1:port of its link -> (shaped) -> coordinator
+    agent -> 127.0.0.1:port of its link to that node -> (shaped) -> another node's endpoint
 
 It emulates what the virtual clock emulates, by the same formulas (links.py), on real sockets and in real time:
 - a connection is open one round trip after it was made; whatever flows comes one delay later (latency, jitter), in order;
-- all connections of a machine share its bandwidth, up and down each for itself;
+- all connections of a machine share its bandwidth, up and down each for itself, whether to the coordinator or between nodes;
+- nodes of a region reach each other without the way from its hub to everybody else, nodes of two regions over both;
 - loss acts as it acts on a TCP flow, since bytes that a kernel has taken cannot be lost any more: each connection flows at most
   at the rate of Mathis et al., and a lost segment that no three later ones report stops it for a retransmission timeout (RFC
   6298), doubled as often as the retransmission is lost too. That is a loss in the last three segments of a burst, and else one in
@@ -27,8 +29,9 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from types import TracebackType
 from typing import Any
 
@@ -73,7 +76,7 @@ class Scale:
 
 @dataclass(kw_only=True, slots=True)
 class Traffic:
-    """What passed a machine's link: real bytes to (`up`) and from (`down`) the coordinator."""
+    """What passed a link: real bytes to (`up`) and from (`down`) its other end."""
 
     up: int = 0
     down: int = 0
@@ -99,12 +102,34 @@ class Clock:
         await asyncio.sleep(max(0.0, moment - self.now) / self.scale.time)
 
 
-class Lane:
-    """One direction of a machine's link, shared by its connections. Times are emulated seconds."""
+class Wire:
+    """What a machine sends, or what it receives (`bps`): shared by all that passes there. Times are emulated seconds."""
 
-    def __init__(self, sender: Machine, receiver: Machine) -> None:
-        self.sender, self.receiver = sender, receiver
+    def __init__(self, machine: Machine, bps: Callable[[Conditions], float]) -> None:
+        self.machine, self.bps = machine, bps
         self.free_at = 0.0
+
+    def pass_on(self, start: float, bits: float) -> float:
+        """When `bits` that are there at `start` have passed, behind what was there before."""
+        begins = max(start, self.free_at)
+        self.free_at = finish(begins, bits, lambda time: self.bps(self.machine.at(time)), self.machine.change_after)
+        return self.free_at
+
+
+class Access:
+    """A machine's wires to the network, in both directions."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.up, self.down = Wire(machine, attrgetter("up_bps")), Wire(machine, attrgetter("down_bps"))
+
+
+class Lane:
+    """One direction of the way between two machines, out by the sender's access and in by the receiver's, which other lanes may
+    share. Times are emulated seconds."""
+
+    def __init__(self, sender: Machine, receiver: Machine, *, out: Access | None = None, into: Access | None = None) -> None:
+        self.sender, self.receiver = sender, receiver
+        self.wires = ((out or Access(sender)).up, (into or Access(receiver)).down)
 
     def conditions(self, time: float) -> tuple[Conditions, Conditions]:
         return self.sender.at(time), self.receiver.at(time)
@@ -113,10 +138,8 @@ class Lane:
         return min(self.sender.change_after(time), self.receiver.change_after(time))
 
     def pass_on(self, start: float, bits: float) -> float:
-        """When the link has taken `bits` that are there at `start`, behind what others have sent."""
-        begins = max(start, self.free_at)
-        self.free_at = finish(begins, bits, lambda time: link_bps(*self.conditions(time)), self.change_after)
-        return self.free_at
+        """When both ends' wires have taken `bits` that are there at `start`, behind what others have sent."""
+        return max(wire.pass_on(start, bits) for wire in self.wires)
 
 
 class Flow:
@@ -177,11 +200,14 @@ class Flow:
 
 
 class Link:
-    """A machine's access to the coordinator, at `port` of this machine."""
+    """A machine's way to another one, the coordinator's or a node's, at `port` of this machine; there it leads to `target`."""
 
-    def __init__(self, machine: Machine, server: Machine, target: tuple[str, int], *, name: str, clock: Clock) -> None:
-        self.machine, self.target, self.name, self.clock = machine, target, name, clock
-        self.up, self.down = Lane(machine, server), Lane(server, machine)
+    def __init__(
+        self, ends: tuple[Machine, Machine], accesses: tuple[Access, Access], target: tuple[str, int], *, name: str, clock: Clock
+    ) -> None:
+        self.target, self.name, self.clock = target, name, clock
+        (here, there), (ours, theirs) = ends, accesses
+        self.up, self.down = Lane(here, there, out=ours, into=theirs), Lane(there, here, out=theirs, into=ours)
         self.traffic = Traffic()
         self.open: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -266,10 +292,10 @@ class Link:
         self.traffic.down += size
 
     async def break_in_outages(self) -> None:
-        """Connections die of an outage that lasts, and of leaving for good; new ones wait for its end."""
+        """Connections die of an outage of either end that lasts, and of leaving for good; new ones wait for its end."""
         while True:
-            now, change = self.clock.now, self.machine.change_after(self.clock.now)
-            if self.machine.at(now).up_bps == 0 and change - now > PATIENCE_S:
+            now, change = self.clock.now, self.up.change_after(self.clock.now)
+            if link_bps(*self.up.conditions(now)) == 0 and change - now > PATIENCE_S:
                 await self.clock.until(now + PATIENCE_S)
                 self.break_all()
             if math.isinf(change):
@@ -290,20 +316,38 @@ async def both(*works: Coroutine[Any, Any, None]) -> None:
 
 
 class Shaper:
-    """The links of `nodes` machines of a profile to `target` (host, port), each at a port of its own. Use as a context manager;
-    the profile's times count from its beginning. It runs in a thread of its own."""
+    """The `links` of `nodes` machines of a profile to `target` (host, port), each at a port of its own, and the `ways` from each
+    node to those that have one of `endpoints`. Use as a context manager; the profile's times count from its beginning. It runs in
+    a thread of its own."""
 
     def __init__(
-        self, profile: Profile, target: tuple[str, int], *, seed: int = 0, scale: Scale | None = None, nodes: int | None = None
-    ) -> None:
+        self, profile: Profile, target: tuple[str, int], *, seed: int = 0, scale: Scale | None = None, nodes: int | None = None,
+        endpoints: Mapping[int, tuple[str, int]] | None = None,
+    ) -> None:  # fmt: skip
         self.scale = scale or Scale()
         self.members = profile.members(nodes)
         clock = Clock(self.scale)
         server = server_of(profile.coordinator, sharing=len(self.members))
+        machines, inside = (
+            [machine_of(spec, seed=f"{seed}:{node}") for node, spec in enumerate(specs)]
+            for specs in (self.members, profile.inside(nodes))
+        )
+        accesses = [Access(machine) for machine in machines]
         self.links = [
-            Link(machine_of(spec, seed=f"{seed}:{node}"), server, target, name=f"{seed}:{node}", clock=clock)
-            for node, spec in enumerate(self.members)
+            Link((machine, server), (accesses[node], Access(server)), target, name=f"{seed}:{node}", clock=clock)
+            for node, machine in enumerate(machines)
         ]
+
+        def way(node: int, peer: int, endpoint: tuple[str, int]) -> Link:
+            is_near = self.members[node].region == self.members[peer].region is not None
+            seen = inside if is_near else machines
+            ends, shared = (seen[node], seen[peer]), (accesses[node], accesses[peer])
+            return Link(ends, shared, endpoint, name=f"{seed}:{node}:{peer}", clock=clock)
+
+        self.ways = {
+            (node, peer): way(node, peer, endpoint)
+            for peer, endpoint in (endpoints or {}).items() for node in range(len(machines)) if node != peer
+        }  # fmt: skip
         self.listening = threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()), name="shaper", daemon=True)
 
@@ -318,13 +362,14 @@ class Shaper:
 
     async def serve(self) -> None:
         self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()
-        servers = [await link.listen() for link in self.links]
+        links = [*self.links, *self.ways.values()]
+        servers = [await link.listen() for link in links]
         self.listening.set()
-        watchers = [asyncio.create_task(link.break_in_outages()) for link in self.links]
+        watchers = [asyncio.create_task(link.break_in_outages()) for link in links]
         await self.stop.wait()
         for server in servers:
             server.close()
         for watcher in watchers:
             watcher.cancel()
-        for link in self.links:
+        for link in links:
             link.break_all()

@@ -8,6 +8,7 @@ from collections import deque
 from typing import Any
 
 from trainer.network.estimators import Estimate, part, rate, smoothed
+from trainer.operator.emulation import emulated_loss
 from trainer.operator.tcp_info import tcp_info
 
 MOST_SAMPLES = 16
@@ -19,6 +20,8 @@ SEGMENTS = 2
 """Of a small request, there and back."""
 TOLD_SEGMENTS = 64
 """Fewer are not worth the bytes that tell them, and what was lost may turn out not to be."""
+EMULATED_SEGMENTS = 10**6
+"""In which an emulated link's loss is told: more than any that were counted before."""
 RECENT = 64
 """Round trips, the least of which is the path's."""
 UNKNOWN_SECONDS = 3.0
@@ -74,12 +77,15 @@ class Links:
             self.wait("down", [size, round(net, 4)])
 
     def answered(self, connection: socket.socket | None) -> None:
-        """After an answer: what the kernel has counted on the connection that brought it."""
-        info = tcp_info(connection) if connection is not None else None
+        """After an answer: what the kernel has counted on the connection that brought it. Of an emulated link it has counted a
+        loopback's: what that link loses is told once, as such."""
+        info, emulated = tcp_info(connection) if connection is not None else None, emulated_loss()
         with self.lock:
             self.is_connected = True
-            self.probed = info is None
-            if connection is None or info is None:
+            self.probed = info is None and emulated is None
+            if emulated is not None and self.loss is None:
+                self.count(round(emulated * EMULATED_SEGMENTS), EMULATED_SEGMENTS)
+            if connection is None or info is None or emulated is not None:
                 return
             try:
                 ends = (connection.getsockname(), connection.getpeername())
@@ -145,6 +151,8 @@ class Links:
                 report["loss"] = [0, segments]
             if self.probed and "loss" in report:
                 report["probed"] = True
+            if "loss" in report and emulated_loss() is not None:
+                report["emulated"] = True
             if self.reconnects != self.told_reconnects:
                 report["reconnects"] = self.told_reconnects = self.reconnects
             return report

@@ -20,6 +20,7 @@ import httpx
 
 from trainer.operator.client import Check
 from trainer.operator.config import sha256_of
+from trainer.operator.emulation import port_of
 from trainer.operator.links import Links
 from trainer.operator.tunnels import Guests, authorities
 from trainer.protocol.errors import HyperGPUError
@@ -133,8 +134,9 @@ class Pinned(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions = {**request.extensions, "sni_hostname": request.url.host}
+        port = port_of(str(request.url))
         while True:
-            request.url = request.url.copy_with(host=self.addresses[0])
+            request.url = request.url.copy_with(host=self.addresses[0], port=port)
             try:
                 return super().handle_request(request)
             except (httpx.ConnectError, httpx.ConnectTimeout):

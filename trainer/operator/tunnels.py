@@ -21,6 +21,7 @@ import httpcore
 import httpx
 
 from trainer.operator.client import Check, Coordinator
+from trainer.operator.emulation import port_of
 from trainer.operator.links import Links
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
@@ -213,7 +214,7 @@ class Through(httpcore.NetworkBackend):
         return left
 
     def connect(self, ends: float) -> httpcore.NetworkStream:
-        port = self.url.port or (443 if self.url.scheme == "https" else 80)
+        port = port_of(self.url.geturl())
         for address in self.addresses[:-1]:
             seconds = min(self.left(ends), ADDRESS_SECONDS)
             with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):

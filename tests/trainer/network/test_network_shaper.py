@@ -14,14 +14,14 @@ from contextlib import suppress
 import pytest
 
 from trainer.network.links import machine_of, server_of, transferred
-from trainer.network.profiles import LinkSpec, NodeSpec, Profile
-from trainer.network.shaper import HOST, PATIENCE_S, Flow, Lane, Scale, Shaper, Traffic
+from trainer.network.profiles import LinkSpec, NodeSpec, Profile, RegionSpec
+from trainer.network.shaper import HOST, PATIENCE_S, Flow, Lane, Link, Scale, Shaper, Traffic
 
 FAST = LinkSpec(up_bps=1e12, down_bps=1e12)
 
 
-def profile(*nodes: NodeSpec) -> Profile:
-    return Profile(name="test", description="A test's.", parameters=1, coordinator=FAST, nodes=nodes)
+def profile(*nodes: NodeSpec, **regions: RegionSpec) -> Profile:
+    return Profile(name="test", description="A test's.", parameters=1, coordinator=FAST, nodes=nodes, regions=regions)
 
 
 def node(*, up: float = 1e9, down: float = 1e9, **options: float) -> NodeSpec:
@@ -165,12 +165,53 @@ def test_an_outage_breaks_what_is_open_and_holds_what_is_new(echo):
     """After it, everything flows again."""
     spec = node(outage_every_s=200, outage_s=60)
     with Shaper(profile(spec), echo, seed=0, scale=Scale(time=400)) as shaper:
-        begins, ends = shaper.links[0].machine.drawn(1e4)[:2]
+        begins, ends = shaper.links[0].up.sender.drawn(1e4)[:2]
         assert ends - begins > PATIENCE_S
         until_broken(shaper)
         assert begins < shaper.links[0].clock.now
         assert exchange(shaper, b"again") == b"again"
         assert shaper.links[0].traffic.broken == 1
+
+
+def region(*nodes: NodeSpec, hub_s: float) -> Profile:
+    """All nodes in one region, whose hub is so many seconds from everybody else."""
+    placed = tuple(spec.model_copy(update={"region": "here"}) for spec in nodes)
+    return profile(*placed, here=RegionSpec(latency_s=hub_s), there=RegionSpec(latency_s=hub_s))
+
+
+def round_trip(link: Link) -> float:
+    """Emulated seconds there and back, drawn once."""
+    return sum(Flow(lane, seed="x", traffic=Traffic()).send(0.0, 8)[1] for lane in (link.up, link.down))
+
+
+def test_near_nodes_reach_each_other_without_the_way_to_everybody_else(echo):
+    near = region(node(latency_s=0.01), node(latency_s=0.02), hub_s=0.1)
+    apart = near.model_copy(update={"nodes": (near.nodes[0], near.nodes[1].model_copy(update={"region": "there"}))})
+    trips = [round_trip(Shaper(one, echo, endpoints={1: echo}).ways[0, 1]) for one in (near, apart)]
+    assert trips == [pytest.approx(2 * (0.01 + 0.02), abs=1e-6), pytest.approx(2 * (0.01 + 0.1 + 0.02 + 0.1), abs=1e-6)]
+    assert round_trip(Shaper(near, echo).links[0]) == pytest.approx(2 * (0.01 + 0.1), abs=1e-6)
+
+
+def test_what_passes_between_nodes_takes_of_both_ones_bandwidth():
+    """A node that sends 10 Mb/s has sent two megabits to two ends after 0.2 s, in whatever order; so has one that receives it."""
+    shaper = Shaper(region(node(up=10e6), node(down=10e6), node(), hub_s=0.0), ("", 0), endpoints={1: ("", 1), 2: ("", 2)})
+    to_coordinator, to_node, by_another = shaper.links[0].up, shaper.ways[0, 1].up, shaper.ways[2, 1].up
+    assert [to_coordinator.pass_on(0.0, 1e6), to_node.pass_on(0.0, 1e6)] == pytest.approx([0.1, 0.2])
+    assert by_another.pass_on(0.0, 1e6) == pytest.approx(0.2), "the receiver had its first megabit at 0.1"
+    assert shaper.links[2].up.pass_on(0.0, 1e6) == pytest.approx(0.002), "one waits for nobody else's"
+
+
+def test_a_way_to_a_node_is_as_real_as_that_to_the_coordinator(echo):
+    data = os.urandom(100_000)
+    with Shaper(region(node(latency_s=0.002), node(), hub_s=5.0), ("127.0.0.1", 9), endpoints={1: echo}) as shaper:
+        with socket.create_connection((HOST, shaper.ways[0, 1].port), timeout=30) as connection:
+            threading.Thread(target=connection.sendall, args=(data,)).start()
+            found = bytearray()
+            while len(found) < len(data):
+                found += connection.recv(65536)
+        traffic = shaper.ways[0, 1].traffic
+        assert found == data and (traffic.up, traffic.connections) == (len(data), 1)
+        assert shaper.links[0].traffic.connections == 0
 
 
 def test_who_leaves_is_gone(echo):
