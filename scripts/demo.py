@@ -77,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
     files = recipes.data_files(job=options.job, data=options.data)
     profile = emulation.profile_named(options.network) if options.network else None
     options.operators = options.operators or (len(profile.members()) if profile else 4)
+    if profile and profile.model in recipes.MODELS[options.job]:
+        options.model = options.model or profile.model
     spec = job_spec(options, dict.fromkeys(files, "0" * 64))
     state = options.state.resolve()
     ports = claim(options.port)

@@ -11,6 +11,7 @@ MODELS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {
         "mlp": {"architecture": "mlp", "config": {}},
         "mlp-wide": {"architecture": "mlp", "config": {"hidden": [512, 256]}},
+        "mlp-large": {"architecture": "mlp", "config": {"hidden": [1024, 1024]}},
         "cnn": {"architecture": "cnn", "config": {}},
         "resnet": {"architecture": "resnet", "config": {}},
         "vgg": {"architecture": "vgg", "config": {}},

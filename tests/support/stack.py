@@ -7,37 +7,47 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 
+from scripts.hypergpu_demo.emulation import Emulation
 from scripts.hypergpu_demo.market import Market
 from scripts.hypergpu_demo.ports import free_ports
 from scripts.hypergpu_demo.stack import Stack
 from scripts.hypergpu_demo.supervise import StackError
+from trainer.network.profiles import Profile
 
 ENDED = ("closed", "failed")
 
 
 @contextmanager
-def running_stack(*, operators: int, settings: Mapping[str, str] | None = None) -> Iterator[Market]:
+def running_stack(
+    *, operators: int, settings: Mapping[str, str] | None = None, network: Profile | None = None,
+    spec: Mapping[str, Any] | None = None,
+) -> Iterator[Market]:  # fmt: skip
     """A stack whose operators have registered, bid and loaded their workers; the requester is signed in.
 
-    `settings` are further HYPERGPU_... variables. It uses PostgreSQL, with a database of its own, where
+    `settings` are further HYPERGPU_... variables; agents are behind the emulated links of `network`, where bytes are scaled for
+    a job as `spec` says. It uses PostgreSQL, with a database of its own, where
     HYPERGPU_DATABASE_URL names a server.
     """
     state = Path(tempfile.mkdtemp(prefix="hg-"))  # short: agents keep Unix sockets below it
     said: list[str] = []
+    ports = free_ports()
+    links = Emulation(network, dict(spec or {}), {}, port=ports.web, operators=operators, seed=0) if network else None
     try:
         with (
             own_database() as database,
+            links or nullcontext(),
             Stack(
-                state, ports=free_ports(), operators=operators, say=said.append, settings={**database, **(settings or {})}
+                state, ports=ports, operators=operators, say=said.append, settings={**database, **(settings or {})},
+                emulation=links,
             ) as stack,
-        ):
+        ):  # fmt: skip
             try:
                 yield joined(stack)
             except BaseException:

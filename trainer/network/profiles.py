@@ -63,6 +63,7 @@ class Profile(Section):
     name: str
     description: str
     parameters: int = Field(ge=1, description="Of the model that the speeds are of.")
+    model: str | None = Field(default=None, description="That the demo trains there: as large as the profile's, so unscaled.")
     time_scale: float = Field(default=12.0, gt=0, le=1000, description="Emulated seconds in a real one, for real agents.")
     coordinator: LinkSpec
     nodes: tuple[NodeSpec, ...] = Field(min_length=1)

@@ -53,6 +53,13 @@ def test_given_one_way_of_a_link_then_the_other_is_assumed_in_proportion() -> No
     assert (facts(1)[0].down.value, facts(1)[0].down.source) == (pytest.approx(30_000), "transfer")
 
 
+def test_given_an_emulated_links_loss_then_it_is_called_so() -> None:
+    register(1)
+    links.record_report(node_id=1, report=LinkReport(loss=(10_000, 10**6), emulated=True))
+    (known,) = facts(1)
+    assert (known.loss.value, known.loss.source) == (pytest.approx(0.01), "emulated")
+
+
 def test_given_a_heartbeats_report_then_it_is_known_with_source_and_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "POLL_SECONDS", 0)
     node = register(1)

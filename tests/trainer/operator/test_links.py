@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from trainer.operator.client import Coordinator
+from trainer.operator.emulation import LOSS
 from trainer.operator.links import MOST_SAMPLES, STALL_SECONDS, TOLD_SEGMENTS, Links
 from trainer.operator.tcp_info import tcp_info
 from trainer.operator.transfers import upload
@@ -48,6 +49,18 @@ def coordinator():
     yield Coordinator(f"http://127.0.0.1:{server.server_address[1]}", KEY, say=lambda *_: None)
     server.shutdown()
     server.server_close()
+
+
+def test_given_an_emulated_link_then_its_loss_is_told_once_and_as_such(coordinator, monkeypatch):
+    monkeypatch.setenv(LOSS, "0.02")
+    links = coordinator.links
+    coordinator.post("/x", {})
+    report = links.report()
+    assert (report["loss"], report["emulated"], links.loss.value) == ([20_000, 1_000_000], True, 0.02)
+    coordinator.post("/x", {})
+    assert "loss" not in links.report()
+    links.untold(report)
+    assert (again := links.report())["loss"] == report["loss"] and again["emulated"]
 
 
 @LINUX

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -15,6 +17,7 @@ from trainer.network.sources import FIRST_PAUSE_S
 from trainer.operator.agent import Agent
 from trainer.operator.config import AgentConfig, Home
 from trainer.operator.console import Console
+from trainer.operator.emulation import WAYS
 from trainer.operator.identity import address_of
 from trainer.operator.links import Links
 from trainer.operator.peers import Asked, Endpoint, Peers, Pinned, Shelf, checked_endpoint, listening_address
@@ -69,6 +72,14 @@ def test_given_a_peer_that_has_the_file_then_it_comes_from_there(peers, shelf, u
     put(shelf)
     assert peers.fetch(url, NAME, tmp_path, seconds=1, check=check)
     assert (tmp_path / NAME).read_bytes() == STEP
+
+
+def test_given_an_emulated_link_to_a_peer_then_it_is_reached_there(peers, shelf, url, tmp_path, monkeypatch):
+    monkeypatch.setenv(WAYS, json.dumps({"127.0.0.1:9": urlsplit(url).port}))
+    put(shelf)
+    assert peers.fetch("http://127.0.0.1:9", NAME, tmp_path, seconds=1, check=check)
+    monkeypatch.delenv(WAYS)
+    assert not peers.fetch("http://127.0.0.1:9", NAME, tmp_path, seconds=1, check=check)
 
 
 def test_given_a_peer_that_is_still_getting_it_then_it_is_waited_for(peers, shelf, url, tmp_path):

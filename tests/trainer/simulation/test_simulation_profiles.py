@@ -11,7 +11,7 @@ from trainer.network.profiles import load_profile, load_trace, profile_names
 from trainer.protocol.errors import HyperGPUError
 from trainer.simulation.network import measured, network_of, present
 
-NAMES = ["asymmetric", "flaky", "hostile-20", "lan", "mobile", "regions", "wan-good", "wan-hetero"]
+NAMES = ["asymmetric", "flaky", "hostile-20", "lan", "mobile", "neighbours", "regions", "wan-good", "wan-hetero"]
 ONE = {"name": "mine", "description": "", "parameters": 1000, "coordinator": {"up_bps": 8e6, "down_bps": 8e6},
        "nodes": [{"samples_per_second": 2, "up_bps": 1e6, "down_bps": 4e6, "latency_s": 0.05}]}  # fmt: skip
 
@@ -25,7 +25,7 @@ def test_every_profile_makes_a_network(name: str):
     profile = load_profile(name)
     assert profile.name == name
     network = network_of(profile, seed=1)
-    assert len(network.machines) >= 8 and present(network, 0.0)
+    assert len(network.machines) >= 6 and present(network, 0.0)
     assert len(network_of(profile, seed=1, nodes=20).machines) == 20
 
 
