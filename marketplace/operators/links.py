@@ -33,6 +33,8 @@ CLOCK_SECONDS = 1e-6
 """What came in one piece came at once: the least that is said of it."""
 LATE_SECONDS = 10
 """A node that takes so long to follow an answer was busy with something else."""
+MOST_BYTES = 2**50
+"""No file is longer."""
 BELIEVED = 0.5
 """Part of the time that the coordinator saw pass which a node's word on its computing may fall to."""
 
@@ -74,7 +76,7 @@ def claims(report: LinkReport) -> Iterable[Sample]:
             yield round_trip(milliseconds / 1000, claimed=True)
     for quantity, files in ((Quantity.UP, report.up), (Quantity.DOWN, report.down)):
         for size, seconds in files:
-            if size > 0 and 0 < seconds < 1e6:
+            if carried(size, seconds):
                 yield transfer(quantity, size=size, seconds=seconds, claimed=True)
     if report.loss is not None and 0 <= report.loss[0] <= report.loss[1] and 0 < report.loss[1] < 10**9:
         hits, trials = report.loss
@@ -89,8 +91,13 @@ def claims(report: LinkReport) -> Iterable[Sample]:
             fold = partial(estimators.smoothed, sample=milliseconds / 1000)
             yield Sample(quantity=Quantity.PEER_RTT, of=str(peer), fold=fold, source="peer", claimed=True)
     for peer, (size, seconds) in report.shared.items():
-        if size > 0 and 0 < seconds < 1e6:
+        if carried(size, seconds):
             yield transfer(Quantity.DOWN, size=size, seconds=seconds, claimed=True, of=str(peer))
+
+
+def carried(size: int, seconds: float) -> bool:
+    """Whether any link can have carried so many bytes in so many seconds."""
+    return 0 < size < MOST_BYTES and 0 < seconds < 1e6
 
 
 def round_trip(seconds: float, *, claimed: bool) -> Sample:

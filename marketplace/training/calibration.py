@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 
 from marketplace.training.models import Audit
+from trainer.scoring.calibration import CONVICTS
 from trainer.scoring.deterrence import HONEST_AUDITS
 
+KINDS = ("cpu", "cuda")
+"""What classes begin with (`trainer.diloco.local.device_class`)."""
 FALSE_ALARMS = 0.01
 """Largest share of false alarms with which verdicts have consequences."""
 
@@ -35,27 +38,55 @@ class Calibration:
         return upper_bound(self.false_alarms, of=self.honest)
 
 
+def in_shadow(audit: Audit, *, auditor_class: str = "", code: str = "", proven: bool = False) -> bool:
+    """Whether a verdict hurts nobody yet.
+
+    A contradiction that no machine's drift explains is never in the shadow. Everything else is as long as its class is not
+    calibrated. A class with too few honest audits is judged as all classes of its kind together: the class is the node's own
+    word, and a name that nobody else has must be no way out.
+    """
+    if proven and code in CONVICTS:
+        return False
+    known = of(audit.precision, audit.operator_class, auditor_class)
+    if known.honest < HONEST_AUDITS:
+        known = counted(of_kind(audit.precision, kind_of(audit.operator_class)), known)
+    return not known.calibrated
+
+
 def of(precision: str, operator_class: str, auditor_class: str = "") -> Calibration:
     """Of one class; without an auditor's, of all auditors together."""
-    honest = honest_audits(precision, operator_class)
-    if auditor_class:
-        honest = [audit for audit in honest if audit.auditor_class == auditor_class]
-    return Calibration(
-        precision, operator_class, auditor_class, len(honest), sum(audit.state == Audit.State.FAILED for audit in honest)
-    )
+    return counted(of_class(precision, operator_class), Calibration(precision, operator_class, auditor_class, 0, 0))
+
+
+def counted(judged: QuerySet[Audit], known: Calibration) -> Calibration:
+    """`known` with what the honest among the judged audits say."""
+    honest = [audit for audit in honest_among(judged) if known.auditor_class in ("", audit.auditor_class)]
+    return replace(known, honest=len(honest), false_alarms=sum(audit.state == Audit.State.FAILED for audit in honest))
 
 
 def honest_errors(precision: str, operator_class: str) -> dict[str, list[float]]:
     """By the auditor's class: from them follows what is tolerated."""
     errors: dict[str, list[float]] = {}
-    for audit in honest_audits(precision, operator_class):
+    for audit in honest_among(of_class(precision, operator_class)):
         if audit.error is not None:
             errors.setdefault(audit.auditor_class, []).append(audit.error)
     return errors
 
 
-def honest_audits(precision: str, operator_class: str) -> list[Audit]:
-    judged = Audit.objects.filter(precision=precision, operator_class=operator_class, state__in=Audit.JUDGED)
+def of_class(precision: str, operator_class: str) -> QuerySet[Audit]:
+    return Audit.objects.filter(precision=precision, operator_class=operator_class, state__in=Audit.JUDGED)
+
+
+def of_kind(precision: str, kind: str) -> QuerySet[Audit]:
+    return Audit.objects.filter(precision=precision, operator_class__startswith=kind, state__in=Audit.JUDGED)
+
+
+def kind_of(operator_class: str) -> str:
+    """One of KINDS; empty, which stands for all of them, for a machine that says something else."""
+    return next((kind for kind in KINDS if operator_class.startswith(kind)), "")
+
+
+def honest_among(judged: QuerySet[Audit]) -> list[Audit]:
     nodes = judged.values("node_id").annotate(audits=Count("pk"), passed=Count("pk", filter=Q(state=Audit.State.PASSED)))
     honest = [node["node_id"] for node in nodes if 2 * node["passed"] > node["audits"]]
     return list(judged.filter(node_id__in=honest).only("auditor_class", "state", "error"))

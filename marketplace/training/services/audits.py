@@ -198,7 +198,7 @@ def expire() -> int:
     for audit in Audit.objects.filter(state=Audit.State.REQUESTED, deadline__lte=timezone.now()).select_related(
         "contribution__round__job"
     ):
-        shadow = not calibration.of(audit.precision, audit.operator_class).calibrated
+        shadow = calibration.in_shadow(audit)
         ended = {"state": Audit.State.UNANSWERED, "judged_at": timezone.now(), "shadow": shadow, "code": "audit.unanswered"}
         ended["reason"] = "The node did not hand in its states in time."
         with transaction.atomic():
@@ -220,7 +220,7 @@ def expire() -> int:
 def record_verdict(*, audit_id: int, found: AuditVerdict) -> None:
     """ANSWERED -> PASSED, SUSPICIOUS or FAILED. Safe to call twice: the first verdict stands."""
     audit = Audit.objects.select_related("contribution__round__job").get(pk=audit_id)
-    shadow = not calibration.of(audit.precision, audit.operator_class, found.auditor_class).calibrated
+    shadow = calibration.in_shadow(audit, auditor_class=found.auditor_class, code=found.code, proven=found.proven)
     with transaction.atomic():
         moved = Audit.objects.filter(pk=audit_id, state=Audit.State.ANSWERED).update(
             state=found.verdict, error=found.error, encoding_error=found.encoding_error, tolerance=found.tolerance,

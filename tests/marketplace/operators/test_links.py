@@ -214,7 +214,11 @@ def test_given_a_node_that_hangs_up_then_what_it_did_not_take_says_nothing(clock
     assert facts(1)[0].down.source == "assumed"
 
 
-@pytest.mark.parametrize("nonsense", [{"rtt": [-1.0]}, {"up": [[0, 1.0]]}, {"loss": [5, 3]}, {"down": [[5, float("inf")]]}])
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"rtt": [-1.0]}, {"up": [[0, 1.0]]}, {"up": [[10**308, 0.001]]}, {"shared": {2: [10**152, 1.0]}}, {"loss": [5, 3]},
+     {"down": [[5, float("inf")]]}],
+)  # fmt: skip
 def test_given_a_report_that_cannot_be_then_nothing_is_kept(nonsense: dict) -> None:
     register(1)
     links.record_report(node_id=1, report=LinkReport.model_validate(nonsense))

@@ -45,3 +45,33 @@ def test_the_bound_is_clopper_and_pearsons() -> None:
     assert upper_bound(3, of=100) == pytest.approx(0.0757, abs=1e-4)
     assert upper_bound(5, of=5) == 1.0
     assert Calibration("fp32", "a", "b", 0, 0).highest_rate == 1.0
+
+
+def verdict_on(job: Job, number: int, *, operator_class: str) -> Audit:  # noqa: F811
+    contribution = Contribution.objects.get(round=paid(job, number, (1,)))
+    return Audit.objects.create(
+        contribution=contribution, node_id=1, segment=0, block=1, block_hash=HASH, deadline=timezone.now(), precision="fp32",
+        operator_class=operator_class, state="answered",
+    )  # fmt: skip
+
+
+def test_a_name_that_nobody_else_has_is_no_way_out_of_audits(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(calibration, "HONEST_AUDITS", 3)
+    monkeypatch.setattr(calibration.Calibration, "calibrated", property(lambda known: known.honest >= 3))
+    for number in range(3):
+        known(job, number, {1: "passed"})
+    Audit.objects.update(operator_class="cuda-H100")
+    mine = verdict_on(job, 3, operator_class="cuda-mine-0001")
+    assert not calibration.in_shadow(mine, auditor_class="cpu"), "the kind stands for a class that nobody has seen"
+    assert calibration.in_shadow(mine, auditor_class="another"), "by whom it was calibrated"
+    mine.operator_class = "cpu-mine"
+    assert calibration.in_shadow(mine, auditor_class="cpu"), "no machine of its kind was ever audited"
+    mine.operator_class = "no machine at all"
+    assert not calibration.in_shadow(mine, auditor_class="cpu"), "what it really is cannot be known: all of them"
+
+
+def test_a_contradiction_that_no_drift_explains_is_never_in_the_shadow(job: Job) -> None:  # noqa: F811
+    mine = verdict_on(job, 0, operator_class="cuda-mine-0001")
+    assert not calibration.in_shadow(mine, auditor_class="cpu", code="audit.wrong_upload", proven=True)
+    assert calibration.in_shadow(mine, auditor_class="cpu", code="audit.diverged", proven=True)
+    assert calibration.in_shadow(mine, auditor_class="cpu", code="audit.wrong_upload", proven=False)
