@@ -12,7 +12,7 @@ from torch import Tensor
 from trainer.data.sample import SampleInfo
 from trainer.diloco.flat import Shapes, Tensors, count_of, flatten, unflatten
 from trainer.diloco.outer import OuterState
-from trainer.diloco.tensorfile import Expected, max_bytes, read_tensors, refused, write_tensors
+from trainer.diloco.tensorfile import Expected, read_tensors, refused, write_tensors
 from trainer.models import build_model
 from trainer.protocol.spec import JobSpec
 
@@ -29,11 +29,6 @@ def save_checkpoint(params: Tensor, shapes: Shapes) -> bytes:
 def load_checkpoint(data: bytes, *, shapes: Shapes) -> Tensor:
     """Parameters (n,) of exactly these names and shapes, finite. Raises HyperGPUError `artifact.*` as `read_tensors`."""
     return flatten(read_tensors(data, expected_params(shapes)))
-
-
-def max_checkpoint_bytes(shapes: Shapes) -> int:
-    """Largest file that `load_checkpoint` takes for these shapes: the limit for downloads."""
-    return max_bytes(expected_params(shapes))
 
 
 def initial_params(spec: JobSpec, sample: SampleInfo) -> Tensor:

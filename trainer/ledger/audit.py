@@ -158,7 +158,9 @@ def replay(
         find("evidence.other_round", "The evidence is of another job, round or specification.")
     compare_receipts(batches, document, find)
     work = evidences.round_work(document, job, read)
-    if before is not None or len(job.files) == len(job.spec.data.files):
+    if before is None and report.rows:
+        find("audit.no_past", "The evidence of the round before cannot be had: whether this one goes on from it is not known.")
+    elif before is not None or len(job.files) == len(job.spec.data.files):
         evidences.check_chain(document, before, job)
     evidences.check_outcome(work, document, shapes=shapes_of(work.params))
     return AuditRow(

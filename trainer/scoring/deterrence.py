@@ -34,11 +34,6 @@ class AuditPolicy:
     audited: int = 1
     miss_rate: float = 0.0
 
-    @property
-    def compute_share(self) -> float:
-        """Work of auditors for each unit of work of operators."""
-        return self.rate * min(self.audited, self.segments) / self.segments
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deterrence:
@@ -57,10 +52,6 @@ class Deterrence:
     @property
     def gain(self) -> float:
         return self.saved - self.lost
-
-    def survival(self, rounds: int) -> float:
-        """Probability of not being caught in so many rounds."""
-        return (1 - self.caught) ** rounds
 
 
 def detection(skipped: float, policy: AuditPolicy) -> float:

@@ -24,11 +24,6 @@ class Rating:
     mu: float = MODEL.mu
     sigma: float = MODEL.sigma
 
-    @property
-    def ordinal(self) -> float:
-        """One number: what the node can do with 99.9 % certainty, mu - 3 sigma. 0 for one that nobody knows."""
-        return self.mu - 3 * self.sigma
-
 
 def ranking(improvements: Mapping[int, float], refused: Collection[int] = ()) -> list[list[int]]:
     """Groups of node ids, best first, ties together; whose contribution was refused comes last, whatever it scored."""

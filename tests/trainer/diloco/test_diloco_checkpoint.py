@@ -11,7 +11,6 @@ from trainer.diloco.checkpoint import (
     initial_params,
     load_checkpoint,
     load_outer,
-    max_checkpoint_bytes,
     save_checkpoint,
     save_outer,
 )
@@ -56,7 +55,7 @@ def test_the_first_version_follows_from_the_job_alone():
     assert model_root(first) == model_root(initial_params(JobSpec(), sample))
     assert model_root(first) != model_root(initial_params(JobSpec(seed=1), sample))
     shapes = model_shapes(JobSpec().model, sample)
-    assert len(first) == count_of(shapes) and len(save_checkpoint(first, shapes)) <= max_checkpoint_bytes(shapes)
+    assert len(first) == count_of(shapes)
 
 
 @pytest.mark.parametrize(

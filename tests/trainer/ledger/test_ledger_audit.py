@@ -84,6 +84,18 @@ def test_a_missing_artifact_is_a_finding(world):
     assert codes(report) == ["artifact.unknown"] and report.rows[0].problems and not report.rows[1].problems
 
 
+def test_a_round_whose_past_cannot_be_had_is_not_taken_for_the_first(world):
+    gone = sha256_hex(canonical_bytes(world.documents[0]))
+
+    def read(sha256: str) -> bytes:
+        if sha256 == gone:
+            raise HyperGPUError("artifact.unknown", "gone")
+        return world.read(sha256)
+
+    report = run(settled(world), read)
+    assert [row.problems for row in report.rows] == [("artifact.unknown",), ("audit.no_past",)]
+
+
 @pytest.mark.parametrize("name", ["version", "checkpoint", "outer_state", "aggregate", "delta"])
 def test_an_invented_outcome_is_found(name, world):
     document = copy.deepcopy(world.documents[1])

@@ -19,7 +19,7 @@ def test_the_better_node_is_rated_higher_the_longer_the_surer():
     ratings: dict[int, Rating] = {}
     for _ in range(30):
         ratings = rated(ratings, [[1], [2, 3], [4]])
-    assert ratings[1].ordinal > ratings[2].ordinal > ratings[4].ordinal
+    assert ratings[1].mu > ratings[2].mu > ratings[4].mu
     assert abs(ratings[2].mu - ratings[3].mu) < 1e-9 and ratings[1].sigma < Rating().sigma
 
 
@@ -27,7 +27,7 @@ def test_a_node_that_is_refused_now_and_then_falls_behind():
     ratings: dict[int, Rating] = {}
     for number in range(40):
         ratings = rated(ratings, ranking(dict.fromkeys((1, 2, 3), 0.1), refused=[3] if number % 4 == 0 else []))
-    assert ratings[3].ordinal < min(ratings[1].ordinal, ratings[2].ordinal) - 1
+    assert ratings[3].mu < min(ratings[1].mu, ratings[2].mu) - 1
 
 
 def test_noise_lifts_nobody_for_long():
@@ -42,7 +42,6 @@ def test_noise_lifts_nobody_for_long():
 def test_who_stays_away_stays_as_he_is_and_one_alone_wins_nothing():
     known = {1: Rating(), 2: Rating(30.0, 2.0)}
     assert rated(known, [[3], [1]])[2] == known[2] and rated(known, [[1]]) == known and rated({}, []) == {}
-    assert Rating().ordinal == 0
 
 
 @given(st.dictionaries(st.integers(0, 50), st.floats(-5, 5), max_size=12), st.sets(st.integers(0, 50), max_size=5))
