@@ -130,31 +130,6 @@ def best_close(
     return Close(deadline_s=best, expected_s=expected, reasons=(Reason(code="deadline.predicted", text=text),))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Track:
-    """How good the predictions of a node were: means of relative errors, recent ones first. `bias` is the mean of log(actual /
-    predicted), `spread` the mean deviation from it, after `samples` rounds."""
-
-    bias: float = 0.0
-    spread: float = 0.0
-    samples: int = 0
-
-
-RATE = 0.25
-"""Part of the mean that the newest round takes (as RTTVAR in RFC 6298)."""
-MOST_OFF = 3.0
-"""Of log(actual / predicted): one round that hung does not spoil the next ten."""
-
-
-def tracked(track: Track, *, predicted_s: float, actual_s: float) -> Track:
-    """After a round that was predicted to take `predicted_s` and took `actual_s`, both more than 0."""
-    off = min(max(math.log(actual_s / predicted_s), -MOST_OFF), MOST_OFF)
-    rate = max(RATE, 1 / (track.samples + 1))
-    bias = track.bias + rate * (off - track.bias)
-    spread = track.spread + rate * (abs(off - bias) - track.spread)
-    return Track(bias=bias, spread=spread, samples=track.samples + 1)
-
-
 def relative_errors(pairs: Sequence[tuple[float, float]]) -> list[float]:
     """|actual - predicted| / actual of each (predicted, actual)."""
     return [abs(actual - predicted) / actual for predicted, actual in pairs]

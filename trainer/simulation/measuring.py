@@ -12,14 +12,16 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from trainer.network.estimators import Estimate, rate, smoothed
+from trainer.network.estimators import LOSS_MEMORY, Estimate, part, rate, smoothed
 from trainer.network.facts import Measure, NodeFacts, Source
 from trainer.network.health import Standing, assess, recent
-from trainer.network.predict import Prediction, Track, tracked
+from trainer.network.predict import Prediction, relative_errors
 from trainer.simulation.network import Network, measured
 
 WRONG = 0.15
-"""Standard deviation of the first benchmark and of the first probes, relative."""
+"""Standard deviation of the first benchmark and of each probe, relative."""
+PROBED, SEGMENT = 200, 1448
+"""Packets of the first probe of a link, and bytes that one of a transfer carries."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,13 +45,15 @@ class Timed:
 @dataclass(slots=True)
 class Known:
     """Of one node; speeds in samples/s and bytes/s, `rtt` in seconds. `up` was last seen at `up_at`; `via` and `shared`: by
-    way of a node and from it, with when that was last seen. Newest first: `orders` with their rounds and whether it kept
-    them, `qualities` (0..1) of what it handed in. `there` of the `looks` at who takes part."""
+    way of a node and from it, with when that was last seen; `near`: round trips to others in seconds. Newest first: `orders`
+    with their rounds and whether it kept them, `qualities` (0..1) of what it handed in, `errors` of predictions, relative.
+    `there` of the `looks` at who takes part."""
 
     speed: Estimate
     up: Estimate
     down: Estimate
     rtt: Estimate
+    loss: Estimate
     since: float = 0.0
     source: Source = "benchmark"
     orders: list[tuple[int, bool]] = field(default_factory=list)
@@ -57,10 +61,11 @@ class Known:
     standing: Standing | None = None
     there: int = 0
     looks: int = 0
-    track: Track = field(default_factory=Track)
+    errors: list[float] = field(default_factory=list)
     up_at: float = 0.0
     via: dict[int, tuple[Estimate, float]] = field(default_factory=dict)
     shared: dict[int, tuple[Estimate, float]] = field(default_factory=dict)
+    near: dict[int, Estimate] = field(default_factory=dict)
 
 
 class Observer:
@@ -81,12 +86,14 @@ class Observer:
                 value=estimate.value, deviation=estimate.deviation, age_s=now - at, source=source, samples=estimate.samples
             )  # fmt: skip
 
-        there = measured(self.network, node, now)
+        for peer, there in measured(self.network, node, now).near.items():
+            known.near[peer] = smoothed(known.near.get(peer), self.wrong(there.value))
         return NodeFacts(
             node_id=node, samples_per_second=measure(known.speed, known.source), up=measure(known.up, link, known.up_at),
-            down=measure(known.down, link), rtt_s=measure(known.rtt, "heartbeat"), loss=there.loss,
+            down=measure(known.down, link), rtt_s=measure(known.rtt, "heartbeat"), loss=measure(known.loss, link),
             reliability=recent([float(kept) for _, kept in known.orders]), quality=recent(known.qualities),
-            uptime=known.there / known.looks if known.looks else 1.0, spread=known.track.spread, near=there.near,
+            uptime=known.there / known.looks if known.looks else 1.0, spread=recent(known.errors, unknown=0.0),
+            near={peer: measure(estimate, "peer") for peer, estimate in known.near.items()},
             via={peer: measure(estimate, "transfer", at) for peer, (estimate, at) in known.via.items()},
             shared={peer: measure(estimate, "transfer", at) for peer, (estimate, at) in known.shared.items()},
         )  # fmt: skip
@@ -95,8 +102,13 @@ class Observer:
         there = measured(self.network, node, now)
         first = (self.wrong(value.value) for value in (there.samples_per_second, there.up, there.down, there.rtt_s))
         speed, up, down, rtt = (Estimate(value=value, deviation=WRONG * value, samples=1) for value in first)
-        self.nodes[node] = known = Known(speed, up, down, rtt, since=now, up_at=now)
+        loss = self.seen_lost(None, there.loss.value, packets=PROBED)
+        self.nodes[node] = known = Known(speed, up, down, rtt, loss, since=now, up_at=now)
         return known
+
+    def seen_lost(self, known: Estimate | None, loss: float, *, packets: int) -> Estimate:
+        """What so many packets more show of a link that loses the part `loss` of them."""
+        return part(known, hits=sum(self.random.random() < loss for _ in range(packets)), trials=packets)
 
     def wrong(self, value: float) -> float:
         return value * max(0.5, self.random.gauss(1.0, WRONG))
@@ -106,6 +118,8 @@ class Observer:
         known = self.nodes[node]
         trip = 2 * (self.network.machines[node].delay(now) + self.network.coordinator.delay(now))
         known.rtt = smoothed(known.rtt, max(1e-4, trip))
+        lost = measured(self.network, node, now).loss.value
+        known.loss = self.seen_lost(known.loss, lost, packets=min(int(timed.sent / SEGMENT) + 1, LOSS_MEMORY))
         known.speed = self.first_or(known, known.speed, timed.samples, timed.compute_s)
         if timed.via is None:
             known.up, known.up_at = self.first_or(known, known.up, timed.sent, timed.upload_s - known.rtt.value), now
@@ -119,7 +133,7 @@ class Observer:
             known.down = self.first_or(known, known.down, timed.fetched, timed.fetch_s - known.rtt.value)
         if predicted is not None:
             actual = timed.fetch_s + timed.compute_s + timed.upload_s - timed.ahead_s
-            known.track = tracked(known.track, predicted_s=predicted.total_s, actual_s=actual)
+            known.errors[:0] = relative_errors([(predicted.total_s, actual)])
         known.since, known.source = now, "work"
 
     def first_or(self, known: Known, estimate: Estimate, amount: float, seconds: float) -> Estimate:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.trainer.network.test_network_policy import fact
 from trainer.network.facts import Measure
-from trainer.network.predict import LEAST_DOUBT, Prediction, Track, best_close, left_of, predict, relative_errors, tracked
+from trainer.network.predict import LEAST_DOUBT, Prediction, best_close, left_of, predict, relative_errors
 
 
 def test_a_part_is_two_round_trips_the_bytes_and_the_samples():
@@ -89,14 +89,3 @@ def test_the_expected_length_is_that_of_many_drawn_rounds():
 
 def test_relative_errors_are_of_what_it_took():
     assert relative_errors([(10, 8), (10, 20)]) == [0.25, 0.5]
-
-
-def test_the_track_of_a_node_learns_its_bias_and_its_spread():
-    track = Track()
-    for _ in range(20):
-        track = tracked(track, predicted_s=10, actual_s=12)
-    assert track.bias == pytest.approx(math.log(1.2)) and track.spread < 0.01 and track.samples == 20
-    for actual in (8, 12) * 20:
-        track = tracked(track, predicted_s=10, actual_s=actual)
-    assert track.bias == pytest.approx(0.0, abs=0.1) and 0.1 < track.spread < 0.3
-    assert tracked(track, predicted_s=10, actual_s=1e9).bias < 1

@@ -13,7 +13,6 @@ from trainer.network.profiles import LinkSpec, NodeSpec, Profile, RegionSpec
 from trainer.network.sources import Patience
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec, RoundSpec
-from trainer.simulation.measuring import Observer
 from trainer.simulation.network import measured, network_of
 from trainer.simulation.regions import Regions
 from trainer.simulation.rounds import Rounds, Row
@@ -36,9 +35,8 @@ def profile(*, gatherer: NodeSpec = GOOD, others: NodeSpec = LOSSY) -> Profile:
 
 def regions(found: Profile, *, patience: dict[int, Patience] | None = None, via: int | None = 0) -> Regions:
     network = network_of(found, seed=0)
-    observer = Observer(network, seed=0)
     parts = {node: Part(steps=1, encoding=EncodingSpec(), via=via if node else None) for node in range(3)}
-    facts = [observer.facts(node, 0.0) for node in range(3)]
+    facts = [measured(network, node, 0.0) for node in range(3)]
     return Regions(
         network, facts, Plan(parts=parts, quorum=1, deadline_s=None, gathers=True), patience or {n: Patience() for n in parts}
     )
@@ -67,7 +65,7 @@ def test_given_a_narrow_uplink_then_a_near_gatherer_brings_nothing():
     found = regions(profile(others=narrow))
     direct = transferred(found.network.machines[1], found.network.coordinator, 0.0, SIZE)
     came, _ = found.sent(1, 0.0, SIZE)
-    assert came == pytest.approx(direct, rel=0.02)
+    assert came >= 0.98 * direct
 
 
 @pytest.mark.parametrize("how", ["crashed", "left"])

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from trainer.cli import app
 from trainer.network.facts import NodeFacts
 from trainer.network.policy import Plan, plain
-from trainer.network.profiles import load_profile
+from trainer.network.profiles import LinkSpec, NodeSpec, Profile, RegionSpec, load_profile
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import JobWork
 from trainer.protocol.spec import AggregationSpec, InnerSpec, JobSpec, ModelSpec, NetworkSpec, RoundSpec
@@ -167,3 +167,21 @@ def test_the_command_writes_a_table_json_and_a_plot(tmp_path: Path):
 def test_bad_input_says_what_to_do(options: list[str], says: str):
     done = CliRunner().invoke(app, ["simulate", *options])
     assert done.exit_code == 1 and says in done.output
+
+
+def test_an_observer_knows_loss_and_distance_from_what_it_saw_not_from_the_profile():
+    near = NodeSpec(count=2, samples_per_second=8, up_bps=1e8, down_bps=1e8, latency_s=0.01, loss=0.05, region="far", public=True)
+    far = Profile(
+        name="far", description="", parameters=1, coordinator=LinkSpec(up_bps=1e9, down_bps=1e9), nodes=(near,),
+        regions={"far": RegionSpec(latency_s=0.1)},
+    )  # fmt: skip
+    net = network_of(far, seed=0)
+    observer, truth = Observer(net, seed=1), measured(net, 0, 0.0)
+    first = observer.facts(0, 0.0)
+    assert first.loss.value != truth.loss.value and first.near[1].value != truth.near[1].value
+    timed = Timed(fetched=1e6, fetch_s=1.0, samples=8, compute_s=1.0, sent=4e6, upload_s=1.0)
+    for now in range(1, 20):
+        observer.kept(0, float(now), timed, None)
+        known = observer.facts(0, float(now))
+    assert known.loss.value == pytest.approx(truth.loss.value, rel=0.15)
+    assert known.near[1].value == pytest.approx(truth.near[1].value, rel=0.15)
