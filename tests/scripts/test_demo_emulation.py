@@ -46,14 +46,14 @@ def test_machines_and_bytes_are_scaled_to_the_profiles_model(emulation: Emulatio
 
 def test_nodes_that_can_be_reached_are_reached_over_links_of_their_own():
     profile = load_profile("neighbours")
-    with Emulation(profile, spec(model="mlp-large"), {}, port=1, operators=6, seed=0) as emulation:
+    with Emulation(profile, spec(model="mlp-large"), {}, port=1, operators=5, seed=0) as emulation:
         assert emulation.parameters == profile.parameters and emulation.shaper.scale == Scale(time=1, size=1)
-        assert [bool(emulation.endpoint(number)) for number in range(1, 7)] == [True, False, False, False, True, False]
+        assert [bool(emulation.endpoint(number)) for number in range(1, 6)] == [True, False, False, True, False]
         found = json.loads(emulation.environment(2)[WAYS])
         assert found == {
-            emulation.endpoint(1): emulation.shaper.ways[1, 0].port, emulation.endpoint(5): emulation.shaper.ways[1, 4].port
+            emulation.endpoint(1): emulation.shaper.ways[1, 0].port, emulation.endpoint(4): emulation.shaper.ways[1, 3].port
         }  # fmt: skip
-        assert set(json.loads(emulation.environment(1)[WAYS])) == {emulation.endpoint(5)}
+        assert set(json.loads(emulation.environment(1)[WAYS])) == {emulation.endpoint(4)}
     assert "'neighbours', also between nodes" in emulation.sentence
     assert emulation.sentence.endswith("1,126,410 parameters. A byte stands for 1 and a second for 1.")
 

@@ -20,12 +20,13 @@ put in classes, each so much wider than the one below: a difference across a bor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """A node's bid on a job: `rate` base units a sample, `samples_per_second` that it does of it, transfers and all, `health`
-    0..1."""
+    """A node's bid on a job: `rate` base units a sample, `samples_per_second` that it does of it, transfers and all; `brings`:
+    those that others do more by way of it; `health` 0..1."""
 
     node_id: int
     rate: int
     samples_per_second: float
+    brings: float = 0.0
     health: float = 1.0
 
 
@@ -56,9 +57,9 @@ def assign(jobs: Sequence[Wanted]) -> Assigned:
     """Each node to at most one job, each job at least its quorum or nobody.
 
     Nodes prefer what pays most a second, of about equals what has less time to spare. A job prefers the cheapest, or the fastest
-    where it says so or would miss its deadline with the cheapest; healthier ones where these are equal. While a job has fewer
-    than its quorum, of those the one with the most time to spare gives its nodes to the others, and gets them back where that
-    helped none.
+    where it says so or would miss its deadline with the cheapest; healthier ones where these are equal, then who does and brings
+    most. While a job has fewer than its quorum, of those the one with the most time to spare gives its nodes to the others, and
+    gets them back where that helped none.
     """
     by_id = {job.job_id: job for job in jobs}
     fitting = {
@@ -132,7 +133,7 @@ def ranking(job: Wanted, offers: Sequence[Offer]) -> dict[int, int]:
     if job.fastest or urgent(job, offers):
         ordered = sorted(offers, key=lambda o: (-o.samples_per_second, o.rate, -o.health, o.node_id))
     else:
-        ordered = sorted(offers, key=lambda o: (o.rate, -o.health, -o.samples_per_second, o.node_id))
+        ordered = sorted(offers, key=lambda o: (o.rate, -o.health, -(o.samples_per_second + o.brings), o.node_id))
     return {offer.node_id: place for place, offer in enumerate(ordered)}
 
 
@@ -178,6 +179,8 @@ def why(
     given_up: Sequence[int], *, order: str,
 ) -> Reason:  # fmt: skip
     pays = f"{offer.rate} base units a sample at {offer.samples_per_second:.3g} samples/s"
+    if offer.brings:
+        pays += f", and {offer.brings:.3g} more of others, whose uploads go by way of it"
     if at.get(offer.node_id) == job.job_id:
         return Reason(code="assign.taken", text=f"Taken ({order}): {pays}.")
     if offer.rate > job.max_rate:

@@ -81,10 +81,12 @@ def is_near(fact: NodeFacts, peer: int) -> bool:
 
 def way_of(fact: NodeFacts, gatherer: NodeFacts, *, size: float, load: float, direct_s: float) -> Way:
     """What a node's upload of `size` bytes takes by way of a gatherer whose uplink has `load` bytes to send anyway. The time that
-    they hold up the gatherer's own work counts against it, as if all were sent at once."""
+    they hold up the gatherer's own work counts against it, as if all were sent at once. A way that was measured was so with the
+    opening of its connections."""
     leg, share = first_leg(fact, gatherer.node_id), part_of_uplink(gatherer, size / (load + size))
     up = leg if leg.value <= share.value else share
-    seconds = fact.near[gatherer.node_id].value + gatherer.rtt_s.value + size / up.value
+    round_trip = fact.near[gatherer.node_id].value + gatherer.rtt_s.value
+    seconds = (1 if leg.source == "transfer" else 2) * round_trip + size / up.value
     cost = size / uplink(gatherer) * gatherer.samples_per_second.value
     gain = (direct_s - seconds) * fact.samples_per_second.value - cost
     return Way(via=gatherer.node_id, seconds=seconds, up=up, gain=gain)

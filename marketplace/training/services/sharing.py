@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from django.utils import timezone
@@ -77,15 +78,32 @@ def wanted(job: Job, bids: Mapping[int, Bid], nodes: Collection[int]) -> Wanted:
         left = seconds
     mine = {node: bid for node, bid in bids.items() if node in nodes}
     count, seats = job.parameters or 1, job.seats.count()
+    facts = facts_of([bid.node for bid in mine.values()], spec)
+    brings = brought(facts, spec, count=count)
     return Wanted(
         job_id=job.pk, quorum=max(spec.rounds.quorum - seats, 1), nodes=max(spec.rounds.nodes - seats, 1),
         max_rate=int(job.max_rate), seconds=left, fastest=job.goal == Job.Goal.TIME,
         samples=(spec.rounds.rounds - job.round) * spec.rounds.nodes * spec.units_per_round,
         offers=[
-            Offer(node_id=fact.node_id, rate=int(mine[fact.node_id].rate), samples_per_second=pace(fact, spec, count=count))
-            for fact in facts_of([bid.node for bid in mine.values()], spec)
+            Offer(
+                node_id=fact.node_id, rate=int(mine[fact.node_id].rate), samples_per_second=pace(fact, spec, count=count),
+                brings=brings.get(fact.node_id, 0.0),
+            )
+            for fact in facts
         ],
     )  # fmt: skip
+
+
+def brought(facts: Collection[NodeFacts], spec: JobSpec, *, count: int) -> Mapping[int, float]:
+    """Samples a second that nodes do more by way of each that has carried an upload of theirs, by the best such way: its thanks
+    for carrying, as the coordinator measured it (docs/adr/0040)."""
+    found: dict[int, float] = defaultdict(float)
+    for fact in facts:
+        direct = pace(fact, spec, count=count)
+        gains = {peer: pace(replace(fact, up=way), spec, count=count) - direct for peer, way in fact.via.items()}
+        if gains and gains[best := max(gains, key=lambda peer: (gains[peer], -peer))] > 0:
+            found[best] += gains[best]
+    return found
 
 
 def pace(fact: NodeFacts, spec: JobSpec, *, count: int) -> float:

@@ -101,6 +101,33 @@ def test_a_job_whose_deadline_the_cheapest_would_miss_gets_the_fastest(
     assert taken() == [3, 4], "its requester wants the fastest"
 
 
+def test_who_carried_uploads_goes_before_who_asks_as_much_and_did_not(nodes: list[TestNode]) -> None:
+    """For as long as that was faster than the direct way, as the coordinator measured both."""
+    for node_id in (3, 4):
+        register(node_id).bid()
+    job = running(1)
+    Node.objects.filter(pk=3).update(endpoint="http://203.0.113.3:7070")
+
+    def choices() -> dict[int, sharing.Choice]:
+        job.seats.all().delete()
+        return {one.bid.node_id: one for one in sharing.choose(job, sharing.open_bids(job), places=2)}
+
+    def way(of: str, bytes_per_second: float) -> None:
+        Measurement.objects.update_or_create(
+            node_id=4, quantity=Measurement.Quantity.UP, of=of, claimed=False,
+            defaults={"source": "transfer", "value": bytes_per_second, "samples": 9, "at": timezone.now()},
+        )  # fmt: skip
+
+    assert [node for node, choice in choices().items() if choice.taken] == [1, 2]
+    way("", 1e4)
+    way("3", 1e6)
+    found = choices()
+    assert [node for node, choice in found.items() if choice.taken] == [1, 3]
+    assert "more of others, whose uploads go by way of it" in found[3].reason.text
+    way("3", 5e3)
+    assert [node for node, choice in choices().items() if choice.taken] == [1, 2]
+
+
 def test_of_jobs_that_pay_the_same_the_one_with_a_deadline_has_the_first_choice(nodes: list[TestNode]) -> None:
     later, sooner = running(1), running(2, finish_by=timezone.now() + timedelta(hours=1))
     for job in (later, sooner):

@@ -119,6 +119,18 @@ def test_a_job_that_gave_its_nodes_away_for_nothing_gets_them_back():
     assert assign([wanted(0, bids), wanted(1, bids, quorum=5, nodes=5, seconds=600.0)]).nodes == {0: (0, 1), 1: ()}
 
 
+def test_of_equal_prices_who_carries_for_others_is_taken_for_what_that_brings_them():
+    """Never before who asks less, and where the fastest are wanted by its own speed alone."""
+    plain = Offer(node_id=1, rate=3, samples_per_second=8.0)
+    carrier = Offer(node_id=2, rate=3, samples_per_second=6.0, brings=3.0)
+    job = Wanted(job_id=1, quorum=1, nodes=1, max_rate=4, samples=100, offers=[plain, carrier])
+    found = assign([job])
+    assert found.nodes[1] == (2,) and found.reasons[1, 2].text.endswith("and 3 more of others, whose uploads go by way of it.")
+    for change in ({"offers": [plain, dataclasses.replace(carrier, rate=4)]}, {"fastest": True},
+                   {"offers": [plain, dataclasses.replace(carrier, brings=1.0)]}):  # fmt: skip
+        assert assign([dataclasses.replace(job, **change)]).nodes[1] == (1,)
+
+
 def test_a_nodes_preference_rises_with_pay_and_a_later_deadline_waits():
     slow, fast = (Offer(node_id=0, rate=10, samples_per_second=speed) for speed in (1.0, 3.0))
     assert preference(fast, math.inf, 2) < preference(slow, 0.0, 1)
