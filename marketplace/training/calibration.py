@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from django.db.models import Count, Q, QuerySet
 
 from marketplace.training.models import Audit
-from trainer.scoring.calibration import CONVICTS
-from trainer.scoring.deterrence import HONEST_AUDITS
+from trainer.scoring.deterrence import CONVICTS, HONEST_AUDITS
 
 KINDS = ("cpu", "cuda")
 """What classes begin with (`trainer.diloco.local.device_class`)."""

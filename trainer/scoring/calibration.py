@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from trainer.protocol.errors import HyperGPUError
-from trainer.scoring.deterrence import HONEST_AUDITS
+from trainer.scoring.deterrence import CONVICTS, HONEST_AUDITS
 from trainer.scoring.replay import Replay
 
 Outcome = Literal["pass", "suspicious", "failed"]
@@ -45,12 +45,6 @@ class Calibration:
         if len(self.errors) < HONEST_AUDITS:
             return default
         return min(default, MARGIN * sorted(self.errors)[math.ceil(0.99 * len(self.errors)) - 1])
-
-
-CONVICTS = {
-    "audit.wrong_upload", "audit.wrong_border", "audit.impossible_moments", "audit.not_finite", "audit.wrong_lead",
-}  # fmt: skip
-"""Findings that follow from the states which the upload's trace root binds, and from nothing that the node has not signed."""
 
 
 def proves(replay: Replay, *, precision: str) -> bool:

@@ -19,6 +19,10 @@ CASE_TAKES = 2.0
 COST_SHARE = 0.7
 """Part of the reward that honest work costs (power, wear, rent)."""
 
+CONVICTS = {
+    "audit.wrong_upload", "audit.wrong_border", "audit.impossible_moments", "audit.not_finite", "audit.wrong_lead",
+}  # fmt: skip
+"""Findings that follow from the states which the upload's trace root binds, and from nothing that the node has not signed."""
 HONEST_AUDITS = 300
 """Honest audits of a class of machines before its verdicts count: none failed then means that at most 1 % would (95 % confidence,
 the rule of three)."""
