@@ -39,11 +39,11 @@ def fitting(
 ) -> Choice:
     """The first of `ladder(own)`, whose files have `sizes` bytes, that goes up within `budget_s` at the link's goodput, else
     the last. One that was used `before` is kept while it about fits, so that a link that wavers does not change it each
-    round: the error feedback of top k lives between rounds."""
+    round: the error feedback of top k lives between rounds. What was chosen before anything went up is no reason to stay."""
     rungs = ladder(own)
     seconds = [size / fact.up.value for size in sizes]
     place = next((place for place, taken in enumerate(seconds) if taken <= budget_s), len(rungs) - 1)
-    if before in rungs:
+    if before in rungs and fact.up.samples > 1:
         held = rungs.index(before)
         steadier = (held > place and seconds[place] > RETURN * budget_s) or (held < place and seconds[held] <= STAY * budget_s)
         if steadier and held != place:

@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from trainer.network.ahead import Ahead as Ahead
+from trainer.network.ahead import lead, transfer_seconds, within
 from trainer.network.encodings import Choice, file_sizes, fitting
 from trainer.network.facts import Measure, NodeFacts
 from trainer.network.facts import Reason as Reason
@@ -35,12 +37,12 @@ LATE_SHARE = 0.5
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """`upload_share`: part of a round's computing that sending up may take before a smaller encoding is chosen; `hidden_share`:
-    the same where the next round's steps go on meanwhile (`network.overlap` eager), and a smaller file gains no time.
-    `deadline_share`: part of the job's deadline by which all are planned to be done. `gather`: whether uploads may go by way of
-    near nodes."""
+    where the next round's steps go on meanwhile (`network.overlap` eager) and a smaller file gains no time, the part of what the
+    outer step leaves of it. The rest is for the coordinator, and for what nodes and rounds differ by. `deadline_share`: part of
+    the job's deadline by which all are planned to be done. `gather`: whether uploads may go by way of near nodes."""
 
     upload_share: float = 0.1
-    hidden_share: float = 0.3
+    hidden_share: float = 0.75
     deadline_share: float = 0.8
     gather: bool = True
     health: HealthSettings = field(default_factory=HealthSettings)
@@ -102,7 +104,7 @@ def plain(facts: Sequence[NodeFacts], spec: JobSpec) -> Plan:
 def plan_round(
     facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, scale: float = 1.0,
     before: Mapping[int, EncodingSpec] | None = None, standings: Mapping[int, Standing] | None = None,
-    fetch_bytes: Mapping[int, float] | None = None, ahead_s: Mapping[int, float] | None = None,
+    fetch_bytes: Mapping[int, float] | None = None, ahead: Mapping[int, Ahead] | None = None,
     limits: Mapping[int, int] | None = None, budget: int | None = None, number: int = 0,
     late: Mapping[int, Late] | None = None, settings: Settings = DEFAULTS,
 ) -> Plan:  # fmt: skip
@@ -110,13 +112,12 @@ def plan_round(
     taken to be of equal size.
 
     `before`: encodings of each node's last order. `standings`: health of nodes that have a history in the job. `fetch_bytes`:
-    what a node has to fetch before it can begin, where it is not the last outer step. `ahead_s`: seconds for which a node has
-    been at it already (`network.overlap` eager), so that its transfers cost nothing. `number` of the round: no part lasts
-    beyond the job's last one. `late` work of other nodes ends in this round too. `scale` multiplies the bytes of files on
-    emulated links. `limits` are steps that a node may be given at most, for the capacity that it sold. The steps of a plan sum
-    up to `spec.inner.steps` times its nodes at most, and to `budget` if that is less.
+    what a node has to fetch before it can begin, where it is not the last outer step. `ahead`: who has begun already, so that its
+    transfers cost nothing. `number` of the round: no part lasts beyond the job's last one. `late` work of other nodes ends in
+    this round too. `scale` multiplies the bytes of files on emulated links. `limits` are steps that a node may be given at most,
+    for the capacity that it sold. The steps of a plan sum up to `spec.inner.steps` times its nodes at most, and to `budget`.
     """
-    limits, late = limits or {}, late or {}
+    limits, late, ahead = limits or {}, late or {}, ahead or {}
     whole, count = count, math.ceil(count / spec.network.fragments)
     down = scale * encoded_bytes(count, spec.downlink)
     fetches = {fact.node_id: (fetch_bytes or {}).get(fact.node_id, down) for fact in facts}
@@ -134,25 +135,30 @@ def plan_round(
         replace(fact, up=ways[fact.node_id].up if fact.node_id in ways else fact.up, down=fed_at.get(fact.node_id, fact.down))
         for fact in taking
     ]
-    sending = computing * (settings.hidden_share if spec.network.overlap == "eager" else settings.upload_share)
     sizes = file_sizes(spec.encoding, count=count, scale=scale)
     choices = {
         fact.node_id: fitting(
-            fact, spec.encoding, sizes=sizes, budget_s=sending, before=(before or {}).get(fact.node_id)
+            fact, spec.encoding, sizes=sizes, budget_s=sending_seconds(fact, spec, computing, outer_step=down, settings=settings),
+            before=(before or {}).get(fact.node_id),
         )
         for fact in taking
     }  # fmt: skip
     uploads = {node: scale * encoded_bytes(count, choice.encoding) for node, choice in choices.items()}
+    leads = {
+        fact.node_id: lead(fact, spec, begun, fetch=fetches[fact.node_id])
+        for fact in taking if (begun := ahead.get(fact.node_id)) is not None
+    }  # fmt: skip
     most = len(taking) * spec.inner.steps
     steps = steps_of(
-        taking, spec, levels, number=number, fetches=fetches, uploads=uploads, ahead_s=ahead_s or {}, limits=limits,
+        taking, spec, levels, number=number, fetches=fetches, uploads=uploads, leads=leads, limits=limits,
         settings=settings, missed=down, behind=max(scale * 4 * whole - down, 0.0),
         budget=most if budget is None else min(most, budget),
     )  # fmt: skip
     parts = {
         fact.node_id: part_of(
             fact, spec, steps[fact.node_id], choices[fact.node_id], levels[fact.node_id], route=ways.get(fact.node_id),
-            fetch=fetches[fact.node_id], upload=uploads[fact.node_id], ahead_s=(ahead_s or {}).get(fact.node_id, 0.0),
+            fetch=fetches[fact.node_id], upload=uploads[fact.node_id],
+            lead_s=leads[fact.node_id].seconds if fact.node_id in leads else 0.0,
         )
         for fact in taking
     }  # fmt: skip
@@ -254,25 +260,29 @@ def is_on_trial(speed: Measure) -> bool:
 
 def steps_of(
     facts: Sequence[NodeFacts], spec: JobSpec, levels: Mapping[int, Standing], *, number: int,
-    fetches: Mapping[int, float], uploads: Mapping[int, float], ahead_s: Mapping[int, float], limits: Mapping[int, int],
+    fetches: Mapping[int, float], uploads: Mapping[int, float], leads: Mapping[int, Ahead], limits: Mapping[int, int],
     budget: int, missed: float, behind: float, settings: Settings,
 ) -> dict[int, Share]:  # fmt: skip
     """Local steps by node: all finish together, within the bounds of the job and of each node's standing. `missed`: bytes that a
     node fetches more for each version that it has missed, `behind` at most.
 
     While a speed is on trial its node has no more than the job's own steps. What it might do beyond is not given to slower ones:
-    the round ends when all would be done if everybody had a part by the speed that is believed.
+    the round ends when all would be done if everybody had a part by the speed that is believed. Who has a lead has no fewer
+    steps, as far as the budget goes: an order of fewer throws them all away.
     """
     steps = spec.inner.steps
     least, most = math.ceil(spec.network.least_steps * steps), math.floor(spec.network.most_steps * steps)
-    transfers = transfer_seconds(facts, fetches=fetches, uploads=uploads, ahead_s=ahead_s)
+    transfers = transfer_seconds(facts, fetches=fetches, uploads=uploads, leads=leads)
+    kept = within({node: one.steps for node, one in leads.items()}, spare=budget - least * len(facts), least=least)
 
     def pace_of(fact: NodeFacts, speed: float, most: int) -> Pace:
         level, sold = levels[fact.node_id].level, limits.get(fact.node_id, most)
+        done = min(kept.get(fact.node_id, 0), sold)
         limit = {"low": max(least, math.ceil(settings.health.low_steps * steps))}.get(level, most)
         return Pace(
             transfer_us=round(MICRO * transfers[fact.node_id]), step_us=max(1, round(MICRO * spec.inner.batch_size / speed)),
-            least=min(least, sold), most=min(least if level in ("probation", "excluded") else min(limit, most), sold),
+            least=min(least, sold), done=done,
+            most=max(min(least if level in ("probation", "excluded") else min(limit, most), sold), done),
             missed_us=round(MICRO * missed / fact.down.value), behind_us=round(MICRO * behind / fact.down.value),
         )  # fmt: skip
 
@@ -295,26 +305,22 @@ def steps_of(
     return {fact.node_id: share for fact, share in zip(facts, found, strict=True)}
 
 
-def transfer_seconds(
-    facts: Sequence[NodeFacts], *, fetches: Mapping[int, float], uploads: Mapping[int, float], ahead_s: Mapping[int, float]
-) -> dict[int, float]:
-    """What of each node's part is not computing. Who is ahead has computed since, and goes on while it fetches; that may be more
-    than its transfers, so seconds are counted from when the first of them began: none is negative, and no budget is passed."""
-    found = {}
-    for fact in facts:
-        predicted = predict(fact, samples=0, fetch_bytes=fetches[fact.node_id], upload_bytes=uploads[fact.node_id])
-        ahead = ahead_s.get(fact.node_id, 0.0)
-        found[fact.node_id] = predicted.upload_s - ahead if ahead > 0 else predicted.total_s
-    first = min(0.0, *found.values())
-    return {node: seconds - first for node, seconds in found.items()}
+def sending_seconds(fact: NodeFacts, spec: JobSpec, computing: float, *, outer_step: float, settings: Settings) -> float:
+    """Seconds that a node's upload may take where a round computes for `computing` seconds and an outer step has `outer_step`
+    bytes. Sending, the round's close and fetching all hide behind the next steps or none does: the upload is to leave room."""
+    least = settings.upload_share * computing
+    if spec.network.overlap != "eager":
+        return least
+    fetching = fact.rtt_s.value + outer_step / fact.down.value + fact.overhead_s
+    return max(least, settings.hidden_share * (computing - fetching))
 
 
 def part_of(
     fact: NodeFacts, spec: JobSpec, share: Share, choice: Choice, standing: Standing,
-    *, fetch: float, upload: float, ahead_s: float = 0.0, route: Route | None = None,
+    *, fetch: float, upload: float, lead_s: float = 0.0, route: Route | None = None,
 ) -> Part:  # fmt: skip
     samples = share.steps * spec.inner.batch_size
-    predicted = predict(fact, samples=samples, fetch_bytes=fetch, upload_bytes=upload, ahead_s=ahead_s)
+    predicted = predict(fact, samples=samples, fetch_bytes=fetch, upload_bytes=upload, lead_s=lead_s)
     reasons = [share_reason(fact, spec, share, predicted), choice.reason, *([route.reason] if route else [])]
     if standing.level not in ("high", "normal"):
         reasons.append(standing.reason)

@@ -46,10 +46,10 @@ class Prediction:
 
 
 def predict(
-    fact: NodeFacts, *, samples: int, fetch_bytes: float, upload_bytes: float, ahead_s: float = 0.0
+    fact: NodeFacts, *, samples: int, fetch_bytes: float, upload_bytes: float, lead_s: float = 0.0
 ) -> Prediction:  # fmt: skip
-    """What a node's part takes: a round trip and the bytes each way, and the samples in between, with which it is `ahead_s`
-    seconds early: then it goes on while it fetches."""
+    """What a node's part takes: a round trip and the bytes each way, and the samples in between, of whose seconds `lead_s` are
+    done when the bytes are there."""
     fetching, sending = fetch_bytes / fact.down.value, upload_bytes / fact.up.value
     computing = samples / fact.samples_per_second.value
     parts = (
@@ -58,10 +58,9 @@ def predict(
     )  # fmt: skip
     total = math.fsum(seconds for seconds, _ in parts)
     doubt = math.hypot(*(seconds * doubt for seconds, doubt in parts), LEAST_DOUBT * total)
-    left = max(computing - ahead_s - fact.rtt_s.value - fetching, 0.0) if ahead_s > 0 else computing
     return Prediction(
-        fetch_s=fact.rtt_s.value + fetching + fact.overhead_s, compute_s=left, upload_s=fact.rtt_s.value + sending,
-        doubt_s=max(doubt, fact.spread * total), overhead_s=fact.overhead_s,
+        fetch_s=fact.rtt_s.value + fetching + fact.overhead_s, compute_s=max(computing - lead_s, 0.0),
+        upload_s=fact.rtt_s.value + sending, doubt_s=max(doubt, fact.spread * total), overhead_s=fact.overhead_s,
     )  # fmt: skip
 
 

@@ -11,18 +11,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """A node: microseconds of its transfers and of one step (at least 1), and its bounds for steps. `missed_us`: what its next
-    fetch takes longer for each version that it has missed, `behind_us` at most."""
+    """A node: microseconds of its transfers and of one step (at least 1), and its bounds for steps; `done` of them are done in
+    advance, which fewer would throw away. `missed_us`: what its next fetch takes longer for each version that it has missed,
+    `behind_us` at most."""
 
     transfer_us: int
     step_us: int
     least: int
     most: int
+    done: int = 0
     missed_us: int = 0
     behind_us: int = 0
 
+    @property
+    def fewest(self) -> int:
+        return max(self.least, self.done)
+
     def steps_within(self, us: int) -> int:
-        return min(max((us - self.transfer_us) // self.step_us, self.least), self.most)
+        return min(max((us - self.transfer_us) // self.step_us, self.fewest), self.most)
 
     def until_next(self, us: int) -> int:
         """Microseconds from `us` until it has done one step more than `steps_within(us)`."""
@@ -78,13 +84,13 @@ def shares(
     """
     steps = finish_together(paces, budget=budget, limit_us=limit_us)
     together = common_end(paces, steps)
-    part = budget // len(paces)
-    rounds = [best_rounds(pace, together, part, most_rounds=most_rounds, discount=discount) for pace in paces]
+    beyond = max(budget - sum(pace.fewest for pace in paces), 0) // len(paces)
+    rounds = [best_rounds(pace, together, pace.fewest + beyond, most_rounds=most_rounds, discount=discount) for pace in paces]
     by_need = sorted(range(len(paces)), key=lambda place: (rounds[place], place))
     for place in by_need[:fewest]:
         rounds[place] = 1
     longer = {
-        place: over_rounds(paces[place], together, part, many, most_rounds=most_rounds)
+        place: over_rounds(paces[place], together, paces[place].fewest + beyond, many, most_rounds=most_rounds)
         for place, many in enumerate(rounds) if many > 1
     }  # fmt: skip
     rest = [pace for place, pace in enumerate(paces) if place not in longer]
@@ -94,7 +100,7 @@ def shares(
 
 def common_end(paces: Sequence[Pace], steps: Sequence[int]) -> int:
     """Microseconds after which those are done that are not held at their least, all if there are none."""
-    ends = [(pace.transfer_us + one * pace.step_us, one > pace.least) for pace, one in zip(paces, steps, strict=True)]
+    ends = [(pace.transfer_us + one * pace.step_us, one > pace.fewest) for pace, one in zip(paces, steps, strict=True)]
     return max((end for end, free in ends if free), default=max(end for end, _ in ends))
 
 
@@ -102,7 +108,7 @@ def over_rounds(pace: Pace, together: int, part: int, rounds: int, *, most_round
     if rounds > most_rounds:
         return Share(steps=pace.least, rounds=most_rounds, hopeless=True)
     steps = pace.steps_within(int(LANDS * rounds * together))
-    return Share(steps=min(steps, max(part, pace.least)), rounds=rounds)
+    return Share(steps=min(steps, part), rounds=rounds)
 
 
 def best_rounds(pace: Pace, together: int, part: int, *, most_rounds: int, discount: float) -> int:

@@ -226,7 +226,8 @@ class Agent:
 
     def train(self, order: WorkOrder, pulse: Pulse) -> WorkResult:
         """The worker says what it lacks: data at first, then outer steps, or a checkpoint when it cannot follow. A step
-        that it will ask for comes before it does; one that has begun already works on meanwhile."""
+        that it will ask for comes before it does; one that has begun already works on meanwhile, within what was ordered."""
+        self.engine.go_no_further(order.steps)
         if order.delta is not None and order.parent == self.bases.get(order.job_id):
             self.fetch(order, "outer step", order.delta, pulse)
         for _ in range(FETCHES):

@@ -68,8 +68,11 @@ class Updates:
         popped = self.redis.blpop([self.updates], timeout=timeout)
         return None if popped is None else json.loads(popped[1])
 
-    def ask_to_stop(self) -> None:
-        self.redis.set(self.stop, 1, ex=EXPIRE_SECONDS)
+    def ask_to_stop(self, *, beyond: int = -1) -> None:
+        """At once, or rather than go `beyond` so many steps."""
+        self.redis.set(self.stop, beyond, ex=EXPIRE_SECONDS)
 
-    def is_asked_to_stop(self) -> bool:
-        return bool(self.redis.exists(self.stop))
+    def is_asked_to_stop(self, *, before: int = 0) -> bool:
+        """Whether the run shall stop before it has done `before` steps, those of its next segment among them."""
+        beyond = self.redis.get(self.stop)
+        return beyond is not None and before > int(beyond)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,6 +158,12 @@ class Engine:
         except EngineDiedError:
             return
         self.ahead = Ahead(order, Updates(self.redis, run_id))
+
+    def go_no_further(self, steps: int) -> None:
+        """The order that the worker has begun turned out to have so many steps: more would be thrown away, with all of them."""
+        if self.ahead is not None:
+            with contextlib.suppress(EngineDiedError):
+                self.guarded(partial(self.ahead.updates.ask_to_stop, beyond=steps))
 
     def have_done(
         self, task: str, message: dict[str, Any], *, on_progress: OnProgress, check: Callable[[], None]

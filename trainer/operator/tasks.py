@@ -88,9 +88,10 @@ class Resident:
             self.lead = None
         self.made = None
 
-    def go_ahead(self, order: WorkOrder, home: Home, *, should_stop: Callable[[], bool]) -> None:
-        """Begin the order after `order`, which this resident has just done, or go on with that. It is only known to be worth
-        anything when `order` was handed in and the next one is as foreseen: `settle` and `take_lead` see to it."""
+    def go_ahead(self, order: WorkOrder, home: Home, *, should_stop: Callable[[int], bool]) -> None:
+        """Begin the order after `order`, which this resident has just done, or go on with that, until `should_stop(steps)` that
+        the next segment would lead to. It is only known to be worth anything when `order` was handed in and the next one is as
+        foreseen: `settle` and `take_lead` see to it."""
         following = foreseen(order)
         if following is None:
             return
@@ -99,8 +100,9 @@ class Resident:
             self.lead = Lead.behind(
                 order, following, base=self.made.trace.base, upload=upload, shapes=self.state.shapes, own=self.made.own
             )  # fmt: skip
-        if self.lead is not None and self.lead.order == following:
-            self.lead.go_on(self.run, should_stop=should_stop)
+        lead, stride = self.lead, order.spec.audit.stride
+        if lead is not None and lead.order == following:
+            lead.go_on(self.run, should_stop=lambda: should_stop(lead.trace.steps + stride))
 
     def take_lead(self, order: WorkOrder) -> Lead | None:
         """What was done of `order` already; an optimizer that went on with something else starts afresh."""
@@ -161,7 +163,7 @@ def go_ahead(self: Task, *, order: dict[str, Any], home: str) -> None:
     """Begins the order after `order`, until it is asked to stop or there is no more to do. Posts {"stopped"}."""
     updates, work = updates_of(self), WorkOrder.model_validate(order)
     if (resident := RESIDENTS.get(work.job_id)) is not None:
-        resident.go_ahead(work, Home(Path(home)), should_stop=updates.is_asked_to_stop)
+        resident.go_ahead(work, Home(Path(home)), should_stop=lambda steps: updates.is_asked_to_stop(before=steps))
     updates.post({"stopped": True})
 
 

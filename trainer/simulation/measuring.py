@@ -101,7 +101,7 @@ class Observer:
     def probe(self, node: int, now: float) -> Known:
         there = measured(self.network, node, now)
         first = (self.wrong(value.value) for value in (there.samples_per_second, there.up, there.down, there.rtt_s))
-        speed, up, down, rtt = (Estimate(value=value, deviation=WRONG * value, samples=1) for value in first)
+        speed, up, down, rtt = (Estimate(value=value, deviation=WRONG * value) for value in first)
         loss = self.seen_lost(None, there.loss.value, packets=PROBED)
         self.nodes[node] = known = Known(speed, up, down, rtt, loss, since=now, up_at=now)
         return known
@@ -120,9 +120,9 @@ class Observer:
         known.rtt = smoothed(known.rtt, max(1e-4, trip))
         lost = measured(self.network, node, now).loss.value
         known.loss = self.seen_lost(known.loss, lost, packets=min(int(timed.sent / SEGMENT) + 1, LOSS_MEMORY))
-        known.speed = self.first_or(known, known.speed, timed.samples, timed.compute_s)
+        known.speed = self.first_or(known.speed, timed.samples, timed.compute_s)
         if timed.via is None:
-            known.up, known.up_at = self.first_or(known, known.up, timed.sent, timed.upload_s - known.rtt.value), now
+            known.up, known.up_at = self.first_or(known.up, timed.sent, timed.upload_s - known.rtt.value), now
         else:  # one that failed says more than those before it
             before = None if timed.fell_back or timed.via not in known.via else known.via[timed.via][0]
             known.via[timed.via] = rate(before, amount=timed.sent, seconds=max(timed.upload_s, 1e-3)), now
@@ -130,15 +130,15 @@ class Observer:
             before = known.shared[timed.source][0] if timed.source in known.shared else None
             known.shared[timed.source] = rate(before, amount=timed.fetched, seconds=max(timed.fetch_s, 1e-3)), now
         elif timed.fetched:
-            known.down = self.first_or(known, known.down, timed.fetched, timed.fetch_s - known.rtt.value)
+            known.down = self.first_or(known.down, timed.fetched, timed.fetch_s - known.rtt.value)
         if predicted is not None:
             actual = timed.fetch_s + timed.compute_s + timed.upload_s - timed.ahead_s
             known.errors[:0] = relative_errors([(predicted.total_s, actual)])
         known.since, known.source = now, "work"
 
-    def first_or(self, known: Known, estimate: Estimate, amount: float, seconds: float) -> Estimate:
+    def first_or(self, estimate: Estimate, amount: float, seconds: float) -> Estimate:
         """With real work a benchmark or probe is forgotten."""
-        return rate(estimate if known.source == "work" else None, amount=amount, seconds=max(seconds, 1e-3))
+        return rate(estimate if estimate.samples else None, amount=amount, seconds=max(seconds, 1e-3))
 
     def looked(self, there: Sequence[int]) -> None:
         """Who of the known nodes is there as a round begins."""

@@ -20,7 +20,7 @@ from trainer.diloco.version import model_root
 from trainer.network.facts import NodeFacts
 from trainer.network.health import Standing
 from trainer.network.links import transferred
-from trainer.network.policy import Late, Part, Plan
+from trainer.network.policy import Ahead, Late, Part, Plan
 from trainer.network.predict import left_of
 from trainer.network.sources import Patience
 from trainer.protocol.canonical import sha256_hex
@@ -42,7 +42,7 @@ class Policy(Protocol):
     """`trainer.network.policy.plan_round` with a job, a model and a network: the rest of its arguments."""
 
     def __call__(
-        self, facts: Sequence[NodeFacts], *, fetch_bytes: Mapping[int, float], ahead_s: Mapping[int, float],
+        self, facts: Sequence[NodeFacts], *, fetch_bytes: Mapping[int, float], ahead: Mapping[int, Ahead],
         before: Mapping[int, EncodingSpec], standings: Mapping[int, Standing], late: Mapping[int, Late], number: int,
     ) -> Plan: ...  # fmt: skip
 
@@ -85,7 +85,8 @@ class Event:
 
 
 class Begun(NamedTuple):
-    """What was done of an order in advance: the rest begins at `until`; `samples` in `seconds` of computing before."""
+    """What was done of an order in advance: the rest begins at `until`; `samples` in `seconds` of computing before, none where
+    it was done for nothing."""
 
     until: float
     samples: int
@@ -142,7 +143,7 @@ class Rounds:
         plan = self.policy(
             facts, before=self.encodings, number=self.work.number, late=self.still_to_come(),
             fetch_bytes={node: self.scale * self.download(self.operators[node]) for node in ready},
-            ahead_s={node: self.ahead(node) for node in ready},
+            ahead={node: ahead for node in ready if (ahead := self.ahead(node))},
             standings=self.observer.standings(facts, round=self.work.number),
         )  # fmt: skip
         orders = {node: self.order(node, part) for node, part in plan.parts.items()}
@@ -259,26 +260,26 @@ class Rounds:
 
     def lead(self, node: int, order: WorkOrder, fetched: float) -> Begun:
         """What a node has done of an order when its base is there: whole segments, from the end of its last order's computing to
-        the first border after `fetched`, at most as many steps as it had then (`network.overlap` eager)."""
+        the first border after `fetched`, at most as many steps as it had then and, since it knows, has now (`network.overlap`
+        eager)."""
         operator, machine, batch = self.operators[node], self.network.machines[node], order.spec.inner.batch_size
         operator.lead, before = 0, operator.before
         if order.spec.network.overlap != "eager" or before is None or before.order.round != order.round - 1:
             return Begun(fetched, 0, 0.0)
-        until, stride = before.ended, order.spec.audit.stride
-        while until < fetched and operator.lead + stride <= before.order.steps:
+        until, stride, known = before.ended, order.spec.audit.stride, min(order.steps, before.order.steps)
+        while until < fetched and operator.lead + stride <= (before.order.steps if until < self.clock.now else known):
             operator.lead += stride
             until = machine.computed(before.ended, operator.lead * batch)
-        used = operator.lead if operator.lead <= order.steps else 0
-        return Begun(max(until, fetched), used * batch, until - before.ended)
+        used = operator.lead <= order.steps
+        return Begun(max(until, fetched), operator.lead * batch if used else 0, until - before.ended if used else 0.0)
 
-    def ahead(self, node: int) -> float:
-        """Seconds of the next order that a node has done by now."""
+    def ahead(self, node: int) -> Ahead | None:
+        """What a node has done of the next order by now."""
         before = self.operators[node].before
-        eager = self.job.spec.network.overlap == "eager" and before is not None and before.order.round == self.work.number - 1
-        if not eager or before is None:
-            return 0.0
+        if self.job.spec.network.overlap != "eager" or before is None or before.order.round != self.work.number - 1:
+            return None
         most = before.order.units / self.observer.nodes[node].speed.value
-        return min(self.clock.now - before.ended, most)
+        return Ahead(seconds=min(self.clock.now - before.ended, most), steps=before.order.steps)
 
     def schedule(self, kind: Literal["came", "gone", "crashed"], node: int, time: float) -> str:
         self.clock.schedule(time, Event(kind, self.work.number, node))

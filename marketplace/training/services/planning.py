@@ -27,7 +27,7 @@ from marketplace.training.services.late import NO_BUDGET, hopeless, newest, refu
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.health import Standing, assess, parts_of, recent
 from trainer.network.planner import forecast
-from trainer.network.policy import GUESSED, Late, Plan, plan_round
+from trainer.network.policy import GUESSED, Ahead, Late, Plan, plan_round
 from trainer.network.predict import Prediction, left_of, relative_errors
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.types import QUALITY_ONE
@@ -83,7 +83,7 @@ def decide(*, job: Job, seats: Sequence[Seat], late: Sequence[Assignment]) -> De
         [facts[node] for node in chosen if node not in busy], spec, count=job.parameters or 1, number=job.round,
         standings=standings,
         before={node: EncodingSpec.model_validate(past.slots[0].encoding) for node, past in known.items() if past.slots},
-        fetch_bytes=to_fetch(job, known), ahead_s=ahead_of(job, facts, known), budget=budget, settings=policy,
+        fetch_bytes=to_fetch(job, known), ahead=ahead_of(job, facts, known), budget=budget, settings=policy,
         limits={seat.node_id: seat.capacity // spec.inner.batch_size for seat in seats},
         late=still_to_come(spec, carried, facts, number=job.round),
     )  # fmt: skip
@@ -331,9 +331,9 @@ def to_fetch(job: Job, known: Mapping[int, History]) -> dict[int, float]:
     return {node: float(to_base(past) + (0 if past.slots else sum(sizes.values()))) for node, past in known.items()}
 
 
-def ahead_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, History]) -> dict[int, float]:
-    """Seconds for which nodes have been at the coming round's orders already (`network.overlap` eager): since they committed to
-    their work of the round before, for as many steps again at most."""
+def ahead_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, History]) -> dict[int, Ahead]:
+    """Nodes that are at the coming round's orders already (`network.overlap` eager): since they committed to their work of the
+    round before, for as many steps again at most."""
     spec, now, found = job.parsed_spec, timezone.now(), {}
     for node, past in known.items():
         last, speed = next(iter(past.slots), None), facts[node].samples_per_second.value
@@ -341,7 +341,7 @@ def ahead_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, Histo
             continue
         if last.state == Assignment.State.HANDED_IN and last.round.number == job.round - 1:
             most = last.steps * spec.inner.batch_size / speed
-            found[node] = min((now - last.committed_at).total_seconds(), most)
+            found[node] = Ahead(seconds=min((now - last.committed_at).total_seconds(), most), steps=last.steps)
     return found
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trainer.network.facts import Measure, NodeFacts
 from trainer.network.health import Standing
-from trainer.network.policy import Late, Reason, Settings, plain, plan_round
+from trainer.network.policy import Ahead, Late, Reason, Settings, plain, plan_round
 from trainer.network.predict import Prediction
 from trainer.network.steps import Pace, best_rounds, finish_together
 from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec, NetworkSpec, RoundSpec
@@ -31,6 +31,8 @@ def fact(node_id: int, samples_per_second: float = 8.0, *, source: Any = "work",
 def changed(**network: Any) -> JobSpec:
     return SPEC.model_copy(update={"network": NetworkSpec(**network)})
 
+
+EAGER = changed(overlap="eager")
 
 nodes = st.lists(
     st.builds(
@@ -58,11 +60,14 @@ def test_a_plan_never_orders_more_than_the_jobs_steps_and_keeps_its_bounds(found
     assert plan == plan_round(facts[::-1], spec, count=COUNT)
 
 
-@given(nodes, st.lists(st.floats(0, 500), min_size=12, max_size=12))
+leads = st.lists(st.builds(Ahead, seconds=st.floats(0, 500), steps=st.integers(1, 160)), min_size=12, max_size=12)
+
+
+@given(nodes, leads)
 @settings(max_examples=100, deadline=None)
 def test_whoever_is_ahead_the_steps_stay_within_the_budget(found, ahead):
     facts = [fact(node, speed, up=up, rtt_s=rtt) for node, (speed, up, rtt) in enumerate(found)]
-    plan = plan_round(facts, SPEC, count=COUNT, ahead_s=dict(enumerate(ahead)))
+    plan = plan_round(facts, SPEC, count=COUNT, ahead=dict(enumerate(ahead)))
     assert sum(part.steps for part in plan.parts.values()) <= len(facts) * SPEC.inner.steps
     assert all(part.predicted and part.predicted.total_s > 0 for part in plan.parts.values())
 
@@ -70,11 +75,37 @@ def test_whoever_is_ahead_the_steps_stay_within_the_budget(found, ahead):
 def test_who_has_begun_ahead_has_only_the_rest_to_do():
     facts = [fact(0), fact(1), fact(2), fact(3, up=1e6, rtt_s=0.3)]
     waiting = plan_round(facts, SPEC, count=COUNT).parts
-    ahead = plan_round(facts, SPEC, count=COUNT, ahead_s={0: 15.0, 1: 15.0, 2: 15.0, 3: 25.0}).parts
+    seconds = {0: 15.0, 1: 15.0, 2: 15.0, 3: 25.0}
+    begun = {node: Ahead(seconds=one, steps=40) for node, one in seconds.items()}
+    ahead = plan_round(facts, SPEC, count=COUNT, ahead=begun).parts
     assert waiting[3].steps < waiting[0].steps < ahead[3].steps and sum(part.steps for part in ahead.values()) == 160
     ends = [part.predicted.total_s for part in ahead.values()]
     assert max(ends) - min(ends) < 1.5, "a step takes a second"
     assert ahead[0].predicted.compute_s == pytest.approx(ahead[0].steps - 15 - ahead[0].predicted.fetch_s)
+
+
+def test_no_order_is_of_fewer_steps_than_its_node_has_done_in_advance():
+    facts = [*(fact(node, down=5e5) for node in range(3)), fact(3, down=5e5, up=4e5)]
+    seconds = {0: 35.0, 1: 35.0, 2: 35.0, 3: 33.0}
+    plan = plan_round(facts, EAGER, count=COUNT, ahead={node: Ahead(seconds=one, steps=60) for node, one in seconds.items()})
+    assert plan.parts[3].steps == 35, "done as it hears of its order, to the border of a segment; it sends for so much longer"
+    assert sum(part.steps for part in plan.parts.values()) == 160
+
+
+def test_a_node_that_has_stopped_for_want_of_its_base_is_no_farther_than_that():
+    stopped, going = Ahead(seconds=20.0, steps=20), Ahead(seconds=20.0, steps=60)
+    facts = [fact(node, down=2.5e5) for node in range(2)]
+    parts = plan_round(facts, EAGER, count=COUNT, ahead={0: stopped, 1: going}).parts
+    assert parts[0].predicted.compute_s == parts[0].steps - 20
+    assert parts[1].steps - parts[0].steps == pytest.approx(parts[0].predicted.fetch_s, abs=1)
+
+
+@pytest.mark.parametrize(("down", "kept"), [(1e6, 1), (2e5, 8), (1e5, 16)])
+def test_an_upload_may_take_most_of_what_the_outer_step_leaves_free(down, kept):
+    """Int4 files of 5 MB each way in a round of 40 s, 20 s up: `kept` is one value of so many."""
+    plan = plan_round([fact(node, down=down, up=2.5e5) for node in range(3)], EAGER, count=COUNT)
+    encoding = plan.parts[0].encoding
+    assert (1 if encoding.kind == "int4" else encoding.chunk // encoding.k) == kept
 
 
 paces = st.lists(

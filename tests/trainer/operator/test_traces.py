@@ -73,7 +73,7 @@ class Node:
     def go_ahead(self, order: WorkOrder, *, segments: int = 2) -> None:
         """Begin the order after `order`, and do so many segments of it."""
         answers = iter([False] * segments)
-        tasks.RESIDENTS[1].go_ahead(order, self.home, should_stop=lambda: next(answers, True))
+        tasks.RESIDENTS[1].go_ahead(order, self.home, should_stop=lambda _: next(answers, True))
 
     def audit(self, order: WorkOrder, result: WorkResult, segment: int, *, before: WorkResult | None) -> Replay:
         shown = gather(self.home, result.sha256, segment)
@@ -135,6 +135,16 @@ def test_given_a_lead_then_its_steps_are_the_next_orders_first_and_audits_pass(n
     assert result.ahead == 10 and result.steps_done == len(result.losses) == 12
     assert_honest(node.audit(order, result, segment, before=known))
     assert tasks.RESIDENTS[1].state.steps == 24, "nothing was done twice"
+
+
+def test_given_an_order_of_fewer_steps_then_the_lead_that_knows_it_stops_within_them(node):
+    order, _ = node.work()
+    limit = 7
+    tasks.RESIDENTS[1].go_ahead(order, node.home, should_stop=lambda steps: steps > limit)
+    node.round += 1
+    shorter = node.order(node.round).model_copy(update={"steps": limit})
+    tasks.RESIDENTS[1].settle(node.home)
+    assert (lead := tasks.RESIDENTS[1].take_lead(shorter)) is not None and lead.mark.steps == 5
 
 
 def test_given_a_lead_on_two_processes_then_audits_pass_on_one(node):
