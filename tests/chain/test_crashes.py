@@ -108,7 +108,7 @@ def test_two_senders_at_once_never_give_two_nonces_to_one_intent(chain: Chain) -
 
     def send() -> None:
         try:
-            barrier.wait(10)
+            barrier.wait(60)
             for _ in range(4):
                 assign_nonces()
                 broadcast_due()
@@ -145,7 +145,7 @@ def test_the_real_follower_under_kill_9_sends_each_promise_once(tmp_path: Path) 
                 wait_until(all_in("final", *intents), what="every promise to be final")
             finally:
                 process.terminate()
-                assert process.wait(10) == 0
+                assert process.wait(60) == 0
             assert [balance(to) for _, to in promises] == [1] * 16
             assert chain.sent_transactions() == 16
             read = list(ChainLog.objects.values_list("block", "log_index"))
@@ -158,7 +158,7 @@ def run_until_killed(chain: Chain, *, after: int) -> None:
     wait_until(lambda: Intent.objects.exclude(sent_at=None).count() >= after, what="the follower to send")
     time.sleep(random.uniform(0, 0.3))  # any moment is as good as another
     process.kill()
-    process.wait(10)
+    process.wait(60)
 
 
 def child_environment(chain: Chain) -> dict[str, str]:

@@ -171,6 +171,6 @@ def test_the_process_stops_on_sigterm(chain: Chain) -> None:
     try:
         wait_until(Cursor.objects.exists, what="the first pass")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()

@@ -38,7 +38,7 @@ def supervisor(tmp_path: Path, said: list[str]) -> Iterator[Supervisor]:
         yield supervisor
 
 
-def eventually(fact: Callable[[], object], *, seconds: float = 10) -> None:
+def eventually(fact: Callable[[], object], *, seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not fact():
         assert time.monotonic() < until, "it never came about"

@@ -34,8 +34,8 @@ def test_given_a_killed_agent_then_the_watching_child_ends_itself_and_its_siblin
     parent.kill()
     parent.communicate()
 
-    assert sleeper.wait(10) == -9
-    psutil.wait_procs([watcher], timeout=10)
+    assert sleeper.wait(60) == -9
+    psutil.wait_procs([watcher], timeout=60)
     assert not watcher.is_running() or watcher.status() == psutil.STATUS_ZOMBIE
 
 
@@ -60,4 +60,4 @@ def test_given_a_pid_that_now_belongs_to_another_process_then_it_is_left_alone(s
 def test_given_no_setpriv_then_children_start_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.operator.processes.shutil.which", lambda name: None)
     child = start_child(["sleep", "0"], log=tmp_path / "log")
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0

@@ -34,7 +34,7 @@ class Server:
 
     def until(self, beats: int) -> None:
         with self.beaten:
-            assert self.beaten.wait_for(lambda: len(self.beats) >= beats, timeout=10)
+            assert self.beaten.wait_for(lambda: len(self.beats) >= beats, timeout=60)
 
 
 def pulse(server: Server, *, every: float = 0.01, seconds_left: float = 60, eager: bool = False) -> Pulse:
