@@ -16,6 +16,7 @@ from typing import Any
 
 from marketplace.chain.projections import LogEntry
 from marketplace.chain.projections import register as on_chain
+from marketplace.common.driving import STALL
 from marketplace.events.services import follow_up
 from marketplace.events.sweeping import STALLED
 from marketplace.jobs import services as jobs
@@ -50,6 +51,17 @@ class Ask:
     def delay(self, **refs: Any) -> None:
         for attestor in self.missing(**refs):
             self.task.apply_async(kwargs=refs, queue=f"attest.{attestor.lower()}", expires=ASK_SECONDS)
+
+
+class Again:
+    """A task of a worker that computes, for rows that seem lost. They may only wait for one: what none has taken by the time
+    that it is asked again is dropped, so that the queue stays as long as there are rows."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+
+    def delay(self, **refs: Any) -> None:
+        self.task.apply_async(kwargs=refs, expires=STALL.total_seconds())
 
 
 class AtOnce:
@@ -150,14 +162,14 @@ def connect() -> None:
 
     # Rows that should have moved by now (their worker or the broker died) -> the task that moves them.
     STALLED[:] = [
-        (training_rows.stalled_drafts, training.size_job),
-        (training_rows.stalled_jobs, training.start_job),
-        (training_rows.stalled_contributions, training.check_contribution),
-        (training_rows.stalled_rounds, training.aggregate_round),
-        (training_rows.unmeasured_rounds, training.evaluate_round),
+        (training_rows.stalled_drafts, Again(training.size_job)),
+        (training_rows.stalled_jobs, Again(training.start_job)),
+        (training_rows.stalled_contributions, Again(training.check_contribution)),
+        (training_rows.stalled_rounds, Again(training.aggregate_round)),
+        (training_rows.unmeasured_rounds, Again(training.evaluate_round)),
         (training_rows.drawable_rounds, training.draw_audits),
         (training_rows.suspect_rounds, training.audit_suspects),
-        (training_rows.stalled_audits, training.replay_audit),
+        (training_rows.stalled_audits, Again(training.replay_audit)),
         (training_rows.unrecorded_contributions, training.record_contribution),
         (settlement_rows.due_epochs, settlement.begin_epoch),
         (settlement_rows.unbatched_rounds, settlement.build_batches),

@@ -11,6 +11,21 @@ if TYPE_CHECKING:
 else:
     Text = models.CharField
 
+
+class Driven(models.Model):
+    """A row that a worker computes something for, which takes its time (`common.driving`)."""
+
+    # When a worker was last asked, or the one that is at it last showed life; a lost one is replaced.
+    driven_at = models.DateTimeField(null=True)
+    # Who is at it; empty while it waits in a queue.
+    worker = models.CharField(max_length=16, blank=True)
+    # How often a worker has begun.
+    drives = models.IntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
 BIGGEST = 2**63 - 1
 DIGITS = 39
 

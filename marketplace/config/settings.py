@@ -141,10 +141,8 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# Tasks are short and idempotent; what a dead worker held is re-driven from the database by the sweep.
+# Tasks are idempotent; what a dead worker held is re-driven from the database by the sweep.
 CELERY_TASK_ACKS_LATE = False
-CELERY_TASK_SOFT_TIME_LIMIT = 280
-CELERY_TASK_TIME_LIMIT = 300
 CELERY_TASK_DEFAULT_QUEUE = "control"
 # What loads torch has queues, and so workers, of its own; each attestor has one too (flow.Ask).
 CELERY_TASK_ROUTES = {

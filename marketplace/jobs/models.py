@@ -6,13 +6,14 @@ from functools import cached_property
 
 from django.db import models
 
-from marketplace.common.models import AmountField
+from marketplace.common.models import AmountField, Driven
 from trainer.protocol.spec import JobSpec
 from trainer.protocol.wire import HEADER_BYTES
 
 
-class Job(models.Model):
-    """A training job. `draft` until its escrow is final on chain; then the chain's word counts for money."""
+class Job(Driven):
+    """A training job. `draft` until its escrow is final on chain; then the chain's word counts for money. Driven to be sized,
+    then to be started."""
 
     class State(models.TextChoices):
         DRAFT = "draft"
@@ -68,9 +69,6 @@ class Job(models.Model):
     first_step_at = models.DateTimeField(null=True)
     completed_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
-    # When its sizing, then its start, was last handed to a worker; a lost hand-over is repeated.
-    driven_at = models.DateTimeField(null=True)
-    drives = models.IntegerField(default=0)
     # Largest contribution in bytes; known once a worker has built the draft's model.
     upload_limit = models.BigIntegerField(null=True)
 

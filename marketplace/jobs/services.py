@@ -113,6 +113,7 @@ def record_creation(*, chain_id: int, requester: str, spec: str, escrow: int, ma
         state=Job.State.FUNDED,
         funded_at=timezone.now(),
         driven_at=timezone.now(),
+        worker="",
         drives=0,
     )
     announce(job, "job.funded")

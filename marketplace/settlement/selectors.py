@@ -7,15 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from marketplace.chain.services import domain
+from marketplace.common.driving import claim
 from marketplace.jobs.models import Job
 from marketplace.settlement.attestor import Statement
 from marketplace.settlement.models import Attestation, AttestorSet, Batch, Closure, Payment
 from marketplace.training.models import Audit, Case, Contribution, Round
-from marketplace.training.selectors import claim
 from trainer.protocol.errors import HyperGPUError
 
 PATIENCE = timedelta(seconds=3)
@@ -96,7 +96,10 @@ def bundle(round_: Round) -> dict[str, Any]:
 
 
 def stalled_batches() -> Iterable[dict[str, Any]]:
-    return [{"batch_id": pk} for pk in claim(Batch.objects.filter(state=Batch.State.ATTESTING))]
+    """Batches whose attestors were asked long ago, counted as asked again."""
+    asked = claim(Batch.objects.filter(state=Batch.State.ATTESTING))
+    Batch.objects.filter(pk__in=asked).update(drives=F("drives") + 1)
+    return [{"batch_id": pk} for pk in asked]
 
 
 def ripe_batches() -> Iterable[dict[str, Any]]:

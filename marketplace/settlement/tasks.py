@@ -9,7 +9,7 @@ from django.db import transaction
 
 from marketplace.chain.services import domain
 from marketplace.chain.signer import private_key
-from marketplace.common.tasks import task
+from marketplace.common.tasks import slow_task, task
 from marketplace.settlement import attesting
 from marketplace.settlement.attestor import Attestor
 from marketplace.settlement.models import Batch, Closure
@@ -86,7 +86,7 @@ def close_job_of_round(round_id: int) -> None:
 # An attestor's.
 
 
-@task()
+@slow_task()
 def attest(batch_id: int) -> None:
     """This attestor's next step in a batch: commit to its scores; once the list of commitments is fixed, sign and show."""
     me = this_attestor()
@@ -135,7 +135,7 @@ def attest_closure(job_id: int) -> None:
     closures.record_signature(closure_id=closure.pk, attestor=me.address, signature=signature)
 
 
-@task()
+@slow_task()
 def serve(case_id: int) -> None:
     """This attestor's next step in a committee: look, commit; once all have, reveal."""
     from marketplace.settlement import committee  # noqa: PLC0415  (its engine is the one door to torch, its wallet to web3)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from django.db import models
 
-from marketplace.common.models import AmountField
+from marketplace.common.models import AmountField, Driven
 from marketplace.jobs.models import Job
 
 
-class Round(models.Model):
-    """One outer step of a job."""
+class Round(Driven):
+    """One outer step of a job. Driven to be aggregated."""
 
     class State(models.TextChoices):
         OPEN = "open"
@@ -41,9 +41,6 @@ class Round(models.Model):
     evidence = models.CharField(max_length=64, blank=True)
     # The artifact with which anyone can settle the round; there once its batches are attested.
     settlement = models.CharField(max_length=64, blank=True)
-    # When the aggregation was last handed to a worker; a lost hand-over is repeated.
-    driven_at = models.DateTimeField(null=True)
-    drives = models.IntegerField(default=0)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="round_once")]
@@ -106,8 +103,8 @@ class Assignment(models.Model):
         return self if self.origin is None else self.origin.began
 
 
-class Contribution(models.Model):
-    """What a node handed in for its slot, and what became of it."""
+class Contribution(Driven):
+    """What a node handed in for its slot, and what became of it. Driven to be checked."""
 
     class State(models.TextChoices):
         RECEIVED = "received"
@@ -133,8 +130,6 @@ class Contribution(models.Model):
     standing = models.JSONField(null=True)
     code = models.CharField(max_length=60, blank=True)
     reason = models.CharField(max_length=300, blank=True)
-    driven_at = models.DateTimeField(null=True)
-    drives = models.IntegerField(default=0)
     # The transaction that put the signed receipt on chain as it arrived (mode `per-receipt`).
     recorded_tx = models.CharField(max_length=66, blank=True)
     recorded_at = models.DateTimeField(null=True)
@@ -145,8 +140,8 @@ class Contribution(models.Model):
         constraints = [models.UniqueConstraint(fields=["round", "node_id"], name="contribution_once")]
 
 
-class Checkpoint(models.Model):
-    """The model after `number` rounds, with what the next outer step needs."""
+class Checkpoint(Driven):
+    """The model after `number` rounds, with what the next outer step needs. Driven to be measured."""
 
     job = models.ForeignKey(Job, on_delete=models.PROTECT, related_name="checkpoints")
     number = models.IntegerField()
@@ -159,16 +154,25 @@ class Checkpoint(models.Model):
     delta_size = models.BigIntegerField(default=0)
     # The aggregate that led here: a contribution that repeats it is a copy. Empty where `delta` is.
     aggregate = models.CharField(max_length=64, blank=True)
-    # Measured after the next round has opened; null until then.
+    # Measured after the next round has opened; null until then, empty where that was given up.
     metric = models.JSONField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "number"], name="checkpoint_once")]
 
+    @classmethod
+    def unmeasured(cls) -> models.QuerySet[Checkpoint]:
+        """Those that rounds made, until a worker has measured them."""
+        return cls.objects.filter(number__gt=0, metric__isnull=True)
 
-class Audit(models.Model):
-    """A segment of a contribution that chance has chosen to be computed again (trainer.protocol.draws)."""
+    @property
+    def made_by(self) -> Round:
+        return Round.objects.select_related("job").get(job=self.job_id, number=self.number - 1)
+
+
+class Audit(Driven):
+    """A segment of a contribution that chance has chosen to be computed again (trainer.protocol.draws). Driven to be replayed."""
 
     class State(models.TextChoices):
         REQUESTED = "requested"
@@ -210,8 +214,6 @@ class Audit(models.Model):
     # The failure follows from what the upload binds: a committee of the court will find it too (trainer.scoring.calibration).
     proven = models.BooleanField(default=False)
     judged_at = models.DateTimeField(null=True)
-    driven_at = models.DateTimeField(null=True)
-    drives = models.IntegerField(default=0)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["contribution", "segment"], name="audit_once")]

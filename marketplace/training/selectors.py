@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import F, Max, Q, QuerySet
-from django.utils import timezone
+from django.db.models import Max, QuerySet
 
 from marketplace.artifacts import store
 from marketplace.chain.models import Cursor, Intent
+from marketplace.common.driving import drivable
 from marketplace.jobs.models import Job
 from marketplace.training import calibration
 from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
@@ -22,10 +21,6 @@ from trainer.protocol.rounds import AuditWork, Earlier, JobWork, RoundWork, Stan
 from trainer.protocol.spec import EncodingSpec
 
 SHOWN_AUDITS = 500
-STALL = timedelta(seconds=10)
-"""A task that was handed over this long ago without a result is handed over again."""
-MAX_DRIVES = 5
-"""What was handed over this often without a result kills its worker: it is given up with a reason."""
 
 
 def job_work(job: Job) -> JobWork:
@@ -46,9 +41,10 @@ def round_work(round_: Round) -> RoundWork:
     )  # fmt: skip
 
 
-def params_after(round_: Round) -> bytes:
-    """The checkpoint that the round made. Raises HyperGPUError `artifact.unknown`."""
-    return store.read(Checkpoint.objects.get(job_id=round_.job_id, number=round_.number + 1).params)
+def checkpoint_after(round_id: int) -> Checkpoint:
+    """That which the round made."""
+    round_ = Round.objects.get(pk=round_id)
+    return Checkpoint.objects.get(job_id=round_.job_id, number=round_.number + 1)
 
 
 def submission(contribution: Contribution) -> Submission:
@@ -70,28 +66,26 @@ def standings(round_: Round) -> dict[int, Standing]:
 
 
 def stalled_jobs() -> Iterable[dict[str, Any]]:
-    """Funded jobs whose start was handed to a worker that never answered."""
-    return [{"job_id": pk} for pk in claim(Job.objects.filter(state=Job.State.FUNDED, drives__lt=MAX_DRIVES))]
+    """Funded jobs whose start is lost."""
+    return [{"job_id": pk} for pk in drivable(Job.objects.filter(state=Job.State.FUNDED))]
 
 
 def stalled_drafts() -> Iterable[dict[str, Any]]:
-    """Drafts whose sizing was handed to a worker that never answered."""
-    return [{"job_id": pk} for pk in claim(Job.unsized().filter(drives__lt=MAX_DRIVES))]
+    """Drafts whose sizing is lost."""
+    return [{"job_id": pk} for pk in drivable(Job.unsized())]
 
 
 def stalled_rounds() -> Iterable[dict[str, Any]]:
-    return [{"round_id": pk} for pk in claim(Round.objects.filter(state=Round.State.AGGREGATING, drives__lt=MAX_DRIVES))]
+    return [{"round_id": pk} for pk in drivable(Round.objects.filter(state=Round.State.AGGREGATING))]
 
 
 def unmeasured_rounds() -> Iterable[dict[str, Any]]:
-    ended = Round.objects.filter(state__in=[Round.State.AGGREGATED, Round.State.SETTLED], metric__isnull=True)
-    late = ended.filter(aggregated_at__lt=timezone.now() - STALL)
-    return [{"round_id": pk} for pk in late.values_list("pk", flat=True)[:100]]
+    """Rounds of checkpoints whose measurement is lost."""
+    return [{"round_id": one.made_by.pk} for one in Checkpoint.objects.filter(pk__in=drivable(Checkpoint.unmeasured()))]
 
 
 def stalled_contributions() -> Iterable[dict[str, Any]]:
-    waiting = Contribution.objects.filter(state=Contribution.State.RECEIVED, drives__lt=MAX_DRIVES)
-    return [{"contribution_id": pk} for pk in claim(waiting)]
+    return [{"contribution_id": pk} for pk in drivable(Contribution.objects.filter(state=Contribution.State.RECEIVED))]
 
 
 def audit_work(audit: Audit) -> AuditWork:
@@ -141,8 +135,8 @@ def suspect_rounds() -> Iterable[dict[str, Any]]:
 
 
 def stalled_audits() -> Iterable[dict[str, Any]]:
-    """Answered audits whose replay was handed to a worker that never answered."""
-    return [{"audit_id": pk} for pk in claim(Audit.objects.filter(state=Audit.State.ANSWERED, drives__lt=MAX_DRIVES))]
+    """Answered audits whose replay is lost."""
+    return [{"audit_id": pk} for pk in drivable(Audit.objects.filter(state=Audit.State.ANSWERED))]
 
 
 def unrecorded_contributions(**of: int) -> Iterable[dict[str, Any]]:
@@ -155,15 +149,6 @@ def unrecorded_contributions(**of: int) -> Iterable[dict[str, Any]]:
     keys = {recording.key_of(one.round, one.node_id): one.pk for one in waiting.select_related("round__job")[:1000]}
     promised = set(Intent.objects.filter(key__in=keys).values_list("key", flat=True))
     return [{"contribution_id": pk} for key, pk in keys.items() if key not in promised]
-
-
-def claim(rows: QuerySet[Any]) -> list[int]:
-    """Ids of the rows that were handed over long ago or never, marked as handed over now."""
-    late = rows.filter(Q(driven_at=None) | Q(driven_at__lt=timezone.now() - STALL))
-    ids = list(late.values_list("pk", flat=True)[:100])
-    changes = {"drives": F("drives") + 1} if any(field.name == "drives" for field in rows.model._meta.fields) else {}
-    rows.model.objects.filter(pk__in=ids).update(driven_at=timezone.now(), **changes)
-    return ids
 
 
 def nodes_of(round_id: int) -> list[int]:

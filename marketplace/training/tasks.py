@@ -7,45 +7,47 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import transaction
 
-from marketplace.common.tasks import task
+from marketplace.artifacts import store
+from marketplace.common.driving import under_way
+from marketplace.common.tasks import slow_task, task
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.operators import services as operators
 from marketplace.training import selectors, waiting
-from marketplace.training.models import Assignment, Audit, Contribution, Round
+from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
 from marketplace.training.services import audits, leases, recording, rounds, verdicts
 from trainer.protocol.errors import HyperGPUError
 
 
-@task()
+@slow_task()
 def start_job(job_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415  (the one door to torch, kept out of web processes)
 
-    job = Job.objects.get(pk=job_id)
-    if job.state != Job.State.FUNDED:
-        return
-    try:
-        prepared = engine.prepare(selectors.job_work(job))
-    except HyperGPUError as refusal:
-        jobs.end(job_id=job_id, state=Job.State.FAILED, reason=refusal.message)
-        return
-    verdicts.record_start(job_id=job_id, prepared=prepared)
+    with under_way(Job.objects.filter(state=Job.State.FUNDED), job_id) as job:
+        if job is None:
+            return
+        try:
+            prepared = engine.prepare(selectors.job_work(job))
+        except HyperGPUError as refusal:
+            jobs.end(job_id=job_id, state=Job.State.FAILED, reason=refusal.message)
+            return
+        verdicts.record_start(job_id=job_id, prepared=prepared)
 
 
-@task()
+@slow_task()
 def size_job(job_id: int) -> None:
     """Build a draft's model, as far as its size goes, before anybody pays for it."""
     from marketplace.training import engine  # noqa: PLC0415
 
-    job = Job.objects.get(pk=job_id)
-    if job.state != Job.State.DRAFT or job.upload_limit is not None:
-        return
-    try:
-        parameters = engine.parameters(selectors.job_work(job))
-    except HyperGPUError as refusal:
-        jobs.explain(job_id=job_id, reason=refusal.message[:300])
-        return
-    jobs.note_size(job_id=job_id, parameters=parameters)
+    with under_way(Job.unsized(), job_id) as job:
+        if job is None:
+            return
+        try:
+            parameters = engine.parameters(selectors.job_work(job))
+        except HyperGPUError as refusal:
+            jobs.explain(job_id=job_id, reason=refusal.message[:300])
+            return
+        jobs.note_size(job_id=job_id, parameters=parameters)
 
 
 @task()
@@ -58,20 +60,21 @@ def open_next_round(round_id: int) -> None:
     rounds.open_round(job_id=Round.objects.get(pk=round_id).job_id)
 
 
-@task()
+@slow_task()
 def check_contribution(contribution_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415
 
-    contribution = Contribution.objects.select_related("round__job", "assignment").get(pk=contribution_id)
-    if contribution.state != Contribution.State.RECEIVED:
-        return
-    refusal: HyperGPUError | None = None
-    try:
-        job, number = selectors.job_work(contribution.round.job), contribution.round.number
-        engine.check(job, selectors.submission(contribution), number=number)
-    except HyperGPUError as error:
-        refusal = error
-    verdicts.record_check(contribution_id=contribution_id, refusal=refusal)
+    received = Contribution.objects.select_related("round__job", "assignment").filter(state=Contribution.State.RECEIVED)
+    with under_way(received, contribution_id) as contribution:
+        if contribution is None:
+            return
+        refusal: HyperGPUError | None = None
+        try:
+            job, number = selectors.job_work(contribution.round.job), contribution.round.number
+            engine.check(job, selectors.submission(contribution), number=number)
+        except HyperGPUError as error:
+            refusal = error
+        verdicts.record_check(contribution_id=contribution_id, refusal=refusal)
 
 
 @task()
@@ -92,28 +95,28 @@ def close_round_if_complete(round_id: int) -> None:
     rounds.close_round_if_complete(round_id=round_id)
 
 
-@task()
+@slow_task()
 def aggregate_round(round_id: int) -> None:
     from marketplace.training import engine  # noqa: PLC0415
 
-    round_ = Round.objects.select_related("job").get(pk=round_id)
-    if round_.state != Round.State.AGGREGATING:
-        return
-    work = selectors.round_work(round_)
-    result = engine.close_round(work, measured=False)  # nobody waits for the metric: the next round opens first
-    verdicts.record_round(round_id=round_id, result=result, evidence=engine.evidence(work, result))
+    with under_way(Round.objects.select_related("job").filter(state=Round.State.AGGREGATING), round_id) as round_:
+        if round_ is None:
+            return
+        work = selectors.round_work(round_)
+        result = engine.close_round(work, measured=False)  # nobody waits for the metric: the next round opens first
+        verdicts.record_round(round_id=round_id, result=result, evidence=engine.evidence(work, result))
 
 
-@task()
+@slow_task()
 def evaluate_round(round_id: int) -> None:
     """What the round made, on the whole evaluation split."""
     from marketplace.training import engine  # noqa: PLC0415
 
-    round_ = Round.objects.select_related("job").get(pk=round_id)
-    if round_.metric is not None:
-        return
-    metric = engine.metric(selectors.job_work(round_.job), selectors.params_after(round_))
-    verdicts.record_metric(round_id=round_id, metric=metric)
+    with under_way(Checkpoint.unmeasured().select_related("job"), selectors.checkpoint_after(round_id).pk) as checkpoint:
+        if checkpoint is None:
+            return
+        metric = engine.metric(selectors.job_work(checkpoint.job), store.read(checkpoint.params))
+        verdicts.record_metric(round_id=round_id, metric=metric)
 
 
 @task()
@@ -131,15 +134,15 @@ def nudge_audited_nodes(round_id: int) -> None:
     waiting.nudge(Audit.objects.filter(contribution__round=round_id, state=Audit.State.REQUESTED))
 
 
-@task()
+@slow_task()
 def replay_audit(audit_id: int) -> None:
     """On the queue `audit`: any machine with the database, the artifacts and the data may take it, best one of another owner."""
     from marketplace.training import engine  # noqa: PLC0415
 
-    audit = Audit.objects.select_related("contribution__round__job", "contribution__assignment").get(pk=audit_id)
-    if audit.state != Audit.State.ANSWERED:
-        return
-    audits.record_verdict(audit_id=audit_id, found=engine.replay_audit(selectors.audit_work(audit)))
+    answered = Audit.objects.select_related("contribution__round__job", "contribution__assignment")
+    with under_way(answered.filter(state=Audit.State.ANSWERED), audit_id) as audit:
+        if audit is not None:
+            audits.record_verdict(audit_id=audit_id, found=engine.replay_audit(selectors.audit_work(audit)))
 
 
 @task()
@@ -147,10 +150,10 @@ def tick() -> None:
     """What only time brings about: leases that run out, nodes that fall silent, deadlines, rounds that wait for nodes."""
     leases.expire_leases()
     operators.forget_old_requests()
-    verdicts.give_up_checks(max_drives=selectors.MAX_DRIVES)
-    rounds.give_up(max_drives=selectors.MAX_DRIVES)
+    verdicts.give_up()
+    rounds.give_up()
     audits.expire()
-    audits.give_up(max_drives=selectors.MAX_DRIVES)
+    audits.give_up()
     operators.announce_silent_nodes()
     for round_id in Round.objects.filter(state=Round.State.OPEN).values_list("pk", flat=True):
         rounds.close_round_if_complete(round_id=round_id)

@@ -15,7 +15,7 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import PACKED_BYTES, commitment, commitments_hash, unpack_scores
 
 MAX_DRIVES = 30
-"""A batch that so many attestors refuse that there is no quorum is tried again this often (every `training.STALL`)."""
+"""A batch that so many attestors refuse that there is no quorum is tried again this often (every `driving.STALL`)."""
 
 
 def locked(batch_id: int) -> Batch:

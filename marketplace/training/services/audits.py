@@ -18,6 +18,7 @@ from django.utils import timezone
 from marketplace.artifacts import services as artifacts
 from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import domain, final_block_hash
+from marketplace.common.driving import MAX_DRIVES, hopeless
 from marketplace.events.services import emit
 from marketplace.operators import services as operators
 from marketplace.operators.models import Node
@@ -247,12 +248,12 @@ def punish(audit: Audit, *, reason: str) -> None:
     operators.suspend(node_id=audit.node_id, until=timezone.now() + SUSPENSION, reason=f"Audit {audit.pk}: {reason}")
 
 
-def give_up(*, max_drives: int) -> None:
+def give_up() -> None:
     """A replay that kills every worker is taken out of the way: it says nothing against the node."""
-    for audit in Audit.objects.filter(state=Audit.State.ANSWERED, drives__gte=max_drives).select_related("contribution__round"):
+    for audit in hopeless(Audit.objects.filter(state=Audit.State.ANSWERED).select_related("contribution__round")):
         with transaction.atomic():
             moved = Audit.objects.filter(pk=audit.pk, state=Audit.State.ANSWERED).update(
-                state=Audit.State.SUSPICIOUS, code="audit.not_replayed", reason=f"Replaying it failed {max_drives} times.",
+                state=Audit.State.SUSPICIOUS, code="audit.not_replayed", reason=f"Replaying it failed {MAX_DRIVES} times.",
                 judged_at=timezone.now(),
             )  # fmt: skip
             audit.refresh_from_db()

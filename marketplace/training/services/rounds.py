@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from marketplace.chain.models import Intent
+from marketplace.common.driving import MAX_DRIVES, hopeless
 from marketplace.events.services import emit
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
@@ -312,16 +313,16 @@ def extend_or_fail(round_: Round) -> None:
         )
 
 
-def give_up(*, max_drives: int) -> None:
+def give_up() -> None:
     """What kills every worker that touches it is taken out of the way, with a reason."""
-    for round_ in Round.objects.filter(state=Round.State.AGGREGATING, drives__gte=max_drives):
-        reason = f"Round {round_.number} could not be aggregated after {max_drives} attempts."
+    for round_ in hopeless(Round.objects.filter(state=Round.State.AGGREGATING)):
+        reason = f"Round {round_.number} could not be aggregated after {MAX_DRIVES} attempts."
         jobs.end(job_id=round_.job_id, state=Job.State.FAILED, reason=reason)
         Round.objects.filter(pk=round_.pk, state=Round.State.AGGREGATING).update(state=Round.State.ABANDONED)
-    for job in Job.unsized().filter(drives__gte=max_drives):
-        jobs.explain(job_id=job.pk, reason=f"How large its model is could not be found out in {max_drives} attempts.")
-    for job in Job.objects.filter(state=Job.State.FUNDED, drives__gte=max_drives):
-        jobs.end(job_id=job.pk, state=Job.State.FAILED, reason=f"The job could not be started after {max_drives} attempts.")
+    for job in hopeless(Job.unsized()):
+        jobs.explain(job_id=job.pk, reason=f"How large its model is could not be found out in {MAX_DRIVES} attempts.")
+    for job in hopeless(Job.objects.filter(state=Job.State.FUNDED)):
+        jobs.end(job_id=job.pk, state=Job.State.FAILED, reason=f"The job could not be started after {MAX_DRIVES} attempts.")
 
 
 def record_failed_seat(intent: Intent) -> None:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from marketplace.artifacts import services as artifacts
 from marketplace.artifacts.models import Artifact
+from marketplace.common.driving import MAX_DRIVES, hopeless
 from marketplace.events.services import emit
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
@@ -59,11 +60,14 @@ def record_check(*, contribution_id: int, refusal: HyperGPUError | None) -> None
         )
 
 
-def give_up_checks(*, max_drives: int) -> None:
-    """Contributions whose check never ends are refused: one upload must not hold up a round."""
-    for pk in Contribution.objects.filter(state=Contribution.State.RECEIVED, drives__gte=max_drives).values_list("pk", flat=True):
-        refusal = HyperGPUError("contribution.unreadable", f"Checking it failed {max_drives} times.")
-        record_check(contribution_id=pk, refusal=refusal)
+def give_up() -> None:
+    """Contributions whose check never ends are refused: one upload must not hold up a round. A round that cannot be measured
+    says nothing of its model."""
+    for contribution in hopeless(Contribution.objects.filter(state=Contribution.State.RECEIVED)):
+        refusal = HyperGPUError("contribution.unreadable", f"Checking it failed {MAX_DRIVES} times.")
+        record_check(contribution_id=contribution.pk, refusal=refusal)
+    for checkpoint in hopeless(Checkpoint.unmeasured()):
+        record_unmeasured(checkpoint=checkpoint)
 
 
 def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]) -> None:
@@ -81,7 +85,7 @@ def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]
         Checkpoint.objects.create(
             job=round_.job, number=round_.number + 1, version=result.version, params=stored["params"],
             outer_state=stored["outer_state"], delta=stored["delta"], delta_size=len(result.delta),
-            aggregate=stored["aggregate"],
+            aggregate=stored["aggregate"], driven_at=timezone.now(),
         )  # fmt: skip
         jobs.advance(job=Job.objects.get(pk=round_.job_id), checkpoint=stored["params"], version=result.version)
         round_.refresh_from_db()
@@ -113,13 +117,27 @@ def record_metric(*, round_id: int, metric: dict[str, float]) -> None:
             return
         round_ = Round.objects.select_related("job").get(pk=round_id)
         Checkpoint.objects.filter(job=round_.job, number=round_.number + 1).update(metric=metric)
-        if not Round.objects.filter(job=round_.job, number__gt=round_.number, metric__isnull=False).exists():
+        if not Round.objects.filter(job=round_.job, number__gt=round_.number, metric__has_key="loss").exists():
             jobs.note_metric(job_id=round_.job_id, metric=metric)
         emit(
             "round.evaluated",
             topics=[topic_of(round_.job_id)],
             changes={"job": job_json(Job.objects.get(pk=round_.job_id)), "rounds": [round_json(round_)]},
         )
+
+
+def record_unmeasured(*, checkpoint: Checkpoint) -> None:
+    """A round goes without a metric: each attempt to measure what it made has failed."""
+    round_ = checkpoint.made_by
+    with transaction.atomic():
+        if not Round.objects.filter(pk=round_.pk, metric__isnull=True).update(metric={}):
+            return
+        Checkpoint.objects.filter(pk=checkpoint.pk).update(metric={})
+        jobs.explain(
+            job_id=round_.job_id, reason=f"What round {round_.number} made could not be measured in {MAX_DRIVES} attempts."
+        )
+        round_.refresh_from_db()
+        emit("round.evaluated", topics=[topic_of(round_.job_id)], changes={"rounds": [round_json(round_)]})
 
 
 def store_result(result: RoundResult, evidence: dict[str, Any]) -> dict[str, str]:

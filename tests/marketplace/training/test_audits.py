@@ -12,6 +12,7 @@ from django.utils import timezone
 from marketplace.artifacts.models import Artifact
 from marketplace.chain.models import Cursor
 from marketplace.chain.services import domain
+from marketplace.common.driving import MAX_DRIVES, STALL
 from marketplace.events.models import Event
 from marketplace.jobs.models import Job, Seat
 from marketplace.operators.models import Node
@@ -324,7 +325,7 @@ def test_in_shadow_mode_silence_hurts_nobody(audited: Audit, job: Job, final: di
 
 def test_a_replay_that_kills_its_worker_says_nothing_against_the_node(answered: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
     calibrate(monkeypatch)
-    Audit.objects.update(drives=selectors.MAX_DRIVES)
+    Audit.objects.update(drives=MAX_DRIVES, driven_at=timezone.now() - 2 * STALL)
     assert selectors.stalled_audits() == []
     tasks.tick()
     answered.refresh_from_db()
@@ -334,7 +335,7 @@ def test_a_replay_that_kills_its_worker_says_nothing_against_the_node(answered: 
 
 def test_a_lost_replay_is_driven_again(answered: Audit) -> None:
     assert selectors.stalled_audits() == [], "it was handed over just now"
-    Audit.objects.update(driven_at=timezone.now() - selectors.STALL - timedelta(seconds=1))
+    Audit.objects.update(driven_at=timezone.now() - 2 * STALL)
     assert selectors.stalled_audits() == [{"audit_id": answered.pk}]
     assert selectors.stalled_audits() == []
 

@@ -10,6 +10,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
+from marketplace.common.driving import MAX_DRIVES, STALL
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.training import engine, proposals, selectors, tasks
@@ -95,10 +96,11 @@ def test_a_draft_whose_worker_died_is_sized_by_another_until_they_all_do(nodes: 
     draft = jobs.draft_job(requester=wallet("requester").address, name="x", spec=parse_spec(SMALL), max_rate=9, escrow=10**6)
     Job.objects.filter(pk=draft.pk).update(upload_limit=None)  # its worker died
     assert selectors.stalled_drafts() == [], "a worker has just been asked"
-    for _ in range(selectors.MAX_DRIVES):
-        Job.objects.filter(pk=draft.pk).update(driven_at=timezone.now() - 2 * selectors.STALL)
+    for deaths in range(MAX_DRIVES):
+        Job.objects.filter(pk=draft.pk).update(driven_at=timezone.now() - 2 * STALL, worker="dead", drives=deaths)
         assert selectors.stalled_drafts() == [{"job_id": draft.pk}]
-    rounds.give_up(max_drives=selectors.MAX_DRIVES)
+    Job.objects.filter(pk=draft.pk).update(driven_at=timezone.now() - 2 * STALL, worker="dead", drives=MAX_DRIVES)
+    rounds.give_up()
     draft.refresh_from_db()
     assert "could not be found out" in draft.reason and draft.state == Job.State.DRAFT
     spec = "0x" + draft.spec_hash

@@ -89,14 +89,6 @@ def test_the_newest_metric_is_the_jobs(open_round: Round, job: Job) -> None:
     assert open_round.metric["loss"] == 2.0
 
 
-def test_an_evaluation_that_was_lost_is_asked_for_again(open_round: Round) -> None:
-    long_ago = timezone.now() - timedelta(minutes=1)
-    Round.objects.filter(pk=open_round.pk).update(state=Round.State.AGGREGATED, aggregated_at=long_ago)
-    assert list(selectors.unmeasured_rounds()) == [{"round_id": open_round.pk}]
-    verdicts.record_metric(round_id=open_round.pk, metric={"loss": 2.0, "accuracy": 0.4})
-    assert list(selectors.unmeasured_rounds()) == []
-
-
 def test_each_task_may_run_twice(open_round: Round, nodes: list[TestNode], job: Job) -> None:
     for node in nodes:
         contribute(node)
@@ -314,13 +306,6 @@ def test_a_bid_that_the_chain_refuses_frees_its_seat(open_round: Round, job: Job
     rounds.record_failed_seat(intent)
     assert set(Seat.objects.values_list("node_id", flat=True)) == {1}
     assert Bid.objects.get(node_id=2).state == Bid.State.CANCELLED
-
-
-def test_an_upload_that_kills_its_checker_is_given_up(open_round: Round, nodes: list[TestNode]) -> None:
-    contribute(nodes[0])
-    Contribution.objects.update(drives=selectors.MAX_DRIVES)
-    tasks.tick()
-    assert Contribution.objects.get().code == "contribution.unreadable"
 
 
 def test_a_quorum_that_nobody_can_reach_any_more_fails_at_once(open_round: Round, nodes: list[TestNode], job: Job) -> None:
