@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from django.conf import settings
 
+from marketplace.artifacts import pieces as kept
 from marketplace.artifacts import store
 from marketplace.artifacts.models import Artifact
 
@@ -30,6 +31,31 @@ def store_upload(
         chunks, limit=limit or settings.HYPERGPU.max_artifact_bytes, expected_sha256=sha256, expected_size=size
     )
     return record(sha256=found, size=length, kind=kind, public=False, name=name)
+
+
+def store_piece(
+    *, upload: str, sha256: str, size: int, pieces: int, index: int, chunks: Iterable[bytes], piece_sha256: str, kind: str,
+    is_whole: Callable[[], bool], note: Callable[[Artifact], object],
+) -> bool:  # fmt: skip
+    """Keep one of the `pieces` that make a file of `size` bytes with hash `sha256`, or a redundant one. The piece with which it
+    is whole, unless it `is_whole()` already, stores it and has it noted. Returns whether it is whole.
+
+    Raises HyperGPUError `upload.no_such_piece`, `artifact.too_large`, `artifact.truncated`, `artifact.hash_mismatch`: of the
+    piece, or of the whole file, whose pieces are then forgotten; and what `note` raises.
+    """
+    kept.keep(upload, sha256=sha256, size=size, pieces=pieces, index=index, chunks=chunks, piece_sha256=piece_sha256)
+    with kept.alone(upload):  # of pieces that come together, one makes the file and the others find it made
+        if is_whole():
+            kept.forget(upload)
+            return True
+        if len(kept.held(upload, sha256=sha256, pieces=pieces)) < pieces:
+            return False
+        try:
+            joined = kept.joined(upload, sha256=sha256, size=size, pieces=pieces)
+            note(store_upload(chunks=joined, kind=kind, limit=size, sha256=sha256, size=size))
+        finally:
+            kept.forget(upload)
+    return True
 
 
 def record(*, sha256: str, size: int, kind: str, public: bool, name: str) -> Artifact:

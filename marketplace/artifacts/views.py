@@ -108,7 +108,7 @@ class DatasetsView(APIView):
         artifact = services.store_upload(
             chunks=body_chunks(request._request),
             kind=Artifact.Kind.DATASET,
-            limit=settings.HYPERGPU.max_artifact_bytes,
+            limit=settings.HYPERGPU.max_body_bytes,
             name=name,
         )
         return Response({"sha256": artifact.sha256, "size": artifact.size}, status=201)

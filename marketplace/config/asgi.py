@@ -17,7 +17,7 @@ from marketplace.events.consumers import EventConsumer  # noqa: E402  (models ex
 
 application = ProtocolTypeRouter(
     {
-        "http": BodyLimit(django_application, upload_limit=settings.HYPERGPU.max_artifact_bytes),
+        "http": BodyLimit(django_application, upload_limit=settings.HYPERGPU.max_body_bytes),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter([path("ws/v1/events", EventConsumer.as_asgi())]))),
     }
 )

@@ -10,7 +10,8 @@ from typing import Any
 from marketplace.common.arrival import KEY, Arrival
 
 UPLOADS = re.compile(
-    r"^/api/v1/datasets$|^/agent/v1/assignments/\d+/(?:artifact|pieces/\d+/\d+)$|^/agent/v1/audits/\d+/evidence$"
+    r"^/api/v1/datasets$|^/agent/v1/assignments/\d+/(?:artifact|pieces/\d+/\d+)$"
+    r"|^/agent/v1/audits/\d+/(?:evidence|pieces/\d+/\d+)$"
 )
 SMALL_BODY = 2 * 2**20
 

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from marketplace.chain.profiles import COIN, GWEI, Profile, profile_of
 from trainer.network.policy import Settings as PolicySettings
+from trainer.network.transfers import MOST_BODY
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,12 @@ class Settings(BaseSettings):
     lease_seconds: int = Field(default=15, ge=2, description="A lease that no heartbeat renews for this long is taken back.")
     heartbeat_seconds: float = Field(default=1.0, gt=0)
     offline_seconds: int = Field(default=15, ge=2, description="A node that was not heard for this long is offline.")
-    max_artifact_bytes: int = Field(default=512 * 2**20, description="Largest upload of any kind.")
+    max_artifact_bytes: int = Field(
+        default=8 * 2**30, description="Largest file; jobs whose contributions, checkpoints or audits may need more are refused."
+    )
+    max_body_bytes: int = Field(
+        default=512 * 2**20, ge=MOST_BODY, description="Largest body of one request; nodes send larger files in pieces."
+    )
     least_deadline_seconds: float = Field(default=10.0, ge=0, description="A round is left open for this long at least.")
     network: PolicySettings = Field(
         default=PolicySettings(), description="Weights and limits of the policy and of nodes' health, as JSON (trainer.network)."

@@ -60,6 +60,8 @@ urlpatterns = [
     path("agent/v1/assignments/<int:assignment_id>/receipt", training.receipt),
     path("agent/v1/assignments/<int:assignment_id>/fail", training.fail),
     path("agent/v1/audits/<int:audit_id>/evidence", training.audit_evidence),
+    path("agent/v1/audits/<int:audit_id>/pieces/<int:pieces>", training.evidence_held),
+    path("agent/v1/audits/<int:audit_id>/pieces/<int:pieces>/<int:index>", training.evidence_piece),
     re_path(r"^agent/v1/artifacts/(?P<sha256>[0-9a-f]{64})$", training.download),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema")),

@@ -7,8 +7,8 @@ from functools import cached_property
 from django.db import models
 
 from marketplace.common.models import AmountField, Driven
+from trainer.protocol.limits import parameters_of
 from trainer.protocol.spec import JobSpec
-from trainer.protocol.wire import HEADER_BYTES
 
 
 class Job(Driven):
@@ -84,7 +84,7 @@ class Job(Driven):
     @property
     def parameters(self) -> int | None:
         """Of its model: what a dense file of it holds. None until a worker has built it."""
-        return None if self.upload_limit is None else max((self.upload_limit - HEADER_BYTES) // 4, 1)
+        return None if self.upload_limit is None else parameters_of(self.upload_limit)
 
     @property
     def reached_target(self) -> bool:

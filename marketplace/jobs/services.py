@@ -21,10 +21,10 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.jobs.serializers import job_json
 from trainer.protocol import eip712
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.limits import refuse_too_large, upload_limit
 from trainer.protocol.packing import reward
-from trainer.protocol.spec import EncodingSpec, JobSpec
+from trainer.protocol.spec import JobSpec
 from trainer.protocol.types import QUALITY_ONE, Bid
-from trainer.protocol.wire import encoded_bytes
 
 log = logging.getLogger(__name__)
 
@@ -225,9 +225,13 @@ def begin(*, job_id: int, checkpoint: str, version: str, metric: dict[str, float
 
 
 def note_size(*, job_id: int, parameters: int) -> None:
-    """Of a draft's model, which a worker has built: nobody funds what cannot run, and the planner knows what travels."""
+    """Of a draft's model, which a worker has built: nobody funds what cannot run, and the planner knows what travels.
+
+    Raises HyperGPUError `model.too_large` for one whose files this installation does not take.
+    """
+    refuse_too_large(parameters, most=settings.HYPERGPU.max_artifact_bytes)
     with transaction.atomic():
-        limit = encoded_bytes(parameters, EncodingSpec(kind="fp32"))
+        limit = upload_limit(parameters)
         if Job.objects.filter(pk=job_id, upload_limit=None).update(upload_limit=limit):
             announce(Job.objects.get(pk=job_id), "job.changed")
 

@@ -51,6 +51,11 @@ def summary(rows: Iterable[Measurement]) -> dict[str, Any]:
     return single | {"speeds": [{"of": of, **fact(row)} for (quantity, of), row in found.items() if quantity == Quantity.SPEED]}
 
 
+def uplink(node: Node) -> float:
+    """Bytes a second from the node to the coordinator: as measured, else as assumed."""
+    return float(node.measured.get(Quantity.UP, {}).get("value") or ASSUMED[Quantity.UP])
+
+
 def facts_of(nodes: Sequence[Node], spec: JobSpec, *, rates: Mapping[int, int] | None = None) -> list[NodeFacts]:
     """What is known of nodes for planning a round of a job, each value with age and source; what nobody has measured yet is
     assumed. Ways to other nodes are those to given ones that have an endpoint and are online. `rates` are prices in base units a

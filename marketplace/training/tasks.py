@@ -17,6 +17,7 @@ from marketplace.training import selectors, waiting
 from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
 from marketplace.training.services import audits, leases, recording, rounds, verdicts
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.limits import parameters_of, refuse_too_large
 
 
 @slow_task()
@@ -28,6 +29,7 @@ def start_job(job_id: int) -> None:
             return
         try:
             prepared = engine.prepare(selectors.job_work(job))
+            refuse_too_large(parameters_of(prepared.upload_limit), most=settings.HYPERGPU.max_artifact_bytes)
         except HyperGPUError as refusal:
             jobs.end(job_id=job_id, state=Job.State.FAILED, reason=refusal.message)
             return
@@ -43,11 +45,9 @@ def size_job(job_id: int) -> None:
         if job is None:
             return
         try:
-            parameters = engine.parameters(selectors.job_work(job))
+            jobs.note_size(job_id=job_id, parameters=engine.parameters(selectors.job_work(job)))
         except HyperGPUError as refusal:
             jobs.explain(job_id=job_id, reason=refusal.message[:300])
-            return
-        jobs.note_size(job_id=job_id, parameters=parameters)
 
 
 @task()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -41,6 +42,8 @@ RECHECK_SECONDS = 2.0
 """The broker's nudge may be lost; then the rows are looked at again after this long."""
 WORK = (Artifact.Kind.PSEUDO_GRADIENT, Artifact.Kind.AUDIT)
 """What nodes have made: shown to others only once it is public."""
+MOST_DIGITS = 15
+"""Of a file's size in bytes."""
 View = Callable[..., Any]
 Losses = list[tuple[int, float]]
 
@@ -309,6 +312,36 @@ def audit_evidence(request: HttpRequest, audit_id: int) -> JsonResponse:
         sha256=request.headers[HEADER_BODY], size=int(size),
     )  # fmt: skip
     return JsonResponse({"audit_id": audit.pk, "state": audit.state})
+
+
+@require_http_methods(["PUT"])
+@agent_view
+def evidence_piece(request: HttpRequest, audit_id: int, pieces: int, index: int) -> JsonResponse:
+    """One of the pieces of an answer; the request's signature covers the piece's own hash, and the file's in the query."""
+    node = authenticated_node(request, streamed_body=True)
+    audit, (sha256, size) = audits.answerable(audit_id=audit_id, node_id=node.pk), named_file(request)
+    whole = audits.accept_piece(
+        audit=audit, sha256=sha256, size=size, pieces=pieces, index=index, chunks=body_chunks(request),
+        piece_sha256=request.headers[HEADER_BODY],
+    )  # fmt: skip
+    return JsonResponse({"whole": whole})
+
+
+@require_GET
+@agent_view
+def evidence_held(request: HttpRequest, audit_id: int, pieces: int) -> JsonResponse:
+    node = authenticated_node(request)
+    audit, (sha256, _) = audits.answerable(audit_id=audit_id, node_id=node.pk), named_file(request)
+    held = audits.pieces_held(audit=audit, sha256=sha256, pieces=pieces)
+    return JsonResponse({"held": held, "whole": audit.evidence == sha256})
+
+
+def named_file(request: HttpRequest) -> tuple[str, int]:
+    """Hash and size in bytes of the file of which pieces are sent."""
+    sha256, size = request.GET.get("sha256", ""), request.GET.get("size", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not size.isdecimal() or len(size) > MOST_DIGITS:
+        raise HyperGPUError("request.invalid", "Pieces name the SHA-256 and the size of their file in the query.")
+    return sha256, int(size)
 
 
 @require_GET

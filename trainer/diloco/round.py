@@ -28,9 +28,9 @@ from trainer.diloco.version import model_root
 from trainer.models import build_model, model_shapes, parameter_shapes
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.limits import upload_limit
 from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, Standing, Submission, Verdict
-from trainer.protocol.spec import EncodingSpec, JobSpec
-from trainer.protocol.wire import encoded_bytes
+from trainer.protocol.spec import JobSpec
 from trainer.scoring.agreement import SAME, agreed
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit, orders_apart
 from trainer.scoring.effort import MOST_SAMPLES, is_looked_at, score_samples
@@ -79,7 +79,7 @@ def prepare(job: JobWork) -> Prepared:
     return Prepared(
         base=model_root(first.params), params=save_checkpoint(first.params, at.shapes), outer_state=save_outer(first),
         metric=asdict(evaluate(at.model, at.shapes, first.params, at.dataset.eval)),
-        upload_limit=encoded_bytes(at.size, EncodingSpec(kind="fp32")),
+        upload_limit=upload_limit(at.size),
     )  # fmt: skip
 
 

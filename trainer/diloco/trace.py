@@ -49,12 +49,12 @@ from trainer.diloco.local import LocalResult, NodeState, optimizer_vectors, run_
 from trainer.diloco.outer import guessed
 from trainer.diloco.tensorfile import refused
 from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.limits import BF16, INT8
 from trainer.protocol.merkle import leaf_hash, merkle_root
 from trainer.protocol.orders import WorkOrder, is_foreseen, work_digest
 from trainer.protocol.spec import EncodingSpec
 from trainer.protocol.wire import encoded_bytes
 
-INT8, BF16 = EncodingSpec(kind="int8"), EncodingSpec(kind="bf16")
 STEPS, SEEN, LEAD = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<II32s32s")
 
 
@@ -349,11 +349,3 @@ def split(data: bytes, *sizes: int) -> list[bytes]:
         parts.append(data[at : at + size])
         at += size
     return parts
-
-
-def movement_bytes(count: int) -> int:
-    return STEPS.size + 2 * encoded_bytes(count, INT8)
-
-
-def moments_bytes(count: int) -> int:
-    return SEEN.size + 2 * encoded_bytes(count, BF16)

@@ -2,6 +2,7 @@
 
 A good link pays nothing: one request, as if there were no pieces. What pieces are good for, one after the other:
 
+- **A large file** is never one request: a server takes none of any length, and what has come of it is kept.
 - **A broken transfer goes on** where it stopped: the pieces that have come are kept. Whatever the link, a broken upload is
   repeated in pieces; downloads go on from the last byte without any.
 - **Several connections**: where loss, or a window on a long path, keeps one connection below what the link carries, several
@@ -31,6 +32,9 @@ SPARE = CONNECTIONS - 1
 """Redundant pieces: while one connection does anything at all, the others may hang."""
 LONG_FILE = 2**20
 """Bytes from which on a file shows what a path carries: smaller ones are sent before TCP has reached its rate."""
+MOST_BODY = 2**26
+"""Bytes from which on a file goes in pieces of no more, whatever the link: a server takes bodies of several times that, and a
+piece is held in memory."""
 LEAST_PIECE = 2**14
 """Bytes: a request's head is a twentieth of it."""
 MOST_PIECES = 128
@@ -61,14 +65,16 @@ def transfer_of(
     elif rtt_s and rate and size >= LONG_FILE and rate >= BOUND * connection_rate(rtt_s, loss):
         text = f"At {1000 * rtt_s:.0f} ms one connection is bound by TCP ({rate / 1e6:.3g} MB/s): {CONNECTIONS} carry more."
         why = Reason(code="transfer.long_path", text=text)
+    least = math.ceil(size / MOST_BODY)
     if why is not None:
-        pieces = min(most, CONNECTIONS * PIECES_PER_CONNECTION)
+        pieces = min(most, max(least, CONNECTIONS * PIECES_PER_CONNECTION))
         return Transfer(connections=CONNECTIONS, pieces=pieces, spare=SPARE, reason=why)
     if broken:
-        text = "A request was cut off: sent in pieces, so that what has come is kept."
-        return Transfer(
-            connections=1, pieces=min(most, PIECES_PER_CONNECTION**2), spare=0, reason=Reason(code="transfer.broken", text=text)
-        )
+        why = Reason(code="transfer.broken", text="A request was cut off: sent in pieces, so that what has come is kept.")
+    elif least > 1:
+        why = Reason(code="transfer.large", text=f"{size / 1e6:,.0f} MB are too much for one request: what has come is kept.")
+    if why is not None:
+        return Transfer(connections=1, pieces=min(most, max(least, PIECES_PER_CONNECTION**2)), spare=0, reason=why)
     return whole("The link is good.")
 
 

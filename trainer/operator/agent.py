@@ -21,6 +21,7 @@ from trainer.operator.neighbours import Neighbours
 from trainer.operator.pinning import Pin, hold_to_pin, pin_from_hello
 from trainer.operator.pulse import LOST, Pulse
 from trainer.operator.results import WorkResult, find_result, mark_handed_in, order_key
+from trainer.operator.shower import Shower
 from trainer.operator.transfers import upload
 from trainer.operator.version import VERSION
 from trainer.protocol.eip712 import sign
@@ -88,7 +89,7 @@ class Agent:
         """Outer steps that this node has missed, as its newest lease says."""
         self.failures = 0
         self.tidy_at = float("-inf")
-        self.unanswered: set[int] = set()
+        self.shower = Shower(self.coordinator, config.home, console)
         self.put_off: list[dict[str, Any]] = []
         self.order_seconds = float("inf")
         """What the last order took: audits that can wait that long wait until the round closes, when the worker would too."""
@@ -321,27 +322,23 @@ class Agent:
 
     def urgent(self, audits: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those that cannot wait for the end of an order as long as the last one; the others are put off until then."""
-        self.put_off = [audit for audit in audits if audit["deadline_seconds"] > PUT_OFF * self.order_seconds]
+
+        def to_spare(audit: dict[str, Any]) -> float:
+            return float(audit["deadline_seconds"]) - self.coordinator.links.seconds_up(audit.get("most_bytes", 0))
+
+        self.put_off = [audit for audit in audits if to_spare(audit) > PUT_OFF * self.order_seconds]
         return [audit for audit in audits if audit not in self.put_off]
 
     def answer(self, audits: list[dict[str, Any]], *, check: Check) -> None:
-        """Show the states of the segment that each audit asks for. Whether or not one can be shown, work goes on."""
+        """Have the states of the segment that each audit asks for written down, and sent while work goes on, as it does where
+        one cannot be shown."""
         for audit in audits:
-            number = audit["audit_id"]
-            try:
-                shown = self.engine.show(audit["artifact"], audit["segment"], check=check)
-                self.coordinator.show(number, self.home.artifacts / shown.sha256, shown.sha256, check=check)
-            except (HyperGPUError, OSError) as error:
-                if number not in self.unanswered:  # the coordinator reminds every few seconds
-                    self.console.say("audit.failed", f"audit {number} was not answered: {error}", audit_id=number)
-                self.unanswered.add(number)
+            if self.shower.has(audit):
                 continue
-            self.console.say(
-                "audit.answered",
-                f"audit {number}: sent the states of segment {audit['segment']} of job {shown.job_id} round {shown.round}, "
-                f"{shown.size / 1000:,.0f} kB",
-                audit_id=number, job_id=shown.job_id, round=shown.round, size=shown.size,
-            )  # fmt: skip
+            try:
+                self.shower.show(audit, self.engine.show(audit["artifact"], audit["segment"], check=check))
+            except (HyperGPUError, OSError) as error:
+                self.shower.failed(audit, error)
 
     # Stopping.
 

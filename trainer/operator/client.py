@@ -112,9 +112,6 @@ class Coordinator:
         path = f"/agent/v1/assignments/{assignment}/commit"
         self.persist(lambda: self.measured(lambda: self.post(path, payload)), check=check)
 
-    def show(self, audit: int, evidence: Path, sha256: str, *, check: Check) -> None:
-        self.persist(lambda: self.put(f"/agent/v1/audits/{audit}/evidence", evidence, sha256), check=check)
-
     def hand_in(self, assignment: int, payload: dict[str, Any], *, check: Check) -> dict[str, Any]:
         path = f"/agent/v1/assignments/{assignment}/receipt"
         answer: dict[str, Any] = self.persist(lambda: self.post(path, payload), check=check).json()

@@ -92,8 +92,9 @@ class Home:
         """Bytes that each folder keeps; what was used longest ago goes first. Traces take 6 bytes a parameter and segment border,
         so they get a part of the disk, however large that is."""
         gib = 2**30
-        small = {self.artifacts: 4 * gib, self.results: gib // 16}
-        return small | {self.cache: 20 * gib, self.versions: 20 * gib, self.traces: shutil.disk_usage(self.root).total // 10}
+        disk = shutil.disk_usage(self.root).total
+        small = {self.artifacts: max(4 * gib, disk // 20), self.results: gib // 16}
+        return small | {self.cache: 20 * gib, self.versions: 20 * gib, self.traces: disk // 4}
 
     @property
     def logs(self) -> Path:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 
@@ -34,16 +35,36 @@ HANGS = 2.0
 scale"): only then is a redundant one worth its bytes."""
 
 
+class Place(NamedTuple):
+    """Where a file goes: the path `whole` in one request, `in_pieces` with what follows; both with the `query`."""
+
+    whole: str
+    in_pieces: str
+    query: str
+
+
 def upload(coordinator: Coordinator, assignment: int, fence: int, artifact: Path, sha256: str, *, check: Check) -> None:
-    """Send the committed bytes: in one request over a good link, else, or once a request was cut off, in pieces."""
-    size, path = artifact.stat().st_size, f"/agent/v1/assignments/{assignment}/artifact?fence={fence}"
+    """Send the committed bytes."""
+    path = f"/agent/v1/assignments/{assignment}"
+    send(coordinator, Place(f"{path}/artifact", f"{path}/pieces", f"fence={fence}"), artifact, sha256, check=check)
+
+
+def show(coordinator: Coordinator, audit: int, evidence: Path, sha256: str, *, check: Check) -> None:
+    """Send what an audit asks for."""
+    path, query = f"/agent/v1/audits/{audit}", f"sha256={sha256}&size={evidence.stat().st_size}"
+    send(coordinator, Place(f"{path}/evidence", f"{path}/pieces", query), evidence, sha256, check=check)
+
+
+def send(coordinator: Coordinator, place: Place, file: Path, sha256: str, *, check: Check) -> None:
+    """In one request over a good link, else, or once a request was cut off, or where the file is large, in pieces."""
+    size, path = file.stat().st_size, f"{place.whole}?{place.query}"
     transfer = choose(coordinator, size, rate=coordinator.links.up)
     if transfer.pieces == 1:
         in_pieces = transfer_of(size, broken=True)
 
         def in_one_request() -> bool:
             try:
-                coordinator.put(path, artifact, sha256)
+                coordinator.put(path, file, sha256)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 raise  # nothing was under way
             except httpx.TransportError:
@@ -57,7 +78,7 @@ def upload(coordinator: Coordinator, assignment: int, fence: int, artifact: Path
         transfer = in_pieces
     coordinator.say("transfer.pieces", f"{transfer.pieces} pieces: {transfer.reason.text}")
     started = time.monotonic()
-    coordinator.persist(lambda: send_pieces(coordinator, assignment, fence, artifact, transfer, check=check), check=check)
+    coordinator.persist(lambda: send_pieces(coordinator, place, file, transfer, check=check), check=check)
     coordinator.links.sent(size, time.monotonic() - started)
 
 
@@ -168,10 +189,10 @@ class NotWantedError(Exception):
     """The file is whole: the rest of a piece need not be sent."""
 
 
-def send_pieces(coordinator: Coordinator, assignment: int, fence: int, file: Path, transfer: Transfer, *, check: Check) -> None:
+def send_pieces(coordinator: Coordinator, place: Place, file: Path, transfer: Transfer, *, check: Check) -> None:
     """One pass: what the coordinator does not hold yet."""
-    size, path = file.stat().st_size, f"/agent/v1/assignments/{assignment}/pieces/{transfer.pieces}"
-    answer = coordinator.get(f"{path}?fence={fence}").json()
+    size, path = file.stat().st_size, f"{place.in_pieces}/{transfer.pieces}"
+    answer = coordinator.get(f"{path}?{place.query}").json()
     if answer["whole"]:
         return
     held = set(answer["held"])
@@ -189,7 +210,7 @@ def send_pieces(coordinator: Coordinator, assignment: int, fence: int, file: Pat
                 yield data[offset : offset + BLOCK]
 
         response = coordinator.request(
-            "PUT", f"{path}/{number}?fence={fence}", content=body(), body_sha256=sha256_hex(data),
+            "PUT", f"{path}/{number}?{place.query}", content=body(), body_sha256=sha256_hex(data),
             kind="application/octet-stream", headers={"Content-Length": str(len(data))},
             timeout=upload_timeout(len(data)),
         )  # fmt: skip

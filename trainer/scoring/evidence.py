@@ -13,19 +13,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from trainer.diloco.trace import (
-    BF16,
     LEAD,
     Trace,
     error_leaf,
     is_at_base,
     lead_leaf,
-    moments_bytes,
     moments_leaf,
-    movement_bytes,
     movement_leaf,
     order_leaf,
 )
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.limits import BF16, evidence_limit, moments_bytes, movement_bytes
 from trainer.protocol.merkle import merkle_path
 from trainer.protocol.wire import encoded_bytes
 
@@ -164,13 +162,6 @@ def sizes(name: str, count: int) -> tuple[int, ...]:
     if name == "first_moments":
         return (HASH,)
     return (movement_bytes(count) if name.endswith("movement") else moments_bytes(count),)
-
-
-def evidence_limit(count: int) -> int:
-    """Largest file that `read_evidence` takes: about 18 bytes a parameter."""
-    paths = (len(PROVEN) + len(PATHS)) * LONGEST_PATH * HASH
-    fields = (2 * len(PROVEN) + len(PATHS)) * LENGTH.size
-    return HEADER.size + fields + paths + sum(max(sizes(name, count)) for name in PROVEN)
 
 
 def hashes(path: bytes) -> list[bytes]:

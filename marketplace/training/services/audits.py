@@ -6,6 +6,7 @@ nobody: how much honest machines of that class differ is not known yet.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -15,12 +16,14 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from marketplace.artifacts import pieces as kept
 from marketplace.artifacts import services as artifacts
 from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import domain, final_block_hash
 from marketplace.common.driving import MAX_DRIVES, hopeless
 from marketplace.events.services import emit
 from marketplace.operators import services as operators
+from marketplace.operators.facts import uplink
 from marketplace.operators.models import Node
 from marketplace.training import calibration
 from marketplace.training.models import Audit, Contribution, Round
@@ -28,14 +31,19 @@ from marketplace.training.serializers import audit_json
 from marketplace.training.services.rounds import topic_of
 from trainer.protocol.draws import DELAY, audit_digest, audit_rate, drawn_segments
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.limits import evidence_limit
 from trainer.protocol.rounds import AuditVerdict
 
+log = logging.getLogger(__name__)
+
 ANSWER_TIME = timedelta(minutes=10)
-"""A node's time to hand in what an audit asks for."""
+"""A node's time to hand in what an audit asks for, besides what sending it takes."""
+SENDING = 2.0
+"""Times what its uplink would take is left to a node: it works on meanwhile, and links are not what they were."""
+LEAST_UPLINK = 125_000
+"""Bytes a second: who has less, or says so, is given no more time (1 Mbit/s)."""
 REMIND = timedelta(seconds=5)
 """A node is told of an open audit again after this long."""
-EVIDENCE_SIZES = 8
-"""Most of an audit's evidence, in dense fp32 vectors: snapshots of 4 bytes a parameter, error feedback, Merkle paths."""
 SUSPENSION = timedelta(hours=24)
 """How long a node is left out of rounds. Then it is audited at a newcomer's rate again."""
 
@@ -112,17 +120,35 @@ def rounds_since_strike(round_: Round, node_id: int) -> int:
 
 
 def request(round_: Round, chosen: list[tuple[Contribution, list[int]]], *, block: int, block_hash: str) -> None:
-    deadline, precision = timezone.now() + ANSWER_TIME, round_.job.parsed_spec.inner.precision
+    """Ask the nodes for evidence; nobody is asked for what this installation would not take."""
+    size, most, now = most_evidence(round_), settings.HYPERGPU.max_artifact_bytes, timezone.now()
+    if size > most:
+        log.warning("round %s is not audited: evidence of up to %s bytes, files of %s are taken", round_.pk, size, most)
+        return
+    precision = round_.job.parsed_spec.inner.precision
     nodes = Node.objects.in_bulk([contribution.node_id for contribution, _ in chosen])
     rows = [
         Audit.objects.create(
             contribution=contribution, segment=segment, node_id=contribution.node_id, block=block, block_hash=block_hash,
-            deadline=deadline, precision=precision, operator_class=class_of(nodes[contribution.node_id]),
+            deadline=now + time_to_answer(nodes[contribution.node_id], size * len(segments)), precision=precision,
+            operator_class=class_of(nodes[contribution.node_id]),
         )
         for contribution, segments in chosen
         for segment in segments
     ]  # fmt: skip
     tell(round_, "audit.requested", rows)
+
+
+def most_evidence(round_: Round) -> int:
+    """Bytes that one segment's evidence of a round may have."""
+    return evidence_limit(round_.job.parameters or 0)
+
+
+def time_to_answer(node: Node, size: int) -> timedelta:
+    """For `size` bytes, and what the node is asked for already."""
+    waiting = Audit.objects.filter(node_id=node.pk, state=Audit.State.REQUESTED).select_related("contribution__round__job")
+    total = size + sum(most_evidence(audit.contribution.round) for audit in waiting)
+    return ANSWER_TIME + timedelta(seconds=SENDING * total / max(uplink(node), LEAST_UPLINK))
 
 
 def class_of(node: Node) -> str:
@@ -137,13 +163,13 @@ def open_audits(*, node_id: int) -> list[dict[str, Any]]:
     """What the node is to answer, as its lease answer says it; each again only after a while, since the lease is a long poll."""
     now = timezone.now()
     due = Audit.objects.filter(node_id=node_id, state=Audit.State.REQUESTED, deadline__gt=now).order_by("id")
-    untold = list(due.filter(Q(told_at=None) | Q(told_at__lt=now - REMIND)).select_related("contribution"))
+    untold = list(due.filter(Q(told_at=None) | Q(told_at__lt=now - REMIND)).select_related("contribution__round__job"))
     if untold:
         Audit.objects.filter(pk__in=[audit.pk for audit in untold]).update(told_at=now)
     return [
         {
             "audit_id": audit.pk, "artifact": audit.contribution.artifact, "segment": audit.segment,
-            "deadline_seconds": (audit.deadline - now).total_seconds(),
+            "deadline_seconds": (audit.deadline - now).total_seconds(), "most_bytes": most_evidence(audit.contribution.round),
         }
         for audit in untold
     ]  # fmt: skip
@@ -167,11 +193,49 @@ def accept_evidence(*, audit: Audit, chunks: Iterable[bytes], sha256: str, size:
     """
     if audit.evidence == sha256:
         return audit
+    refuse_evidence(audit, size)
+    stored = artifacts.store_upload(chunks=chunks, kind=Artifact.Kind.AUDIT, limit=size, sha256=sha256, size=size)
+    return note_evidence(audit, stored)
+
+
+def accept_piece(
+    *, audit: Audit, sha256: str, size: int, pieces: int, index: int, chunks: Iterable[bytes], piece_sha256: str
+) -> bool:
+    """The same for one of the `pieces` that make the file, or a redundant one. Returns whether the file is whole.
+
+    Raises as `accept_evidence`, and HyperGPUError `upload.no_such_piece`.
+    """
+    if audit.evidence == sha256:
+        return True
+    refuse_evidence(audit, size)
+
+    def is_whole() -> bool:
+        audit.refresh_from_db()
+        return audit.evidence == sha256
+
+    return artifacts.store_piece(
+        upload=pieces_name(audit), sha256=sha256, size=size, pieces=pieces, index=index, chunks=chunks, piece_sha256=piece_sha256,
+        kind=Artifact.Kind.AUDIT, is_whole=is_whole, note=lambda stored: note_evidence(audit, stored),
+    )  # fmt: skip
+
+
+def pieces_held(*, audit: Audit, sha256: str, pieces: int) -> list[int]:
+    """Numbers of the pieces of an answer that have come: what need not be sent again."""
+    return kept.held(pieces_name(audit), sha256=sha256, pieces=pieces)
+
+
+def pieces_name(audit: Audit) -> str:
+    return f"audit-{audit.pk}"
+
+
+def refuse_evidence(audit: Audit, size: int) -> None:
     refuse_late(audit)
-    limit = EVIDENCE_SIZES * (audit.contribution.round.job.upload_limit or 0)
+    limit = most_evidence(audit.contribution.round)
     if size > limit:
         raise HyperGPUError("artifact.too_large", f"The evidence of this audit is at most {limit} bytes.", limit=limit)
-    stored = artifacts.store_upload(chunks=chunks, kind=Artifact.Kind.AUDIT, limit=limit, sha256=sha256, size=size)
+
+
+def note_evidence(audit: Audit, stored: Artifact) -> Audit:
     now = timezone.now()
     with transaction.atomic():
         moved = Audit.objects.filter(pk=audit.pk, state=Audit.State.REQUESTED, deadline__gt=now).update(

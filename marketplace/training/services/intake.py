@@ -99,23 +99,11 @@ def upload_piece(*, assignment: Assignment, pieces: int, index: int, chunks: Ite
         raise HyperGPUError("artifact.not_committed", "Commit to the artifact's hash before uploading it.")
     if assignment.uploaded:
         return True
-    name, whole, size = pieces_name(assignment), assignment.committed_sha256, assignment.committed_size
-    kept.keep(name, sha256=whole, size=size, pieces=pieces, index=index, chunks=chunks, piece_sha256=sha256)
-    with kept.alone(name):  # of pieces that come together, one makes the file and the others find it made
-        if (carried_to(assignment) or assignment).uploaded:
-            kept.forget(name)
-            return True
-        if len(kept.held(name, sha256=whole, pieces=pieces)) < pieces:
-            return False
-        try:
-            artifacts.store_upload(
-                chunks=kept.joined(name, sha256=whole, size=size, pieces=pieces), kind=Artifact.Kind.PSEUDO_GRADIENT, limit=size,
-                sha256=whole, size=size,
-            )  # fmt: skip
-            note_uploaded(assignment)
-        finally:
-            kept.forget(name)
-    return True
+    return artifacts.store_piece(
+        upload=pieces_name(assignment), sha256=assignment.committed_sha256, size=assignment.committed_size, pieces=pieces,
+        index=index, chunks=chunks, piece_sha256=sha256, kind=Artifact.Kind.PSEUDO_GRADIENT,
+        is_whole=lambda: (carried_to(assignment) or assignment).uploaded, note=lambda _: note_uploaded(assignment),
+    )  # fmt: skip
 
 
 def pieces_held(*, assignment: Assignment, pieces: int) -> list[int]:

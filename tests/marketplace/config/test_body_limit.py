@@ -39,6 +39,8 @@ async def send_body(path: str, chunks: list[bytes], *, announced: int | None = N
         (UPLOAD, SMALL_BODY + 1, 200),
         (UPLOAD, 11 * SMALL_BODY, 413),
         ("/agent/v1/assignments/7/pieces/16/3", SMALL_BODY + 1, 200),
+        ("/agent/v1/audits/7/pieces/16/3", SMALL_BODY + 1, 200),
+        ("/agent/v1/audits/7/pieces/16/3", 11 * SMALL_BODY, 413),
     ],
 )
 async def test_bodies_are_limited_by_what_arrives(path: str, size: int, status: int) -> None:

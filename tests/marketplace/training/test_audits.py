@@ -21,29 +21,13 @@ from marketplace.training import calibration, selectors, tasks
 from marketplace.training.calibration import HONEST_AUDITS, Calibration
 from marketplace.training.models import Assignment, Audit, Contribution, Round
 from marketplace.training.services import audits, rounds
-from tests.marketplace.training.work import lease
+from tests.marketplace.training.work import AUDITED, HASH, lease, paid
 from tests.marketplace.world import TestNode, fund, register
 from trainer.protocol.draws import DELAY, audit_digest, drawn_segments
 from trainer.protocol.rounds import AuditVerdict
 
 pytestmark = pytest.mark.django_db
-HASH = "0x" + "5e" * 32
 FILE = b"states of a node"
-SPEC = {"audit": {"rate": 0.0, "newcomer_rate": 1.0, "newcomer_rounds": 2, "stride": 2, "segments": 1}}
-
-
-def paid(job: Job, number: int, node_ids: tuple[int, ...] = (1, 2), *, block: int = 100) -> Round:
-    """A settled round of these nodes' work."""
-    round_ = Round.objects.create(
-        job=job, number=number, base="00" * 32, deadline=timezone.now(), state=Round.State.SETTLED, settled_block=block
-    )
-    for node_id in node_ids:
-        slot = Assignment.objects.create(round=round_, node_id=node_id, shard=0, steps=7, encoding={}, state="handed_in")
-        Contribution.objects.create(
-            assignment=slot, round=round_, node_id=node_id, state=Contribution.State.ACCEPTED, units=1, size=1, seconds=1,
-            artifact=f"{job.pk}{number}{node_id}".rjust(64, "a"), signature=f"0x{number}{node_id}", committed_at=timezone.now(),
-        )  # fmt: skip
-    return round_
 
 
 @pytest.fixture
@@ -53,7 +37,7 @@ def nodes(db: None) -> list[TestNode]:
 
 @pytest.fixture
 def job(nodes: list[TestNode]) -> Job:
-    job = fund(spec=SPEC)
+    job = fund(spec=AUDITED)
     Job.objects.filter(pk=job.pk).update(upload_limit=1_000)
     job.refresh_from_db()
     return job
@@ -145,7 +129,7 @@ def test_a_failed_audit_makes_a_newcomer(job: Job, final: dict[int, str]) -> Non
 
 
 def test_each_segment_is_an_audit_of_its_own(nodes: list[TestNode], final: dict[int, str]) -> None:
-    job = fund(spec={"audit": SPEC["audit"] | {"segments": 3}})
+    job = fund(spec={"audit": AUDITED["audit"] | {"segments": 3}})
     final[102] = HASH
     audits.draw_audits(round_id=paid(job, 0, (1,)).pk)
     assert len(set(Audit.objects.values_list("segment", flat=True))) == 3
@@ -182,7 +166,8 @@ def test_the_lease_answer_tells_of_audits_also_when_there_is_no_order(audited: A
     assert set(told) == {"audits"}
     (asked,) = told["audits"]
     assert 590 < asked.pop("deadline_seconds") <= 600
-    assert asked == {"audit_id": audited.pk, "artifact": audited.contribution.artifact, "segment": audited.segment}
+    wanted = {"audit_id": audited.pk, "artifact": audited.contribution.artifact, "segment": audited.segment}
+    assert asked == wanted | {"most_bytes": audits.most_evidence(audited.contribution.round)}
 
 
 def test_a_node_is_reminded_only_after_a_while(audited: Audit) -> None:
@@ -208,7 +193,7 @@ def test_evidence_is_taken_once_and_only_of_the_node_itself(audited: Audit, node
 
 
 def test_evidence_that_is_too_large_late_or_of_no_audit_is_refused(audited: Audit, nodes: list[TestNode]) -> None:
-    large = give(nodes[0], audited, bytes(8_001))
+    large = give(nodes[0], audited, bytes(audits.most_evidence(audited.contribution.round) + 1))
     assert (large.status_code, large.json()["code"]) == (413, "artifact.too_large")
     Audit.objects.update(deadline=timezone.now() - timedelta(seconds=1))
     late = give(nodes[0], audited)

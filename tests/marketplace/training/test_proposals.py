@@ -117,6 +117,24 @@ def test_a_draft_whose_model_cannot_be_built_says_so_before_it_is_funded(nodes: 
     assert "gpt reads bytes samples" in draft.reason and draft.parameters is None
 
 
+def test_a_job_that_the_installation_cannot_carry_is_refused_before_and_after_it_is_funded(nodes: list[TestNode], settings):
+    settings.HYPERGPU = settings.HYPERGPU.model_copy(update={"max_artifact_bytes": 50_000})
+    draft = jobs.draft_job(requester=wallet("requester").address, name="x", spec=parse_spec(SMALL), max_rate=9, escrow=10**6)
+    tasks.size_job(job_id=draft.pk)
+    draft.refresh_from_db()
+    assert "HYPERGPU_MAX_ARTIFACT_BYTES raised to" in draft.reason and draft.parameters is None
+    needed = int(draft.reason.rpartition(" ")[2].rstrip("."))
+    Job.objects.filter(pk=draft.pk).update(state=Job.State.FUNDED)  # by a contract call of the requester's own
+    tasks.start_job(job_id=draft.pk)
+    draft.refresh_from_db()
+    assert (draft.state, draft.reason.rpartition(" ")[2]) == (Job.State.FAILED, f"{needed}.")
+    settings.HYPERGPU = settings.HYPERGPU.model_copy(update={"max_artifact_bytes": needed})
+    Job.objects.filter(pk=draft.pk).update(state=Job.State.DRAFT, reason="")
+    tasks.size_job(job_id=draft.pk)
+    draft.refresh_from_db()
+    assert draft.parameters and not draft.reason
+
+
 def test_a_deadline_that_nobody_meets_is_said(nodes: list[TestNode]):
     def best(hours: float) -> dict[str, Any]:
         finish_by = (timezone.now() + timedelta(hours=hours)).isoformat()

@@ -11,7 +11,7 @@ from django.utils import timezone
 from marketplace.artifacts import store
 from marketplace.jobs.models import Job
 from marketplace.training import engine, selectors
-from marketplace.training.models import Round
+from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.services import verdicts
 from tests.marketplace.world import TestNode
 from trainer.data import load_dataset
@@ -21,6 +21,9 @@ from trainer.diloco.trace import Contributed
 from trainer.diloco.trace import contribute as contribute_to
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.orders import WorkOrder
+
+HASH = "0x" + "5e" * 32
+AUDITED = {"audit": {"rate": 0.0, "newcomer_rate": 1.0, "newcomer_rounds": 2, "stride": 2, "segments": 1}}
 
 
 def started(job: Job) -> Job:
@@ -92,3 +95,17 @@ def hand_in_all(node: TestNode, leased: dict[str, Any], data: bytes | None = Non
     assert commit(node, leased, data).status_code == 200
     assert upload(node, leased, data).status_code == 200
     return hand_in(node, leased, data)
+
+
+def paid(job: Job, number: int, node_ids: tuple[int, ...] = (1, 2), *, block: int = 100) -> Round:
+    """A settled round of these nodes' work."""
+    round_ = Round.objects.create(
+        job=job, number=number, base="00" * 32, deadline=timezone.now(), state=Round.State.SETTLED, settled_block=block
+    )
+    for node_id in node_ids:
+        slot = Assignment.objects.create(round=round_, node_id=node_id, shard=0, steps=7, encoding={}, state="handed_in")
+        Contribution.objects.create(
+            assignment=slot, round=round_, node_id=node_id, state=Contribution.State.ACCEPTED, units=1, size=1, seconds=1,
+            artifact=f"{job.pk}{number}{node_id}".rjust(64, "a"), signature=f"0x{number}{node_id}", committed_at=timezone.now(),
+        )  # fmt: skip
+    return round_

@@ -15,8 +15,6 @@ from trainer.diloco.trace import (
     bound,
     contribute,
     fresh_moments,
-    moments_bytes,
-    movement_bytes,
     read_error,
     read_moments,
     read_movement,
@@ -25,6 +23,7 @@ from trainer.diloco.trace import (
     write_movement,
 )
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.limits import moments_bytes, movement_bytes
 from trainer.protocol.merkle import leaf_hash, merkle_path, path_root
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec

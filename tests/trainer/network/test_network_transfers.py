@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.network.transfers import CONNECTIONS, MOST_PIECES, piece_size, piece_span, transfer_of
+from trainer.network.transfers import CONNECTIONS, MOST_BODY, MOST_PIECES, piece_size, piece_span, transfer_of
 
-BIG = 64 * 2**20
+BIG = MOST_BODY
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,11 @@ BIG = 64 * 2**20
         ({"rtt_s": 0.06, "loss": 5e-4, "rate": 1e6}, "transfer.long_path", CONNECTIONS),
         ({"rtt_s": 0.06, "loss": 5e-4, "rate": 1e5}, "transfer.whole", 1),
         ({"rtt_s": 0.06, "broken": True}, "transfer.broken", 1),
+        ({"size": BIG + 1, "rtt_s": 0.06, "loss": 1e-6, "rate": 1.2e7}, "transfer.large", 1),
     ],
 )
 def test_pieces_are_chosen_by_what_the_link_does(conditions, code, connections):
-    chosen = transfer_of(BIG, **conditions)
+    chosen = transfer_of(**({"size": BIG} | conditions))
     assert (chosen.reason.code, chosen.connections) == (code, connections)
     assert (chosen.pieces > 1) == (code != "transfer.whole")
     assert (chosen.spare > 0) == (connections > 1)
@@ -35,7 +36,13 @@ def test_a_small_file_is_one_request_on_any_link():
     assert transfer_of(30_000, rtt_s=0.2, loss=0.1, broken=True).pieces == 1
 
 
-@given(st.integers(1, 10**9), st.floats(0, 0.5), st.booleans())
+@pytest.mark.parametrize("conditions", [{}, {"loss": 0.1}, {"broken": True}])
+def test_no_body_is_larger_than_a_server_takes_up_to_8_gib(conditions):
+    for size in (MOST_BODY + 1, 2 * 10**9, MOST_PIECES * MOST_BODY):
+        assert piece_size(size, transfer_of(size, rtt_s=0.1, **conditions).pieces) <= MOST_BODY
+
+
+@given(st.integers(1, 10**11), st.floats(0, 0.5), st.booleans())
 def test_the_pieces_are_the_file(size, loss, broken):
     chosen = transfer_of(size, rtt_s=0.1, loss=loss, broken=broken)
     assert 1 <= chosen.pieces <= MOST_PIECES

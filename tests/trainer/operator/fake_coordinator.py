@@ -90,6 +90,7 @@ class FakeCoordinator:
         self.served: list[str] = []
         self.audits: list[dict[str, Any]] = []
         self.evidence: dict[int, bytes] = {}
+        self.shown_pieces: dict[int, dict[int, bytes]] = {}
         self.slots: dict[int, Slot] = {}
         self.registered: dict[str, int] = {}
         self.measurements: list[dict[str, Any]] = []
@@ -188,6 +189,19 @@ class FakeCoordinator:
             slot.artifact = joined
         return 200, {"whole": slot.artifact is not None}
 
+    def shown(self, audit: int, path: list[str], query: str, body: bytes) -> tuple[int, Any]:
+        """Evidence, in one request or in pieces."""
+        if path[0] == "evidence":
+            self.evidence[audit] = body
+            return 200, {}
+        held = self.shown_pieces.setdefault(audit, {})
+        if path[2:]:
+            held[int(path[2])] = body
+        if whole := len(held) == int(path[1]):
+            self.evidence[audit] = b"".join(held[number] for number in sorted(held))
+            assert sha256_hex(self.evidence[audit]) == parse_qs(query)["sha256"][0]
+        return 200, {"held": sorted(held), "whole": whole}
+
     def take_receipt(self, slot: Slot, body: dict[str, Any]) -> tuple[int, Any]:
         receipt = Receipt(**body["receipt"])
         if self.registered.get(recover(DOMAIN, receipt, body["signature"])) != receipt.node_id:
@@ -275,8 +289,7 @@ class Handler(BaseHTTPRequestHandler):
             world.served.append(parts[1])
             return self.blob(world.blobs[parts[1]])
         if parts[0] == "audits":
-            world.evidence[int(parts[1])] = body
-            return 200, {}
+            return world.shown(int(parts[1]), parts[2:], query, body)
         slot, verb = world.slots[int(parts[1])], parts[2]
         fence = int(parse_qs(query)["fence"][0]) if verb in ("artifact", "pieces") else json.loads(body)["fence"]
         slot.calls.append(verb)

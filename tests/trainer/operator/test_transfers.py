@@ -15,13 +15,17 @@ from conftest import wait_until
 from eth_account import Account
 from fake_coordinator import NODE_ID, FakeCoordinator, Slot, Version
 
+from trainer.network import transfers
 from trainer.network.estimators import Estimate
 from trainer.network.profiles import LinkSpec, NodeSpec, Profile
 from trainer.network.shaper import HOST, Shaper
 from trainer.network.transfers import CONNECTIONS
 from trainer.operator.cache import fetch
 from trainer.operator.client import Coordinator
+from trainer.operator.config import Home
 from trainer.operator.emulation import LOSS
+from trainer.operator.results import Evidence
+from trainer.operator.shower import Shower
 from trainer.operator.transfers import Pieces, read_piece, upload, work_off
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
@@ -102,6 +106,24 @@ def test_an_upload_that_is_cut_off_goes_on_in_pieces_and_sends_none_of_them_twic
     assert "transfer.pieces" in said
     assert shaper.links[0].traffic.broken >= 1
     assert slot.numbers == sorted(set(slot.numbers)), "each piece arrived once"
+
+
+def test_large_evidence_goes_in_pieces_over_a_good_link_too_and_is_deleted_then(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfers, "MOST_BODY", 100_000)
+    home, sha256 = Home.at(tmp_path / "home"), sha256_hex(DATA)
+    (home.artifacts / sha256).write_bytes(DATA)
+    said: list[tuple[str, Any]] = []
+    console = SimpleNamespace(say=lambda event, text, **data: said.append((event, data.get("audit_id"))))
+    shower = Shower(Coordinator(server.url, KEY, say=console.say), home, console)
+    audits = [{"audit_id": number, "segment": 0} for number in (7, 8)]
+    shower.show(audits[0], Evidence(sha256=sha256, size=len(DATA), job_id=1, round=2))
+    assert shower.has(audits[0]) and not shower.has(audits[1]), "it is sent once, however often the coordinator reminds"
+    wait_until(lambda: ("audit.answered", 7) in said)
+    assert server.evidence == {7: DATA} and len(server.shown_pieces[7]) > 1
+    assert not (home.artifacts / sha256).exists()
+    shower.show(audits[1], Evidence(sha256=sha256, size=len(DATA), job_id=1, round=2))  # which is gone
+    wait_until(lambda: ("audit.failed", 8) in said)
+    assert not shower.has(audits[1]), "it may be shown again"
 
 
 def test_over_a_lossy_link_an_upload_takes_several_connections_and_any_pieces(server, link, tmp_path, monkeypatch):

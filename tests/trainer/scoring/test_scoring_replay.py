@@ -11,11 +11,12 @@ from trainer.diloco.encoding import encode
 from trainer.diloco.local import NodeState
 from trainer.diloco.trace import Moments, bound, contribute, read_moments, write_moments, write_movement
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.limits import evidence_limit
 from trainer.protocol.orders import Origin, WorkOrder, work_digest
 from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec
 from trainer.scoring.calibration import FAILS, TOLERANCE, AuditClass, Calibration, judge_replay, proves
 from trainer.scoring.deterrence import HONEST_AUDITS
-from trainer.scoring.evidence import PATHS, PROVEN, evidence_limit, gather_evidence, read_evidence, write_evidence
+from trainer.scoring.evidence import PATHS, PROVEN, gather_evidence, read_evidence, write_evidence
 from trainer.scoring.replay import HandedIn, Replay, replay_segment
 
 CPU = torch.device("cpu")
@@ -177,7 +178,7 @@ def test_evidence_is_read_as_written_and_nothing_else_is(rounds, data):
     count = rounds[0][0].numel()
     evidence = gather_evidence(rounds[1][1].trace, 1, before=rounds[0][1].trace)
     file = write_evidence(evidence)
-    assert read_evidence(file, count=count) == evidence and len(file) <= evidence_limit(count) < 19 * count + 2**14
+    assert read_evidence(file, count=count) == evidence and len(file) <= evidence_limit(count) < 19 * count + 2**16
     at = data.draw(st.integers(0, len(file) - 1))
     cut = data.draw(st.sampled_from([file[:at], file + b"\0", file[:at] + file[at + 1 :], b"X" + file[1:]]))
     with pytest.raises(HyperGPUError) as refused:
