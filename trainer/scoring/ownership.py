@@ -20,6 +20,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from trainer.diloco.flat import Shapes
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.rounds import Standing, Submission
 from trainer.protocol.spec import JobSpec
+from trainer.scoring.cores import on_cores
 from trainer.scoring.quality import STEP_SCALE
 from trainer.scoring.scores import measure
 
@@ -104,28 +106,29 @@ def ownership(
     size, reference = OWN_SAMPLES[train.kind], base - STEP_SCALE * typical(list(updates.values()), base)
     nobodys = outside(train, *assigned.values())
     shared = Batch(train, nobodys, seed=seed, size=size) if len(nobodys) >= size else None
-    gains = {}
-    for node_id, update in updates.items():
+    at_shared = shared.loss(model, shapes, reference) if shared else None
+
+    def gains(lent: nn.Module, node_id: int) -> Gains | None:
         others = outside(train, assigned[node_id])
         if shared is None and not len(others):
-            continue
-        batches = (Batch(train, assigned[node_id], seed=seed, size=size), shared or Batch(train, others, seed=seed, size=size))
-        after = base - STEP_SCALE * update
-        gains[node_id] = Gains(*(batch.gain(model, shapes, reference, after) for batch in batches))
-    return gains
+            return None
+        own, other = Batch(train, assigned[node_id], seed=seed, size=size), shared or Batch(train, others, seed=seed, size=size)
+        before = own.loss(lent, shapes, reference), other.loss(lent, shapes, reference) if at_shared is None else at_shared
+        after = base - STEP_SCALE * updates[node_id]
+        return Gains(*(loss - batch.loss(lent, shapes, after) for loss, batch in zip(before, (own, other), strict=True)))
+
+    found = on_cores(model, [partial(gains, node_id=node_id) for node_id in updates])
+    return {node_id: each for node_id, each in zip(updates, found, strict=True) if each is not None}
 
 
 class Batch:
-    """Samples of a pool, drawn by the seed, with the reference's loss on them measured once."""
+    """Samples of a pool, drawn by the seed."""
 
     def __init__(self, train: Split, pool: Tensor, *, seed: str, size: int) -> None:
         self.inputs, self.targets = train.take(pool[permutation(len(pool), "ownership", seed)[:size]])
-        self.typical: float | None = None
 
-    def gain(self, model: nn.Module, shapes: Shapes, reference: Tensor, after: Tensor) -> float:
-        if self.typical is None:
-            self.typical = measure(model, shapes, reference, self.inputs, self.targets).loss
-        return self.typical - measure(model, shapes, after, self.inputs, self.targets).loss
+    def loss(self, model: nn.Module, shapes: Shapes, params: Tensor) -> float:
+        return measure(model, shapes, params, self.inputs, self.targets).loss
 
 
 def typical(updates: Sequence[Tensor], base: Tensor) -> Tensor:

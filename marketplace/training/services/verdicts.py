@@ -149,9 +149,8 @@ def store_result(result: RoundResult, evidence: dict[str, Any]) -> dict[str, str
         "delta": (result.delta, Artifact.Kind.DELTA),
         "evidence": (canonical_bytes(evidence), Artifact.Kind.EVIDENCE),
     }
-    return {
-        name: artifacts.store_bytes(data=data, kind=kind, public=True).pk if data else "" for name, (data, kind) in blobs.items()
-    }
+    stored = artifacts.store_together({name: blob for name, blob in blobs.items() if blob[0]})
+    return {name: stored[name].pk if name in stored else "" for name in blobs}
 
 
 def record_verdicts(round_: Round, result: RoundResult) -> list[Contribution]:
