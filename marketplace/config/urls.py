@@ -58,6 +58,7 @@ urlpatterns = [
     path("agent/v1/assignments/<int:assignment_id>/pieces/<int:pieces>", training.pieces_held),
     path("agent/v1/assignments/<int:assignment_id>/pieces/<int:pieces>/<int:index>", training.piece),
     path("agent/v1/assignments/<int:assignment_id>/receipt", training.receipt),
+    path("agent/v1/assignments/<int:assignment_id>/contribution", training.contribution),
     path("agent/v1/assignments/<int:assignment_id>/fail", training.fail),
     path("agent/v1/audits/<int:audit_id>/evidence", training.audit_evidence),
     path("agent/v1/audits/<int:audit_id>/pieces/<int:pieces>", training.evidence_held),

@@ -30,9 +30,10 @@ from marketplace.operators.links import LinkReport
 from marketplace.operators.models import Node
 from marketplace.operators.peers import peers_of
 from marketplace.training import selectors
-from marketplace.training.models import Assignment
+from marketplace.training.models import Assignment, Contribution
 from marketplace.training.services import audits, intake, leases, versions
 from marketplace.training.waiting import wait_for_work
+from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.requests import HEADER_BODY
 from trainer.protocol.types import Receipt
@@ -110,10 +111,10 @@ def agent_view(view: View) -> View:
     return answered
 
 
-def parsed(kind: type[AnyBody], request: HttpRequest) -> AnyBody:
-    """The request's JSON body. Raises HyperGPUError `request.invalid` with the wrong fields."""
+def parsed(kind: type[AnyBody], body: bytes) -> AnyBody:
+    """A request's JSON body. Raises HyperGPUError `request.invalid` with the wrong fields."""
     try:
-        return kind.model_validate_json(request.body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         problems = [{"field": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
         raise HyperGPUError("request.invalid", "The request's body is not valid; see data.", problems=problems) from error
@@ -166,7 +167,7 @@ def authenticate_lease(request: HttpRequest) -> tuple[Node, LeaseBody]:
     if request.method != "POST":
         raise HyperGPUError("request.method", "Ask for a lease with POST.")
     node = authenticated_node(request)
-    body = parsed(LeaseBody, request)
+    body = parsed(LeaseBody, request.body)
     hear(node, body.link)
     return node, body
 
@@ -182,7 +183,7 @@ def hear(node: Node, link: LinkReport | None) -> None:
 @agent_view
 def heartbeat(request: HttpRequest, assignment_id: int) -> JsonResponse:
     node = authenticated_node(request)
-    body = parsed(HeartbeatBody, request)
+    body = parsed(HeartbeatBody, request.body)
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
     hear(node, body.link)
     return JsonResponse(leases.renew(assignment=assignment, step=body.step, losses=finite(body.losses), known=assignment_id))
@@ -192,11 +193,14 @@ def heartbeat(request: HttpRequest, assignment_id: int) -> JsonResponse:
 @agent_view
 def commit(request: HttpRequest, assignment_id: int) -> JsonResponse:
     node = authenticated_node(request)
-    body = parsed(CommitBody, request)
+    body = parsed(CommitBody, request.body)
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
-    limit = assignment.round.job.upload_limit or settings.HYPERGPU.max_artifact_bytes
-    intake.commit(assignment=assignment, sha256=body.sha256, size=body.size, limit=limit)
+    intake.commit(assignment=assignment, sha256=body.sha256, size=body.size, limit=upload_limit(assignment))
     return JsonResponse({"upload": f"/agent/v1/assignments/{assignment_id}/artifact?fence={body.fence}"})
+
+
+def upload_limit(assignment: Assignment) -> int:
+    return assignment.round.job.upload_limit or settings.HYPERGPU.max_artifact_bytes
 
 
 def came_gathered(request: HttpRequest, assignment: Assignment) -> bool:
@@ -277,22 +281,43 @@ def fence_of(request: HttpRequest) -> int:
 @agent_view
 def receipt(request: HttpRequest, assignment_id: int) -> JsonResponse:
     node = authenticated_node(request)
-    body = parsed(ReceiptBody, request)
-    signature = body.signature.lower()
-    contribution = intake.standing_contribution(assignment_id=assignment_id, node_id=node.pk, signature=signature)
-    if contribution is None:
-        contribution = intake.accept_contribution(
-            assignment=leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence), node=node,
-            receipt=Receipt(**body.receipt.model_dump()), signature=signature, losses=finite(body.losses), seconds=body.seconds,
-        )  # fmt: skip
-    return JsonResponse({"contribution_id": contribution.pk, "state": contribution.state})
+    body = parsed(ReceiptBody, request.body)
+    made = intake.standing_contribution(assignment_id=assignment_id, node_id=node.pk, signature=body.signature.lower())
+    if made is None:
+        made = accepted(leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence), node, body)
+    return JsonResponse({"contribution_id": made.pk, "state": made.state})
+
+
+@require_http_methods(["PUT"])
+@agent_view
+def contribution(request: HttpRequest, assignment_id: int) -> JsonResponse:
+    """Commitment, bytes and receipt of a small upload in one request, taken in this order: the JSON of a receipt, a newline, the
+    bytes. `seconds` of the answer are ours, not the link's."""
+    began, node = time.monotonic(), authenticated_node(request)
+    receipt, _, data = request.body.partition(b"\n")
+    body = parsed(ReceiptBody, receipt)
+    time_upload(request, node)
+    made = intake.standing_contribution(assignment_id=assignment_id, node_id=node.pk, signature=body.signature.lower())
+    if made is None:
+        assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
+        intake.commit(assignment=assignment, sha256=sha256_hex(data), size=len(data), limit=upload_limit(assignment))
+        intake.upload(assignment=assignment, chunks=[data], size=len(data))
+        made = accepted(assignment, node, body)
+    return JsonResponse({"contribution_id": made.pk, "state": made.state, "seconds": round(time.monotonic() - began, 4)})
+
+
+def accepted(assignment: Assignment, node: Node, body: ReceiptBody) -> Contribution:
+    return intake.accept_contribution(
+        assignment=assignment, node=node, receipt=Receipt(**body.receipt.model_dump()), signature=body.signature.lower(),
+        losses=finite(body.losses), seconds=body.seconds,
+    )  # fmt: skip
 
 
 @require_POST
 @agent_view
 def fail(request: HttpRequest, assignment_id: int) -> JsonResponse:
     node = authenticated_node(request)
-    body = parsed(FailBody, request)
+    body = parsed(FailBody, request.body)
     assignment = leases.held(assignment_id=assignment_id, node_id=node.pk, fence=body.fence)
     leases.release(assignment=assignment, reason=f"{body.code}: {body.message}")
     return JsonResponse({})

@@ -37,6 +37,8 @@ FATAL = ("coordinator.changed", "node.retired", "worker.")
 """Nothing that waiting would cure."""
 FETCHES = 4
 """Tries of one order: for its data, its outer step, and a checkpoint if that step leads elsewhere."""
+AT_ONCE_BYTES = 2**15
+"""An upload up to this goes in one request: what a fresh connection carries within two round trips (RFC 6928)."""
 HAND_IN_SECONDS = 10
 """What a stop signal leaves for work that is already being handed in."""
 MAX_PAUSE_SECONDS = 30
@@ -219,8 +221,11 @@ class Agent:
                 self.is_handing_in = True
                 if order.spec.network.overlap == "eager":
                     self.engine.go_ahead(order)
-                self.upload(assignment, fence, result, pulse)
-            self.hand_in(assignment, fence, order, result, pulse)
+                at_once = self.hand_in_at_once(assignment, fence, order, result, pulse)
+                if not at_once:
+                    self.upload(assignment, fence, result, pulse)
+            if not at_once:
+                self.hand_in(assignment, fence, order, result, pulse)
             self.order_seconds = time.monotonic() - started
         finally:
             self.is_handing_in = False
@@ -251,6 +256,19 @@ class Agent:
             job_id=order.job_id, round=order.round, what=what, sha256=sha256, size=size, source=source,
         )  # fmt: skip
 
+    def hand_in_at_once(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> bool:
+        """Commitment, bytes and receipt of something small in one request: three take longer than the bytes. Whether it was
+        taken; what is refused goes step by step, which says why or finds out where late work goes."""
+        if result.size > AT_ONCE_BYTES or "gather" in self.near.named:
+            return False
+        payload, artifact = self.receipt(fence, order, result, pulse), (self.home.artifacts / result.sha256).read_bytes()
+        try:
+            answer = self.coordinator.contribute(assignment, payload, artifact, check=self.until_deadline(pulse))
+        except HyperGPUError:
+            return False
+        self.note_handed_in(order, result, answer)
+        return True
+
     def upload(self, assignment: int, fence: int, result: WorkResult, pulse: Pulse) -> None:
         """Commit to the hash, so that nobody can copy; then upload."""
 
@@ -267,7 +285,8 @@ class Agent:
     def hand_in(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
         """Sign for what was uploaded; if its round has closed meanwhile, for the round into which it is carried."""
         try:
-            self.sign_for(assignment, fence, order, result, pulse)
+            payload = self.receipt(fence, order, result, pulse)
+            self.note_handed_in(order, result, self.coordinator.hand_in(assignment, payload, check=self.until_deadline(pulse)))
         except HyperGPUError as refusal:
             if refusal.code != "order.late":
                 raise
@@ -282,23 +301,26 @@ class Agent:
             )  # fmt: skip
             self.hand_in(lease["assignment_id"], lease["fence"], carried, result, pulse)
 
-    def sign_for(self, assignment: int, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> None:
-        """The receipt for what was uploaded, with the losses that no heartbeat has brought yet. Of late work it names the base of
-        the round that takes it, which the coordinator's order says: the work itself began elsewhere."""
-
+    def until_deadline(self, pulse: Pulse) -> Check:
         def check() -> None:
             pulse.check_deadline()
             self.check_stop()
 
+        return check
+
+    def receipt(self, fence: int, order: WorkOrder, result: WorkResult, pulse: Pulse) -> dict[str, Any]:
+        """Signed, with the losses that no heartbeat has brought yet. Of late work it names the base of the round that takes it,
+        which the coordinator's order says: the work itself began elsewhere."""
         receipt = Receipt(
             job_id=order.job_id, round=order.round, node_id=order.node_id, units=result.units,
             base="0x" + (order.base if order.origin else result.base), artifact="0x" + result.sha256,
         )  # fmt: skip
-        payload = {
+        return {
             "fence": fence, "receipt": receipt.as_dict(), "signature": sign(self.pin.domain, receipt, self.key),
             "losses": [point for point in result.losses if point[0] > pulse.told], "seconds": round(result.seconds, 3),
         }  # fmt: skip
-        answer = self.coordinator.hand_in(assignment, payload, check=check)
+
+    def note_handed_in(self, order: WorkOrder, result: WorkResult, answer: dict[str, Any]) -> None:
         mark_handed_in(self.home, order, result)
         self.console.say(
             "order.handed_in",

@@ -117,6 +117,22 @@ class Coordinator:
         answer: dict[str, Any] = self.persist(lambda: self.post(path, payload), check=check).json()
         return answer
 
+    def contribute(self, assignment: int, payload: dict[str, Any], artifact: bytes, *, check: Check) -> dict[str, Any]:
+        """Commitment, bytes and receipt at once: the receipt's body as JSON, a newline, the bytes."""
+        body = json.dumps(payload, allow_nan=False, separators=(",", ":")).encode() + b"\n" + artifact
+
+        def attempt() -> dict[str, Any]:
+            started, path = time.monotonic(), f"/agent/v1/assignments/{assignment}/contribution"
+            response = self.request(
+                "PUT", path, content=body, body_sha256=sha256_hex(body), kind="application/octet-stream",
+                timeout=upload_timeout(len(body)),
+            )  # fmt: skip
+            answer: dict[str, Any] = response.json()
+            self.links.sent(len(body), time.monotonic() - started - answer["seconds"])
+            return answer
+
+        return self.persist(attempt, check=check)
+
     def report_failure(self, assignment: int, fence: int, error: HyperGPUError) -> None:
         """Best effort, once: the lease runs out anyway."""
         body = {"fence": fence, "code": error.code, "message": error.message[:300]}

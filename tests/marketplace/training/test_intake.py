@@ -16,7 +16,7 @@ from marketplace.training import selectors
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.tasks import check_contribution
 from tests.marketplace.training.test_late_work import beat, close_without, document, finish
-from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, train, upload
+from tests.marketplace.training.work import at_once, commit, contribute, hand_in, lease, overdue, train, upload
 from tests.marketplace.world import TestNode, wallet
 from trainer.diloco.encoding import HEADER, encode
 from trainer.diloco.evidence import check_chain
@@ -50,6 +50,33 @@ def test_a_lost_answer_can_be_asked_for_again(open_round: Round, nodes: list[Tes
     first, second = hand_in(nodes[0], leased, data).json(), hand_in(nodes[0], leased, data).json()
     assert first["contribution_id"] == second["contribution_id"]
     assert Contribution.objects.count() == 1
+
+
+def test_a_small_contribution_comes_in_one_request_and_may_be_repeated(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    first, again = at_once(nodes[0], leased, data), at_once(nodes[0], leased, data)
+    assert (first.status_code, first.json()["state"]) == (200, "received")
+    assert again.json()["contribution_id"] == first.json()["contribution_id"] == Contribution.objects.get().pk
+    slot = Assignment.objects.get(node_id=1)
+    assert (slot.state, slot.uploaded, slot.committed_sha256) == (Assignment.State.HANDED_IN, True, sha256_hex(data))
+    assert store.read(slot.committed_sha256) == data
+
+
+def test_what_is_refused_in_one_request_can_go_on_step_by_step(open_round: Round, nodes: list[TestNode]) -> None:
+    leased = lease(nodes[0])
+    data = train(leased)
+    refused(at_once(nodes[0], leased, data, units=1), 422, "receipt.mismatch")
+    refused(at_once(nodes[0], leased, data + b"more"), 422, "artifact.committed_other")
+    assert commit(nodes[0], leased, data).status_code == upload(nodes[0], leased, data).status_code == 200
+    assert hand_in(nodes[0], leased, data).status_code == 200
+
+
+def test_the_bytes_of_another_node_cannot_come_in_one_request_either(open_round: Round, nodes: list[TestNode]) -> None:
+    first, second = lease(nodes[0]), lease(nodes[1])
+    data = train(first)
+    assert commit(nodes[0], first, data).status_code == 200
+    refused(at_once(nodes[1], second, data), 422, "artifact.copied")
 
 
 def test_a_second_receipt_for_a_slot_is_refused(open_round: Round, nodes: list[TestNode]) -> None:

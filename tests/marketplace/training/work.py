@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -82,6 +83,13 @@ def hand_in(
     receipt = node.receipt(leased["order"], sha256_hex(data), **changes)
     body = {"fence": fence or leased["fence"], "receipt": receipt, "signature": node.sign(receipt, key), "seconds": 0.1}
     return node.call("POST", path(leased, "receipt"), body)
+
+
+def at_once(node: TestNode, leased: dict[str, Any], data: bytes, **changes: Any):  # type: ignore[no-untyped-def]
+    """Commitment, bytes and receipt in one request."""
+    receipt = node.receipt(leased["order"], sha256_hex(data), **changes)
+    body = {"fence": leased["fence"], "receipt": receipt, "signature": node.sign(receipt), "seconds": 0.1}
+    return node.call("PUT", path(leased, "contribution"), raw=json.dumps(body).encode() + b"\n" + data)
 
 
 def contribute(node: TestNode, data: bytes | None = None):  # type: ignore[no-untyped-def]

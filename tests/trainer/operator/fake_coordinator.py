@@ -291,6 +291,7 @@ class Handler(BaseHTTPRequestHandler):
         if parts[0] == "audits":
             return world.shown(int(parts[1]), parts[2:], query, body)
         slot, verb = world.slots[int(parts[1])], parts[2]
+        body, _, artifact = body.partition(b"\n") if verb == "contribution" else (body, b"", b"")
         fence = int(parse_qs(query)["fence"][0]) if verb in ("artifact", "pieces") else json.loads(body)["fence"]
         slot.calls.append(verb)
         if verb in ("artifact", "pieces"):
@@ -306,6 +307,10 @@ class Handler(BaseHTTPRequestHandler):
             return 200, {"sha256": sha256_hex(body), "size": len(body)}
         if verb == "pieces":
             return world.piece(slot, int(parts[3]), int(parts[4]) if parts[4:] else None, body)
+        if verb == "contribution":
+            slot.committed, slot.artifact = {"sha256": sha256_hex(artifact), "size": len(artifact)}, artifact
+            status, answer = world.take_receipt(slot, json.loads(body))
+            return status, answer | {"seconds": 0.0}
         verbs = {"heartbeat": world.heartbeat, "commit": world.commit, "receipt": world.take_receipt, "fail": world.fail}
         return verbs[verb](slot, json.loads(body))
 
