@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -95,18 +96,33 @@ def test_goals_are_torchfts_means_and_a_fortieth_of_its_bytes():
     assert set(found) == {f"{what}_{name}" for what in ("bytes", "loss", "steps_per_second") for name in ("hypergpu", "torchft")}
 
 
-def test_what_does_not_run_is_named_and_the_others_go_on(capsys: pytest.CaptureFixture[str]):
+def test_what_does_not_run_is_named_and_the_others_go_on_and_are_kept_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bench, "OUTCOMES", tmp_path / "outcomes.jsonl")
+
     def broken(seed: int) -> runs.Outcome:
-        raise StackError("flower could not be installed: no network")
+        raise StackError("many lines\nflower could not be installed: no network")
+
+    def mistaken(seed: int) -> runs.Outcome:
+        raise KeyError("began")
 
     def works(seed: int) -> runs.Outcome:
-        return runs.Outcome(name="ddp", bytes=1, loss=2.0, steps=1, seconds=1.0, inner_rate=1.0)
+        return runs.Outcome(name="ddp", bytes=1, loss=1.0, steps=2, seconds=1.0, inner_rate=2.0)
 
     problems: list[str] = []
-    found = bench.collect(problems, "plain", [("flower", broken, 0), ("ddp", works, 0), ("flower", broken, 1)])
+    planned = [("flower", broken, 0), ("hivemind", mistaken, 0), ("ddp", works, 0), ("flower", broken, 1)]
+    found = bench.collect(problems, "plain", planned)
     assert list(found) == ["ddp"]
-    assert problems == ["flower (plain, seed 0) did not get through: flower could not be installed: no network"]
+    assert problems == [
+        "flower (plain, seed 0) did not get through: flower could not be installed: no network",
+        "hivemind (plain, seed 0) did not get through: KeyError('began')",
+    ]
     assert "no network" in capsys.readouterr().err
+    kept = [json.loads(line) for line in bench.OUTCOMES.read_text().splitlines()]
+    assert [(row["system"], row.get("bytes"), row.get("problem")) for row in kept] == [
+        ("flower", None, problems[0]), ("hivemind", None, problems[1]), ("ddp", 1, None)
+    ]  # fmt: skip
 
 
 def test_a_process_that_fails_leaves_its_last_words():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
-from scripts.hypergpu_bench.peers.environments import REQUIREMENTS
+from scripts.hypergpu_bench.peers.environments import ENVIRONMENTS, REQUIREMENTS
 from scripts.hypergpu_bench.peers.namespaces import require_namespaces
 from scripts.hypergpu_bench.peers.runs import PEERS, Outcome, Peer, run_hypergpu, run_peer
 from scripts.hypergpu_bench.peers.task_file import INNER_STEPS, WORKERS
@@ -29,6 +32,8 @@ LABELS = {
     WITHOUT: "hypergpu_no_audits",
     **{peer.name: peer.name for peer in PEERS},
 }
+OUTCOMES = ENVIRONMENTS / "outcomes.jsonl"
+"""Each run of each system, as it ended; of all calls of this bench."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 FEWER_BYTES = 40
 """At most this part of torchft's bytes is the goal."""
@@ -67,7 +72,7 @@ def measure(*, quick: bool) -> Measured:
     long = collect(problems, "long", [] if quick else [(name, run, 0) for name, run in for_long()])
     with_data = collect(problems, "with data", [] if quick else [("hypergpu", fetching, 0)])
     if "hypergpu" not in plain:
-        raise StackError(f"HyperGPU itself did not get through: {'; '.join(problems)}")
+        raise StackError(f"HyperGPU itself did not get through: {'; '.join(problems)} (what the others did: {OUTCOMES})")
     return Measured(
         seeds=seeds, conditions=(*CONDITIONS, busy, requirements(), *problems), spread=INTERVAL,
         rows=[row(name, outcomes) for name, outcomes in plain.items()],
@@ -135,7 +140,8 @@ def named(names: Sequence[str]) -> list[Peer]:
 
 
 def collect(problems: list[str], what: str, runs: Sequence[tuple[str, Run, int]]) -> dict[str, list[Outcome]]:
-    """Outcomes by name. What does not run is named in `problems`, and the others go on."""
+    """Outcomes by name, each kept as soon as it is there. What does not run, for whatever reason, is named in `problems`, and the
+    others go on."""
     found: dict[str, list[Outcome]] = {}
     broken = set[str]()
     for at, (name, run, seed) in enumerate(runs, 1):
@@ -143,17 +149,27 @@ def collect(problems: list[str], what: str, runs: Sequence[tuple[str, Run, int]]
             continue
         try:
             outcome = run(seed)
-        except StackError as error:
+        except Exception as error:  # noqa: BLE001  (one system must not lose what the others did)
             broken.add(name)
-            problems.append(f"{name} ({what}, seed {seed}) did not get through: {last_line(str(error))}")
+            why = last_line(str(error)) if isinstance(error, StackError) else repr(error)
+            problems.append(f"{name} ({what}, seed {seed}) did not get through: {why}")
+            keep({"what": what, "system": name, "seed": seed, "problem": problems[-1]})
             sys.stderr.write(f"{problems[-1]}\n")
             continue
         found.setdefault(name, []).append(outcome)
+        keep({"what": what, "system": name, "seed": seed, **asdict(outcome)})
         sys.stderr.write(
             f"[{at}/{len(runs)}] {what}, seed {seed}, {name}: {outcome.bytes:,} bytes, loss {outcome.loss:.4f}, "
             f"{outcome.steps_per_second:.1f} steps/s\n"
         )
     return found
+
+
+def keep(row: dict[str, Any]) -> None:
+    """A run takes half an hour: what it has measured outlives whatever ends it."""
+    OUTCOMES.parent.mkdir(parents=True, exist_ok=True)
+    with OUTCOMES.open("a") as file:
+        file.write(json.dumps({"at": round(time.time()), **row}) + "\n")
 
 
 def last_line(text: str) -> str:
