@@ -1,4 +1,4 @@
-"""How vectors of parameters' size travel: wire format v1, docs/wire-format.md.
+"""How vectors of parameters' size travel: the wire format of docs/wire-format.md.
 
 A file is a header of 64 bytes and one record for each chunk of the vector. Its length follows from the number of values and
 the specification, so a file of a wrong size is refused before it is read. Decoding and encoding are exact: whoever encodes
@@ -22,14 +22,16 @@ from torch import Tensor
 
 from trainer.diloco.indices import read_indices, write_indices
 from trainer.diloco.tensorfile import refused
-from trainer.diloco.values import SCALE, dequantize, largest, level_values, quantize, two_levels
+from trainer.diloco.values import SCALE, dequantize, largest, level_values, one_level, quantize, read_scales, signed, two_levels
 from trainer.protocol.spec import EncodingSpec
-from trainer.protocol.wire import HEADER_BYTES, encoded_bytes, grid, index_bits, record_bytes
+from trainer.protocol.wire import HEADER_BYTES, SCALE_BYTES, encoded_bytes, grid, index_bits, record_bytes
 
 Array = NDArray[Any]
-MAGIC, VERSION = b"HGPG", 1
+MAGIC = b"HGPG"
 HEADER = struct.Struct("<4sBBBBIQ12x32s")
 KINDS = ("fp32", "bf16", "int8", "int4", "topk")
+ONE_LEVEL = len(KINDS) + 1
+"""The kind in the header of topk files with one level, which came with version 2; files of the others are of version 1."""
 CODINGS = ("packed", "elias_fano")
 ZERO_TRACE = bytes(32)
 TOP_INT8, TOP_INT4 = 127, 7
@@ -141,7 +143,11 @@ def header_of(count: int, spec: EncodingSpec, trace: bytes) -> Header:
     chunk = spec.chunk if spec.kind in ("int8", "int4", "topk") else 0
     if spec.kind != "topk":
         return Header(kind, chunk, 0, 0, count, trace)
-    return Header(kind, chunk, spec.k, CODINGS.index(spec.indices) + 1, count, trace)
+    return Header(kind if spec.levels == 2 else ONE_LEVEL, chunk, spec.k, CODINGS.index(spec.indices) + 1, count, trace)
+
+
+def version_of(kind: int) -> int:
+    return 2 if kind == ONE_LEVEL else 1
 
 
 def described(header: Header) -> str:
@@ -152,7 +158,8 @@ def write_header(header: Header) -> bytes:
     if len(header.trace) != len(ZERO_TRACE):
         raise ValueError(f"a trace root has {len(ZERO_TRACE)} bytes, not {len(header.trace)}")
     log2_chunk = max(header.chunk.bit_length() - 1, 0)
-    return HEADER.pack(MAGIC, VERSION, header.kind, log2_chunk, header.indices, header.k, header.count, header.trace)
+    version = version_of(header.kind)
+    return HEADER.pack(MAGIC, version, header.kind, log2_chunk, header.indices, header.k, header.count, header.trace)
 
 
 def read_header(data: bytes) -> Header:
@@ -163,8 +170,10 @@ def read_header(data: bytes) -> Header:
     magic, version, kind, log2_chunk, indices, k, count, trace = HEADER.unpack_from(data)
     if magic != MAGIC:
         raise refused("malformed", "This is not a HyperGPU update: it does not begin with HGPG.")
-    if version != VERSION:
-        raise refused("wrong_encoding", f"The file has version {version} of the format; version {VERSION} is wanted.")
+    if version != version_of(kind):
+        raise refused(
+            "wrong_encoding", f"The file has version {version} of the format; its kind {kind} has version {version_of(kind)}."
+        )
     header = Header(kind, 1 << log2_chunk if log2_chunk else 0, k, indices, count, trace)
     if write_header(header) != data[:HEADER_BYTES]:
         raise refused("malformed", "Reserved bytes of the header must be zero.")
@@ -204,8 +213,8 @@ def write_records(table: Array, spec: EncodingSpec) -> Array:
         codes, scales = quantize(table, TOP_INT4)
         return np.concatenate([as_bytes(scales[:, None]), write_nibbles(codes)], axis=1)
     indices = largest(table, min(spec.k, table.shape[1]))
-    levels, negative, high = two_levels(np.take_along_axis(table, indices, axis=1))
-    bits = np.concatenate([write_indices(indices, table.shape[1], spec.indices), negative, high], axis=1)
+    levels, *marks = (one_level if spec.levels == 1 else two_levels)(np.take_along_axis(table, indices, axis=1))
+    bits = np.concatenate([write_indices(indices, table.shape[1], spec.indices), *marks], axis=1)
     return np.concatenate([as_bytes(levels), np.packbits(bits, axis=1, bitorder="little")], axis=1)
 
 
@@ -225,14 +234,16 @@ def read_records(records: Array, width: int, spec: EncodingSpec) -> tuple[Array,
         codes = read_nibbles(records[:, 2:], width)
         return finite(dequantize(codes, numbers(records[:, :2], SCALE)[:, 0], TOP_INT4)), everything
     kept = min(spec.k, width)
-    ends = np.cumsum([index_bits(width, kept, spec.indices), kept, kept])
-    bits = np.unpackbits(records[:, 4:], axis=1, bitorder="little")
+    head = spec.levels * SCALE_BYTES
+    ends = np.cumsum([index_bits(width, kept, spec.indices), *[kept] * spec.levels])
+    scales, bits = numbers(records[:, :head], SCALE), np.unpackbits(records[:, head:], axis=1, bitorder="little")
     if bits[:, ends[-1] :].any():
         raise refused("malformed", "The bits behind a chunk's last must be zero.")
     indices = read_indices(bits[:, : ends[0]], width, kept, spec.indices)
-    negative, high = bits[:, ends[0] : ends[1]].view(np.bool_), bits[:, ends[1] : ends[2]].view(np.bool_)
+    negative, *high = (bits[:, at : at + kept].view(np.bool_) for at in ends[:-1])
     table = np.zeros((len(records), width), np.float32)
-    np.put_along_axis(table, indices, level_values(numbers(records[:, :4], SCALE), negative, high), axis=1)
+    values = level_values(scales, negative, *high) if high else signed(read_scales(scales), negative)
+    np.put_along_axis(table, indices, values, axis=1)
     return table, indices
 
 

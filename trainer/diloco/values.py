@@ -1,4 +1,4 @@
-"""Values in few bits: one scale for a chunk's integer codes, or two magnitudes for all kept values of a chunk.
+"""Values in few bits: one scale for a chunk's integer codes, or one or two magnitudes for all kept values of a chunk.
 
 The same input gives the same bytes on every machine: elementwise IEEE operations and integer sums, nothing that depends on
 the order of a floating-point sum. Zero has one spelling, so what differs in bytes differs in meaning.
@@ -89,6 +89,14 @@ def two_levels(values: Array) -> tuple[Array, Array, Array]:
     return scales, (values < 0) & (np.take_along_axis(scales, high.astype(np.int64), axis=1) > 0), high
 
 
+def one_level(values: Array) -> tuple[Array, Array]:
+    """Scales (rows, 1), the mean magnitude of each row of fp32 (rows, kept), and which values are negative (bool)."""
+    fixed, exponents = fixed_point(np.abs(values))
+    mean = fixed.sum(axis=1, keepdims=True) // fixed.shape[1]
+    scales = write_scales(np.ldexp(mean.astype(np.float32), exponents))
+    return scales, (values < 0) & (scales > 0)
+
+
 def fixed_point(magnitudes: Array) -> tuple[Array, Array]:
     """fp32 >= 0 (rows, n) as integers (int64) below 2**24 times 2**exponent, one exponent (rows, 1) for a row; cut, not
     rounded, so that sums are exact and the same everywhere."""
@@ -107,7 +115,11 @@ def level_values(scales: Array, negative: Array, high: Array) -> Array:
     used = high.any(axis=1) & ~high.all(axis=1)
     if (np.where(levels[:, 0] < levels[:, 1], ~used, high.any(axis=1))).any():
         raise refused("malformed", "Two levels must both be used; where they are equal, only the lower is.")
-    magnitudes = np.take_along_axis(levels, high.astype(np.int64), axis=1)
+    return signed(np.take_along_axis(levels, high.astype(np.int64), axis=1), negative)
+
+
+def signed(magnitudes: Array, negative: Array) -> Array:
+    """fp32 (rows, kept) from magnitudes (rows, kept) or (rows, 1). Raises HyperGPUError `artifact.malformed`."""
     if (negative & (magnitudes == 0)).any():
         raise refused("malformed", "A zero has a sign.")
     return np.where(negative, -magnitudes, magnitudes)

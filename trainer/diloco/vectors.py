@@ -23,6 +23,7 @@ SPECS = (
     EncodingSpec(kind="topk", chunk=64, k=8, indices="packed"),
     EncodingSpec(kind="topk", chunk=64, k=8, indices="elias_fano"),
     EncodingSpec(kind="topk", chunk=64, k=3, indices="elias_fano", error_decay=0.5),
+    EncodingSpec(kind="topk", chunk=64, k=8, levels=1),
 )
 
 

@@ -99,6 +99,9 @@ class EncodingSpec(Section):
     indices: Literal["elias_fano", "packed"] = Field(
         default="elias_fano", description="packed: log2(chunk) bits an index; elias_fano: about 2 + log2(chunk / k) (topk)."
     )
+    levels: Literal[1, 2] = Field(
+        default=2, description="Magnitudes that the kept values of a chunk have: with 1 each value takes a bit less (topk)."
+    )
     error_decay: float = Field(default=0.9, ge=0, le=1, description="What is kept of the unsent rest (topk).")
 
     @model_validator(mode="after")

@@ -39,7 +39,7 @@ def record_bytes(width: int, spec: EncodingSpec) -> int:
     if spec.kind == "int4":
         return SCALE_BYTES + (width + 1) // 2
     kept = min(spec.k, width)
-    return 2 * SCALE_BYTES + (index_bits(width, kept, spec.indices) + 2 * kept + 7) // 8
+    return spec.levels * SCALE_BYTES + (index_bits(width, kept, spec.indices) + spec.levels * kept + 7) // 8
 
 
 def index_bits(width: int, kept: int, coding: Coding) -> int:

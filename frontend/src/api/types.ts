@@ -111,6 +111,7 @@ export type EncodingSpec = {
   chunk: number;
   k: number;
   indices: 'elias_fano' | 'packed';
+  levels: 1 | 2;
   error_decay: number;
 };
 

@@ -36,8 +36,8 @@ def coarse(count, seed):
     return torch.randint(-3, 4, (count,), generator=torch.Generator().manual_seed(seed)) / 8
 
 
-def spec(kind="topk", chunk=64, k=8, decay=0.95, coding="elias_fano"):
-    return EncodingSpec(kind=kind, chunk=chunk, k=k, error_decay=decay, indices=coding)
+def spec(kind="topk", chunk=64, k=8, decay=0.95, coding="elias_fano", levels=2):
+    return EncodingSpec(kind=kind, chunk=chunk, k=k, error_decay=decay, indices=coding, levels=levels)
 
 
 def dealt(vector, chosen):
@@ -49,8 +49,9 @@ def dealt(vector, chosen):
 @st.composite
 def specs(draw, kind=None):
     return spec(
-        draw(st.sampled_from(KINDS)) if kind is None else kind, draw(chunks), draw(st.integers(1, 32)), coding=draw(indices)
-    )
+        draw(st.sampled_from(KINDS)) if kind is None else kind, draw(chunks), draw(st.integers(1, 32)), coding=draw(indices),
+        levels=draw(st.sampled_from([1, 2])),
+    )  # fmt: skip
 
 
 @given(count=counts, seed=st.integers(0, 99), scale=scales)
@@ -82,7 +83,7 @@ def test_topk_sends_the_largest_of_each_chunk_and_of_equal_ones_the_first(count,
     for before, mask, after in zip(*(dealt(v, chosen) for v in (sent, received.sent, received.values)), strict=True):
         kept = before.abs().sort(descending=True, stable=True).indices[: chosen.k]
         assert mask.nonzero().flatten().tolist() == sorted(kept.tolist())
-        assert (after[~mask] == 0).all() and len(after.abs()[mask].unique()) <= 2
+        assert (after[~mask] == 0).all() and len(after.abs()[mask].unique()) <= chosen.levels
 
 
 @given(count=counts, seed=st.integers(0, 99), k=st.integers(2, 32))
@@ -103,6 +104,16 @@ def test_levels_are_the_means_of_what_takes_them():
         mean = np.where(high == part, np.abs(kept), 0).sum(axis=1) / (high == part).sum(axis=1)
         np.testing.assert_allclose(read_scales(levels)[:, part], mean, rtol=2**-8)
     assert np.array_equal(level_values(levels, negative, high) < 0, kept < 0)
+
+
+@given(count=counts, seed=st.integers(0, 99), k=st.integers(1, 32))
+def test_the_only_level_is_the_mean_of_what_was_sent(count, seed, k):
+    kept = update(count, seed)
+    kept = kept[kept.abs().sort(descending=True).indices[:k]]
+    values = encode(update(count, seed), spec(chunk=4096, k=k, levels=1)).values
+    values = values[values != 0]
+    torch.testing.assert_close(values.abs(), kept.abs().mean().expand_as(values), rtol=2**-8, atol=0)
+    assert (values < 0).sum() == (kept < 0).sum()
 
 
 @pytest.mark.parametrize("pair", [(1.0, -1.0001), (1.0, -1e-20), (1e-30, -1e-45), (-1e-40, 1e-41), (0.0, -0.0)])
@@ -180,13 +191,14 @@ PER_CHUNK = {
     ("topk", 128, "packed"): 4 + 192 + 32,
     ("topk", 128, "elias_fano"): 4 + (128 * 5 + 128 + 127 + 256 + 7) // 8,
     ("topk", 96, "elias_fano"): 4 + (96 * 5 + 96 + 127 + 192 + 7) // 8,
+    ("topk", 96, "elias_fano", 1): 2 + (96 * 5 + 96 + 127 + 96 + 7) // 8,
 }
 
 
 @pytest.mark.parametrize("case", PER_CHUNK, ids=str)
 def test_sizes_are_those_of_the_document(case):
-    kind, k, coding = (case, 128, "packed") if isinstance(case, str) else case
-    chosen = spec(kind, 4096, k, coding=coding)
+    kind, k, coding, *levels = (case, 128, "packed") if isinstance(case, str) else case
+    chosen = spec(kind, 4096, k, coding=coding, levels=levels[0] if levels else 2)
     assert encoded_bytes(10 * 4096, chosen) == 64 + 10 * PER_CHUNK[case] == len(encode(update(40_960), chosen).data)
 
 
@@ -257,13 +269,16 @@ def test_golden_files(entry):
 
 def plain_topk(data: bytes) -> dict[int, float]:
     """Reads a topk file as docs/wire-format.md says, one bit after the other: what was sent, by place."""
-    log2_chunk, coding, k, count = struct.unpack_from("<BBIQ", data, 6)
+    version, kind, log2_chunk, coding, k, count = struct.unpack_from("<BBBBIQ", data, 4)
+    assert (version, kind) in {(1, 5), (2, 6)}
+    heads = 7 - kind
     sent, offset, chunks = {}, 64, math.ceil(count / 2**log2_chunk)
     for start in range(chunks):
         width = math.ceil((count - start) / chunks)
         kept = min(k, width)
-        levels = [struct.unpack("<f", struct.pack("<I", scale << 15))[0] for scale in struct.unpack_from("<HH", data, offset)]
-        stream = int.from_bytes(data[offset + 4 :], "little")
+        scales = struct.unpack_from(f"<{heads}H", data, offset)
+        levels = [struct.unpack("<f", struct.pack("<I", scale << 15))[0] for scale in scales]
+        stream = int.from_bytes(data[offset + 2 * heads :], "little")
         position = 0
 
         def take(bits: int) -> int:
@@ -280,8 +295,8 @@ def plain_topk(data: bytes) -> dict[int, float]:
             chosen = [((one - i) << low) + lows[i] for i, one in enumerate(ones)]
         signs = [take(1) for _ in range(kept)]
         for index, sign in zip(chosen, signs, strict=True):
-            sent[start + index * chunks] = levels[take(1)] * (1 - 2 * sign)
-        offset += 4 + (position + 7) // 8
+            sent[start + index * chunks] = levels[take(heads - 1)] * (1 - 2 * sign)
+        offset += 2 * heads + (position + 7) // 8
     assert offset == len(data)
     return sent
 
@@ -325,10 +340,10 @@ def test_the_sizes_in_the_document():
     text = (vectors.PATH.parents[2] / "docs" / "wire-format.md").read_text()
     rows = [[cell.strip().replace(",", "") for cell in line.split("|")[1:-1]] for line in text.splitlines() if "| " in line]
     table = {row[0]: row[1:] for row in rows if len(row) == 6 and row[1].isdigit()}
-    assert len(table) == 12
+    assert len(table) == 15
     for name, (record, bits, ratio, *files) in table.items():
-        kind, k, coding = name.split() if " " in name else (name, 128, "packed")
-        chosen = EncodingSpec(kind=kind, k=k, indices=coding.lower().replace("-", "_"))
+        kind, k, coding, *one = name.split() if " " in name else (name, 128, "packed")
+        chosen = EncodingSpec(kind=kind, k=k, indices=coding.lower().replace("-", "_"), levels=1 if one else 2)
         size = encoded_bytes(4096, chosen) - 64
         assert int(record) == size and float(bits) == round(size * 8 / 4096, 4) and float(ratio) == round(16_384 / size, 1)
         assert [int(file) for file in files] == [encoded_bytes(n, chosen) for n in (388_416, 124_439_808)]

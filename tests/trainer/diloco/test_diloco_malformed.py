@@ -22,6 +22,7 @@ SPECS = {
     "int4": EncodingSpec(kind="int4", chunk=64),
     "packed": EncodingSpec(kind="topk", chunk=64, k=5, indices="packed"),
     "elias_fano": EncodingSpec(kind="topk", chunk=64, k=5, indices="elias_fano"),
+    "one level": EncodingSpec(kind="topk", chunk=64, k=5, indices="packed", levels=1),
 }
 kinds = st.sampled_from(list(SPECS))
 
@@ -88,7 +89,7 @@ def test_no_kind_passes_for_another(kind):
 
 
 def test_another_density_is_refused():
-    for change in ({"k": 6}, {"chunk": 128}, {"indices": "packed"}):
+    for change in ({"k": 6}, {"chunk": 128}, {"indices": "packed"}, {"levels": 1}):
         spec = SPECS["elias_fano"].model_copy(update=change)
         with pytest.raises(HyperGPUError) as refusal:
             decode(valid("elias_fano"), spec, count=COUNT)
@@ -162,6 +163,30 @@ def test_an_elias_fano_file_that_lies_is_refused(case):
     assert len(data) == encoded_bytes(COUNT, SPECS["elias_fano"]) and refuse(data, "elias_fano") == code
 
 
+def one_level(level=ONE, *, signs=0, spare=0) -> bytes:
+    stream = sum(index << 6 * i for i, index in enumerate((0, 1, 2, 3, 53))) | signs << 30 | spare << 35
+    record = struct.pack("<H", level) + stream.to_bytes(5, "little")
+    return valid("one level")[:64] + record + valid("one level")[64 + len(record) :]
+
+
+ONE_LEVEL_LIES = {
+    "as version 1": (changed("one level", 4, b"\1"), "wrong_encoding"),
+    "two levels as version 2": (changed("packed", 4, b"\2"), "wrong_encoding"),
+    "two levels' kind": (changed("one level", 4, b"\1\5"), "wrong_encoding"),
+    "zeros with a sign": (one_level(0, signs=2), "malformed"),
+    "subnormal level": (one_level(255), "malformed"),
+    "infinite level": (one_level(0xFF00), "not_finite"),
+    "bits behind the last": (one_level(spare=1), "malformed"),
+}
+
+
+@pytest.mark.parametrize("case", ONE_LEVEL_LIES)
+def test_a_file_of_one_level_that_lies_is_refused(case):
+    data, code = ONE_LEVEL_LIES[case]
+    assert refuse(data, "one level") == code
+    assert decode(one_level(signs=2), SPECS["one level"], count=COUNT).values[[0, 2, 106]].tolist() == [1, -1, 1]
+
+
 DENSE_LIES = {
     "fp32 NaN": ("fp32", 64, struct.pack("<f", float("nan")), "not_finite"),
     "fp32 infinite": ("fp32", 64 + 4 * 106, struct.pack("<f", float("-inf")), "not_finite"),
@@ -231,7 +256,7 @@ def test_random_bytes_are_refused(kind, data):
 @settings(max_examples=300)
 @given(data=st.binary(min_size=64, max_size=64))
 def test_any_header_is_read_or_refused(data):
-    for begin in (b"", b"HGPG", b"HGPG\1"):
+    for begin in (b"", b"HGPG", b"HGPG\1", b"HGPG\2\6"):
         try:
             assert read_header(begin + data).count >= 0
         except HyperGPUError as refusal:

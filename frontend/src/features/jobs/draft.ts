@@ -7,6 +7,7 @@ const ENCODING: EncodingSpec = {
   chunk: 4096,
   k: 128,
   indices: 'elias_fano',
+  levels: 2,
   error_decay: 0.9,
 };
 
