@@ -30,6 +30,7 @@ STATUS_BY_CODE = {
     "order.late": 409,
     "plan.busy": 503,
     "receipt.replayed": 409,
+    "upload.too_many": 429,
 }
 STATUS_BY_PREFIX = {"request": 401, "signature": 401, "auth": 401, "lease": 409}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 from django.http import HttpRequest
 from django.utils import timezone
@@ -14,12 +15,17 @@ from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.requests import HEADER_BODY, HEADER_KEY, verify_request
 
+NODE = "hypergpu.node"
+"""In the ASGI scope of an upload: who signed it, found before its body was received (config/admission.py)."""
+
 
 def authenticated_node(request: HttpRequest, *, streamed_body: bool = False) -> Node:
     """The node that signed `request`. With `streamed_body` the caller compares the body's hash while it reads it.
 
     Raises HyperGPUError `request.*`, `signature.*`, `node.unknown_key`, `node.retired` or `node.key_expired`.
     """
+    if streamed_body and (admitted := getattr(request, "scope", {}).get(NODE)) is not None:
+        return cast(Node, admitted)
     signed = verify_request(
         method=request.method or "", path=request.path, query=request.META.get("QUERY_STRING", ""),
         audience=request.get_host(), headers=request.headers, now=int(time.time()),

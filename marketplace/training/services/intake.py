@@ -62,22 +62,27 @@ def refuse_copy(assignment: Assignment, sha256: str) -> None:
         raise HyperGPUError("artifact.copied", "These very bytes were handed in for this job before.")
 
 
+def committed_size(assignment: Assignment) -> int:
+    """Bytes of the upload. Raises HyperGPUError `artifact.not_committed`."""
+    if not assignment.committed_sha256 or assignment.committed_size is None:
+        raise HyperGPUError("artifact.not_committed", "Commit to the artifact's hash before uploading it.")
+    return assignment.committed_size
+
+
 def upload(*, assignment: Assignment, chunks: Iterable[bytes], size: int) -> Artifact:
     """Store the committed bytes.
 
     Raises HyperGPUError `artifact.not_committed`, `artifact.size_mismatch`, `artifact.too_large`, `artifact.truncated`,
     `artifact.hash_mismatch`.
     """
-    if not assignment.committed_sha256 or assignment.committed_size is None:
-        raise HyperGPUError("artifact.not_committed", "Commit to the artifact's hash before uploading it.")
-    if size > assignment.committed_size:
-        raise HyperGPUError("artifact.too_large", f"{assignment.committed_size} bytes were committed, {size} are announced.")
-    if size < assignment.committed_size:
-        raise HyperGPUError("artifact.truncated", f"{assignment.committed_size} bytes were committed, only {size} are announced.")
+    committed = committed_size(assignment)
+    if size > committed:
+        raise HyperGPUError("artifact.too_large", f"{committed} bytes were committed, {size} are announced.")
+    if size < committed:
+        raise HyperGPUError("artifact.truncated", f"{committed} bytes were committed, only {size} are announced.")
     artifact = artifacts.store_upload(
-        chunks=chunks, kind=Artifact.Kind.PSEUDO_GRADIENT, limit=assignment.committed_size,
-        sha256=assignment.committed_sha256, size=assignment.committed_size,
-    )  # fmt: skip
+        chunks=chunks, kind=Artifact.Kind.PSEUDO_GRADIENT, limit=committed, sha256=assignment.committed_sha256, size=committed
+    )
     note_uploaded(assignment)
     return artifact
 
@@ -95,12 +100,11 @@ def upload_piece(*, assignment: Assignment, pieces: int, index: int, chunks: Ite
     Raises HyperGPUError `artifact.not_committed`, `upload.no_such_piece`, `artifact.too_large`, `artifact.truncated`,
     `artifact.hash_mismatch`: of the piece, or of the whole file, whose pieces are then forgotten.
     """
-    if not assignment.committed_sha256 or assignment.committed_size is None:
-        raise HyperGPUError("artifact.not_committed", "Commit to the artifact's hash before uploading it.")
+    size = committed_size(assignment)
     if assignment.uploaded:
         return True
     return artifacts.store_piece(
-        upload=pieces_name(assignment), sha256=assignment.committed_sha256, size=assignment.committed_size, pieces=pieces,
+        upload=pieces_name(assignment), sha256=assignment.committed_sha256, size=size, pieces=pieces,
         index=index, chunks=chunks, piece_sha256=sha256, kind=Artifact.Kind.PSEUDO_GRADIENT,
         is_whole=lambda: (carried_to(assignment) or assignment).uploaded, note=lambda _: note_uploaded(assignment),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from marketplace.common.arrival import KEY, Arrival
-from marketplace.config.body_limit import BodyLimit
+from marketplace.config.body_limit import BodyLimit, Upload
 
 PIECES, PAUSE = 10, 0.01
 PATH = "/agent/v1/assignments/1/artifact"
@@ -32,8 +32,11 @@ def arrivals() -> Iterator[tuple[int, list[Arrival]]]:
             await send({"type": "http.response.body", "body": b"a" * 700, "more_body": True})
         await send({"type": "http.response.body"})
 
+    async def admit(scope: dict[str, Any]) -> Upload:
+        return Upload(sender="a node", limit=2**20)
+
     listener = socket.create_server(("127.0.0.1", 0))
-    limited = BodyLimit(application, upload_limit=2**20)
+    limited = BodyLimit(application, admit=admit)
     server = uvicorn.Server(uvicorn.Config(limited, lifespan="off", log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
