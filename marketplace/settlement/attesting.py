@@ -16,7 +16,7 @@ from marketplace.training.models import Round
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.packing import unpack_receipts
-from trainer.protocol.rounds import JobWork
+from trainer.protocol.rounds import JobWork, Link
 from trainer.protocol.spec import JobSpec
 
 TOO_EARLY = "attestation.too_early"
@@ -95,6 +95,7 @@ def judged(evidence: str, before: str | None, spec_json: str, files: tuple[Any, 
     job = JobWork(spec=JobSpec.model_validate_json(spec_json), files=dict(files))
     document = json.loads(blob(evidence))
     engine.check_chain(document, json.loads(blob(before)) if before else None, job)
+    engine.check_counts_once(document, link)
     work = engine.round_work(document, job, blob)
     engine.check_outcome(work, document)
     verdicts = engine.check_judgement(work, document)
@@ -108,6 +109,7 @@ def found_by_court(evidence: str, before: str | None, job: JobWork) -> dict[int,
 
     document = json.loads(blob(evidence))
     engine.check_chain(document, json.loads(blob(before)) if before else None, job)
+    engine.check_counts_once(document, link)
     work = engine.round_work(document, job, blob)
     try:
         verdicts = engine.check_judgement(work, document)
@@ -120,6 +122,14 @@ def found_by_court(evidence: str, before: str | None, job: JobWork) -> dict[int,
 
 def recomputed(evidence: str, before: str | None, job: JobWork) -> dict[int, int]:
     return judged(evidence, before, job.spec.model_dump_json(), tuple(sorted(job.files.items())))
+
+
+@lru_cache(maxsize=4096)
+def link(evidence: str) -> Link:
+    """What an earlier round says to this one; kept, since each round walks back to the job's first."""
+    from marketplace.training import engine  # noqa: PLC0415
+
+    return engine.link_of(json.loads(blob(evidence)))
 
 
 def blob(sha256: str) -> bytes:

@@ -17,7 +17,7 @@ from marketplace.training.models import Assignment, Audit, Checkpoint, Contribut
 from marketplace.training.services import audits, leases, recording
 from trainer.protocol.draws import DELAY
 from trainer.protocol.orders import order_seed
-from trainer.protocol.rounds import AuditWork, Earlier, JobWork, RoundWork, Standing, Submission
+from trainer.protocol.rounds import AuditWork, Earlier, JobWork, RoundWork, Standing, Submission, remembered
 from trainer.protocol.spec import EncodingSpec
 
 SHOWN_AUDITS = 500
@@ -31,14 +31,24 @@ def job_work(job: Job) -> JobWork:
 def round_work(round_: Round) -> RoundWork:
     """Everything that decides the round's outcome. Raises HyperGPUError `artifact.unknown`."""
     checkpoint = Checkpoint.objects.get(job_id=round_.job_id, number=round_.number)
-    checked = Contribution.objects.filter(round=round_, checked_at__isnull=False)
+    checked, job = Contribution.objects.filter(round=round_, checked_at__isnull=False), round_.job
     return RoundWork(
         job=job_work(round_.job), chain_job_id=round_.job.chain_id or 0, number=round_.number, base=round_.base,
         params=store.read(checkpoint.params), outer_state=store.read(checkpoint.outer_state),
         previous_aggregate=store.read(checkpoint.aggregate) if checkpoint.aggregate else None,
-        submissions=[submission(c) for c in checked.select_related("assignment").order_by("committed_at", "node_id")],
-        standings=standings(round_),
+        submissions=submissions(checked), standings=standings(round_),
+        earlier={number: submissions(accepted(job, number)) for number in remembered(job.parsed_spec, round_.number)},
+        before=Round.objects.get(job=job, number=round_.number - 1).evidence if round_.number else None,
     )  # fmt: skip
+
+
+def accepted(job: Job, number: int) -> QuerySet[Contribution]:
+    return Contribution.objects.filter(round__job=job, round__number=number, state=Contribution.State.ACCEPTED)
+
+
+def submissions(contributions: QuerySet[Contribution]) -> list[Submission]:
+    """In the order of their commitments. Raises HyperGPUError `artifact.unknown`."""
+    return [submission(one) for one in contributions.select_related("assignment").order_by("committed_at", "node_id")]
 
 
 def checkpoint_after(round_id: int) -> Checkpoint:

@@ -22,6 +22,8 @@ RULE_ATTACKS = (None, "sign_flip")
 FAILURE = 0.2
 TARGET_ROUND = 0.6
 """Part of the clean run after which its loss is the target that failing runs must reach, too."""
+BASELINE = "absent"
+"""A run of the honest nodes alone: a row to compare with, and no attack, so in no figure."""
 GOALS = {"loss_gap": 2.0, "hostile": 5.0, "honest": 2.0, "slowdown": 20.0}
 
 
@@ -34,7 +36,7 @@ def measure(*, quick: bool) -> Measured:
     rules = rule_rows(found, seeds, quick=quick)
     return Measured(
         seeds=seeds, conditions=conditions(rounds), rows=[as_row(one) for one in samples], spread=INTERVAL,
-        figures=figures(samples, failing), plots=plots(samples),
+        figures=figures([one for one in samples if one["attack"] != BASELINE], failing), plots=plots(samples),
         more={"nodes that crash": failing, "aggregation rules (text)": rules},
     )  # fmt: skip
 
@@ -52,7 +54,7 @@ def conditions(rounds: Mapping[str, int]) -> tuple[str, ...]:
         "Pay: samples times quality of each accepted contribution, nothing for a refused one. 'pay of a cheat' counts checks and "
         "scores alone, 'after audits' what is expected to be left by replay audits; both against an honest node of the same run.",
         f"Audits by chance at the defaults: {audit.newcomer_rate:.0%} of a node's first {audit.newcomer_rounds} contributions, "
-        f"{audit.rate:.0%} later, {audit.segments} segment of {audit.stride} steps each. A false segment that is looked at is "
+        f"{audit.rate:.0%} later, {audit.segments} segments of {audit.stride} steps each. A false segment that is looked at is "
         "found (what replays really miss: the audits bench). Who trains as ordered and lies afterwards has one false segment.",
         "Who is caught is excluded and loses the pay of all its false rounds: each is a case of its own at the DisputeCourt "
         "within the challenge window (a day, longer than these jobs), which takes it back, and as much again as a penalty from "
@@ -62,6 +64,8 @@ def conditions(rounds: Mapping[str, int]) -> tuple[str, ...]:
         "answer is left out for a day, and keeps that pay.",
         "copy_ally: the first hostile node works honestly, the second sends that work under noise; only the second counts as a "
         "cheat. Attacks on the past (resend, copy_earlier) send nothing in the first round.",
+        "absent: the two hand in nothing, so the model learns from six nodes instead of eight. No attack and in no figure: what "
+        "is left to lose when every attack is found.",
         f"Nodes that crash: each with a chance of {FAILURE:.0%} in each round, losing its round and its optimizer's moments. "
         f"Compared are the rounds to the loss that the clean run has after {TARGET_ROUND:.0%} of its rounds.",
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.rounds import AuditVerdict, AuditWork, JobWork, Prepared, RoundResult, RoundWork, Submission, Verdict
+from trainer.protocol.rounds import AuditVerdict, AuditWork, JobWork, Link, Prepared, RoundResult, RoundWork, Submission, Verdict
 from trainer.protocol.spec import EncodingSpec
 
 Document = dict[str, Any]
@@ -70,7 +70,7 @@ def metric(job: JobWork, params: bytes) -> dict[str, float]:
 
 def evidence(work: RoundWork, result: RoundResult) -> Document:
     return {
-        "job": work.chain_job_id, "round": work.number, "spec": work.job.spec.sha256(), "base": work.base,
+        "job": work.chain_job_id, "round": work.number, "before": work.before, "spec": work.job.spec.sha256(), "base": work.base,
         "checkpoint": sha256_hex(work.params), "outer_state": sha256_hex(work.outer_state),
         "contributions": [
             {
@@ -103,6 +103,16 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
     """Raises HyperGPUError `evidence.broken_chain`."""
     if document["base"] != (before["after"]["version"] if before else sha256_hex(checkpoint(0))):
         raise HyperGPUError("evidence.broken_chain", "It does not begin where the round before ended.")
+
+
+def link_of(document: Document) -> Link:
+    return Link(document["before"], frozenset(entry["artifact"] for entry in document["contributions"]))
+
+
+def check_counts_once(document: Document, link: Callable[[str], Link]) -> None:
+    """As far as anybody looks on paper: the round before."""
+    if document["before"] is not None and link_of(document).artifacts & link(document["before"]).artifacts:
+        raise HyperGPUError("evidence.same_work", "Work of the round before has counted again.")
 
 
 def check_outcome(work: RoundWork, document: Document) -> None:

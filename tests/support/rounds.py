@@ -40,13 +40,14 @@ class World:
             for data in (work.params, work.outer_state, work.previous_aggregate, *(one.data for one in work.submissions)):
                 if data:
                     self.keep(data)
-            self.keep(canonical_bytes(self.documents[-1]))
             for node in nodes:
                 node.follow(result.delta, work.number)
-            work = reference.next_round(work, result)
+            before = self.keep(canonical_bytes(self.documents[-1]))
+            work = replace(reference.next_round(work, result), before=before)
 
-    def keep(self, data: bytes) -> None:
+    def keep(self, data: bytes) -> str:
         self.store[sha256_hex(data)] = data
+        return sha256_hex(data)
 
     def read(self, sha256: str) -> bytes:
         if sha256 not in self.store:

@@ -2,30 +2,33 @@
 `settleRound` writes on chain.
 
 It names every input by hash, says what was measured and decided about each contribution, what came out, and what the job knows
-of each node before and after. It is refused whole: when one input is missing or one result differs, nothing of it counts.
-Measurements agree within what machines differ by (`trainer.scoring.agreement`), all else to the bit.
+of each node before and after. It names the evidence of the round before, so who holds the newest has what has counted in the
+job, and the updates that nobody may hand in again. It is refused whole: when one input is missing or one result differs, nothing
+of it counts. Measurements agree within what machines differ by (`trainer.scoring.agreement`), all else to the bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 from trainer.diloco.checkpoint import save_checkpoint, save_outer
 from trainer.diloco.findings import Measured
 from trainer.diloco.flat import Shapes
 from trainer.diloco.round import Advance, bench, first_state, judge_round, replay_round, score_seed
-from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.canonical import canonical_bytes, sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import order_seed
-from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Standing, Submission, Verdict
+from trainer.protocol.rounds import JobWork, Link, RoundResult, RoundWork, Standing, Submission, Verdict, remembered
 from trainer.protocol.spec import EncodingSpec
 from trainer.scoring.ownership import Gains
 from trainer.scoring.quality import Score
 
-EVIDENCE_VERSION = 5
+EVIDENCE_VERSION = 6
 
 Document = dict[str, Any]
 
@@ -38,6 +41,7 @@ def evidence(work: RoundWork, result: RoundResult) -> Document:
         "code": version("hypergpu"),
         "job": work.chain_job_id,
         "round": work.number,
+        "before": work.before,
         "spec": work.job.spec.sha256(),
         "base": work.base,
         "checkpoint": sha256_hex(work.params),
@@ -83,30 +87,43 @@ def submitted(submission: Submission) -> Document:
 
 
 def round_work(document: Document, job: JobWork, read: Callable[[str], bytes]) -> RoundWork:
-    """The round as its evidence names it; `read(sha256)` gives the bytes of an artifact, or raises.
+    """The round as its evidence names it; `read(sha256)` gives the bytes of an artifact, or raises. What was accepted in the
+    rounds before is read by their evidence, of which each names the one before it.
 
     Raises HyperGPUError `evidence.malformed` for a document of another shape or version.
     """
     try:
         if document["version"] != EVIDENCE_VERSION:
             raise HyperGPUError("evidence.malformed", f"Evidence of version {document['version']} is not read here.")
-        previous = document["previous_aggregate"]
+        previous, known = document["previous_aggregate"], remembered(job.spec, document["round"])
         return RoundWork(
             job=job, chain_job_id=document["job"], number=document["round"], base=document["base"],
             params=read(document["checkpoint"]), outer_state=read(document["outer_state"]),
             previous_aggregate=read(previous) if previous else None,
-            submissions=[
-                Submission(
-                    node_id=entry["node"], units=entry["units"], artifact=entry["artifact"], data=read(entry["artifact"]),
-                    shard=entry["shard"], seed=entry["seed"], steps=entry["steps"],
-                    encoding=EncodingSpec.model_validate(entry["encoding"]), origin=entry["origin"],
-                )
-                for entry in document["contributions"]
-            ],
+            submissions=[read_submission(entry, read) for entry in document["contributions"]],
             standings={int(node): Standing(**standing) for node, standing in document["standings"].items()},
+            earlier={
+                earlier["round"]: [read_submission(entry, read) for entry in counted(earlier)]
+                for earlier in islice(history(document, read), len(known))
+            }, before=document["before"],
         )  # fmt: skip
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise HyperGPUError("evidence.malformed", f"This is not the evidence of a round: {error!r}") from error
+
+
+def read_submission(entry: Document, read: Callable[[str], bytes]) -> Submission:
+    return Submission(
+        node_id=entry["node"], units=entry["units"], artifact=entry["artifact"], data=read(entry["artifact"]),
+        shard=entry["shard"], seed=entry["seed"], steps=entry["steps"],
+        encoding=EncodingSpec.model_validate(entry["encoding"]), origin=entry["origin"],
+    )  # fmt: skip
+
+
+def history(document: Document, read: Callable[[str], bytes]) -> Iterator[Document]:
+    """The evidence of the rounds before, the newest first."""
+    while document["before"] is not None:
+        document = json.loads(read(document["before"]))
+        yield document
 
 
 def measured(document: Document) -> Measured:
@@ -126,12 +143,8 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
     """That the round begins where the one before ended, with what was known of each node then, or the first one at the seed's
     version with nothing behind it.
 
-    Of work that counts twice this sees what the round before has counted, of work late by two rounds and more no attestor does:
-    there the coordinator alone takes the same bytes once a job. What was refused, in either round, has not counted.
-
-    Raises HyperGPUError `evidence.broken_chain`, `evidence.too_stale` for late work that the specification refuses,
-    `evidence.same_work` for work that counts twice, and `evidence.other_version` for a round before of another version: no round
-    follows from a document that says other things.
+    Raises HyperGPUError `evidence.broken_chain`, `evidence.too_stale` for late work that the specification refuses, and
+    `evidence.other_version` for a round before of another version: no round follows from a document that says other things.
     """
     if before is not None and before["version"] != EVIDENCE_VERSION:
         text = f"The evidence of the round before is of version {before['version']}, not {EVIDENCE_VERSION}: a job is finished by"
@@ -145,10 +158,6 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
             raise HyperGPUError("evidence.too_stale", text)
     if before is not None:
         after = before["after"]
-        earlier = {entry["artifact"] for entry in counted(before)}
-        if again := sorted(entry["node"] for entry in counted(document) if entry["artifact"] in earlier):
-            text = f"What node {again[0]} handed in has counted in the round before already."
-            raise HyperGPUError("evidence.same_work", text, nodes=again)
     else:
         after = {"standings": {}, **outcome(Advance(first_state(job), None, b""), bench(job).shapes)}
     names = {
@@ -156,11 +165,29 @@ def check_chain(document: Document, before: Document | None, job: JobWork) -> No
         "standings": "standings",
     }  # fmt: skip
     begins, expected = {name: document[name] for name in names}, {name: after[source] for name, source in names.items()}
+    begins["before"], expected["before"] = document["before"], sha256_hex(canonical_bytes(before)) if before else None
     if wrong := sorted(name for name, value in begins.items() if value != expected[name]):
         raise HyperGPUError(
             "evidence.broken_chain", f"Round {document['round']} does not begin where the one before ended: {', '.join(wrong)}.",
             fields=wrong,
         )  # fmt: skip
+
+
+def link_of(document: Document) -> Link:
+    return Link(document["before"], frozenset(entry["artifact"] for entry in counted(document)))
+
+
+def check_counts_once(document: Document, link: Callable[[str], Link]) -> None:
+    """That nothing of the round has counted in the job before, back to its first round; `link(sha256)` reads an earlier round's
+    evidence. What was refused, in either round, has not counted. Raises HyperGPUError `evidence.same_work`."""
+    own, at = link_of(document), document["before"]
+    while at is not None:
+        earlier = link(at)
+        if again := own.artifacts & earlier.artifacts:
+            nodes = sorted(entry["node"] for entry in counted(document) if entry["artifact"] in again)
+            text = f"What node {nodes[0]} handed in has counted in this job already."
+            raise HyperGPUError("evidence.same_work", text, nodes=nodes)
+        at = earlier.before
 
 
 def counted(document: Document) -> list[Document]:

@@ -20,7 +20,7 @@ from trainer.diloco.trace import Lead, contribute
 from trainer.diloco.version import model_root
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.orders import WorkOrder, foreseen, order_seed
-from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Submission
+from trainer.protocol.rounds import JobWork, RoundResult, RoundWork, Submission, remembered
 from trainer.protocol.spec import JobSpec
 
 
@@ -80,7 +80,8 @@ def run_job(job: JobWork, *, lead: int = 0, device: torch.device | None = None) 
         if spec.network.overlap == "eager":
             for node, mine, made in zip(nodes, orders, submissions, strict=True):
                 node.go_ahead(mine, made.data, steps=lead)
-        result = close_round(replace(work, submissions=submissions))
+        work = replace(work, submissions=submissions)
+        result = close_round(work)
         yield RoundReport(work.number, result, {s.node_id: len(s.data) for s in submissions}, len(result.delta))
         if result.delta:
             for node in nodes:
@@ -97,9 +98,12 @@ def order(spec: JobSpec, work: RoundWork, node_id: int) -> WorkOrder:
 
 
 def next_round(work: RoundWork, result: RoundResult) -> RoundWork:
-    """What the next round starts from."""
+    """What the round after `work`, with all that was handed in for it, starts from."""
+    number, accepted = work.number + 1, {verdict.node_id for verdict in result.verdicts if verdict.quality is not None}
+    counted = work.earlier | {work.number: [one for one in work.submissions if one.node_id in accepted]}
     return replace(
-        work, number=work.number + 1, base=result.version, params=result.params, outer_state=result.outer_state,
+        work, number=number, base=result.version, params=result.params, outer_state=result.outer_state,
         previous_aggregate=result.aggregate or None, submissions=[],
         standings=work.standings | {verdict.node_id: verdict.standing for verdict in result.verdicts},
+        earlier={known: counted[known] for known in remembered(work.job.spec, number)},
     )  # fmt: skip

@@ -37,6 +37,7 @@ from trainer.scoring.cores import on_cores
 from trainer.scoring.effort import MOST_SAMPLES, is_looked_at, score_samples
 from trainer.scoring.ownership import assigned_samples, is_suspected, ownership, passes_of, refuse_other_data, renewed
 from trainer.scoring.quality import SCATTERS, STEP_SCALE, qualities
+from trainer.scoring.repeats import Work, drawn_places, find_nothing_new, find_repeats
 from trainer.scoring.scores import draw_batch, each_loss, evaluate, improvement
 
 
@@ -151,9 +152,33 @@ def assess(work: RoundWork, base: Tensor, said: Measured | None = None) -> Findi
         {node: update.values for node, update in found.updates.items()}, previous, apart=orders_apart(work.submissions),
         as_one=work.number < turns > 1,
     )  # fmt: skip
+    found.refused = {**repeats(work, found, previous), **found.refused}
     score(work, base, found, said)
     compare_with_orders(work, base, found, said)
     return found
+
+
+def repeats(work: RoundWork, found: Findings, previous: Tensor | None) -> dict[int, HyperGPUError]:
+    """Updates that were accepted in a round before, or are made of what was. That one has nothing new is told of dense updates of
+    whole models alone, trained where the round begins: top k sends what the others have sent before, who works ahead begins
+    elsewhere, and late work has its own round's in it."""
+    spec, number = work.job.spec, work.number
+    fragment = fragment_of(bench(work.job).shapes, spec, number)
+    at = drawn_places(fragment.count, score_seed(work))
+
+    def as_work(one: Submission, counted_in: int, values: Tensor) -> Work:
+        return Work(one, counted_in if one.origin is None else one.origin, values[at])
+
+    new = [as_work(one, number, found.updates[one.node_id].values) for one in work.submissions if one.node_id in found.updates]
+    earlier = [
+        as_work(one, then, decode(one.data, one.encoding, count=fragment.count).values)
+        for then, counted in work.earlier.items() if (number - then) % spec.network.fragments == 0 for one in counted
+    ]  # fmt: skip
+    refused = find_repeats(new, earlier)
+    if spec.aggregation.gate and spec.network.overlap == "none" and spec.network.fragments == 1:
+        dense = [one for one in new if one.began == number and one.submission.encoding.kind != "topk"]
+        refused = find_nothing_new(dense, None if previous is None else previous[at]) | refused
+    return refused
 
 
 def score(work: RoundWork, base: Tensor, found: Findings, said: Measured | None) -> None:

@@ -162,6 +162,7 @@ def replay(
         find("audit.no_past", "The evidence of the round before cannot be had: whether this one goes on from it is not known.")
     elif before is not None or len(job.files) == len(job.spec.data.files):
         evidences.check_chain(document, before, job)
+    evidences.check_counts_once(document, lambda name: evidences.link_of(json.loads(read(name))))
     evidences.check_outcome(work, document, shapes=shapes_of(work.params))
     return AuditRow(
         round=number, evidence="", contributions=len(entries), accepted=len(accepted), base=document["base"],

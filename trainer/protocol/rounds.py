@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from trainer.protocol.orders import WorkOrder
 from trainer.protocol.spec import EncodingSpec, JobSpec
@@ -59,10 +60,21 @@ class Submission:
     origin: int | None = None
 
 
+REMEMBERED = 3
+"""Rounds back (with fragments in turn: times all fragments have been sent) whose accepted updates nobody may hand in again."""
+
+
+def remembered(spec: JobSpec, number: int) -> range:
+    """Rounds whose accepted contributions round `number` knows."""
+    return range(max(0, number - REMEMBERED * spec.network.fragments), number)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundWork:
     """All that a round's outcome depends on. `base` is the model version (Merkle root) that `params` (a checkpoint file) must
-    have; `previous_aggregate` the file of the round before, to find who sends it again."""
+    have; `previous_aggregate` the file of the round before, to find who sends it again, and `earlier` what was accepted in the
+    `remembered` rounds, by round. `before` is the SHA-256 of the evidence of the round before; None for the first, and where
+    nobody makes evidence."""
 
     job: JobWork
     chain_job_id: int
@@ -73,14 +85,27 @@ class RoundWork:
     previous_aggregate: bytes | None
     submissions: list[Submission]
     standings: dict[int, Standing] = field(default_factory=dict)
+    earlier: dict[int, list[Submission]] = field(default_factory=dict)
+    before: str | None = None
+
+    def began(self, submission: Submission) -> int:
+        """The round in which it was trained."""
+        return self.number if submission.origin is None else submission.origin
 
     def lateness(self, submission: Submission) -> int:
         """Rounds by which it is late."""
-        return 0 if submission.origin is None else self.number - submission.origin
+        return self.number - self.began(submission)
 
     def discount(self, submission: Submission) -> float:
         """What the weight of a submission is divided by: 1 for work of this round, more with each round that it is late."""
         return 1 + self.job.spec.network.stale_discount * self.lateness(submission)
+
+
+class Link(NamedTuple):
+    """What a round's evidence says to all later ones: the evidence before it, and the artifacts that have counted."""
+
+    before: str | None
+    artifacts: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

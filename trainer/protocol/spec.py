@@ -139,7 +139,7 @@ class AuditSpec(Section):
     """Replay audits: nodes commit to their state every `stride` steps; chance decides which segments are computed again."""
 
     rate: float = Field(default=0.02, ge=0, le=1, description="Part of the contributions that is audited.")
-    newcomer_rate: float = Field(default=0.5, ge=0, le=1, description="The same, in a node's first rounds of a job.")
+    newcomer_rate: float = Field(default=0.65, ge=0, le=1, description="The same, in a node's first rounds of a job.")
     newcomer_rounds: int = Field(default=8, ge=0, le=1000)
     stride: int = Field(default=5, ge=1, le=1000, description="Local steps of a segment.")
     segments: int = Field(default=2, ge=1, le=64, description="Segments that are replayed of an audited contribution.")

@@ -94,13 +94,14 @@ def orders_apart(submissions: Sequence[Submission]) -> dict[int, dict[int, float
     """By node, how far its order is from each other one's: the larger number of samples as a multiple of the smaller; infinitely
     far when they send different encodings."""
     return {
-        one.node_id: {
-            other.node_id: max(one.units, other.units) / max(1, min(one.units, other.units))
-            if one.encoding == other.encoding else math.inf
-            for other in submissions
-        }
-        for one in submissions
+        one.node_id: {other.node_id: order_distance(one, other) for other in submissions} for one in submissions
     }  # fmt: skip
+
+
+def order_distance(one: Submission, other: Submission) -> float:
+    if one.encoding != other.encoding:
+        return math.inf
+    return max(one.units, other.units) / max(1, min(one.units, other.units))
 
 
 def echoes(updates: Mapping[int, Tensor], previous: Tensor | None) -> dict[int, float]:

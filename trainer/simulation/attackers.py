@@ -127,7 +127,12 @@ def ipm(sight: Sight) -> Tensor:
     return -IPM_EPSILON * torch.stack(list(sight.gang)).mean(0)
 
 
+def nothing(sight: Sight) -> None:
+    """Nobody is there: what a run loses that has only its honest nodes."""
+
+
 ATTACKS: dict[str, Attack] = {
+    "absent": Attack(craft=nothing, work=0),
     "sign_flip": Attack(craft=sign_flip),
     "scaling": Attack(craft=scaling),
     "noise": Attack(craft=noise, work=0, false=1),

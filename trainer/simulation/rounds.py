@@ -160,7 +160,8 @@ class Rounds:
             self.observer.ordered(node, self.work.number, kept=kept)
         submissions = [one if self.work.lateness(one) else replace(one, origin=None) for one in arrived]
         began_cpu = time.process_time()
-        result = close_round(replace(self.work, submissions=submissions))
+        self.work = replace(self.work, submissions=submissions)
+        result = close_round(self.work)
         closing = time.process_time() - began_cpu
         for verdict in result.verdicts:
             self.observer.judged(verdict.node_id, (verdict.quality or 0) / QUALITY_ONE)

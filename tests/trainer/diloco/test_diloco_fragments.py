@@ -20,7 +20,7 @@ from trainer.diloco.fragments import Own, begun, cut, encode_fragment, fragment_
 from trainer.diloco.local import NodeState, run_local_steps
 from trainer.diloco.round import bench, close_round, prepare
 from trainer.diloco.trace import Lead, contribute, write_movement
-from trainer.protocol.canonical import sha256_hex
+from trainer.protocol.canonical import canonical_bytes, sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder, foreseen
 from trainer.protocol.rounds import JobWork, RoundResult, RoundWork
@@ -123,7 +123,8 @@ class Ran:
             self.documents.append(evidence(work, result))
             for node in self.nodes:
                 node.follow(result.delta, work.number)
-            work = reference.next_round(work, result)
+            before = sha256_hex(canonical_bytes(self.documents[-1]))
+            work = replace(reference.next_round(work, result), before=before)
 
 
 @pytest.fixture(scope="module")

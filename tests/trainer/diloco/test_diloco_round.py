@@ -11,7 +11,15 @@ from tests.support.rounds import JOB, SPEC, World
 from trainer.diloco import reference
 from trainer.diloco import round as round_module
 from trainer.diloco.encoding import decode, encode
-from trainer.diloco.evidence import check_chain, check_judgement, check_outcome, evidence, round_work
+from trainer.diloco.evidence import (
+    check_chain,
+    check_counts_once,
+    check_judgement,
+    check_outcome,
+    evidence,
+    link_of,
+    round_work,
+)
 from trainer.diloco.round import bench, close_round, judge_round, read_state, replay_round
 from trainer.protocol.canonical import canonical_bytes, sha256_hex
 from trainer.protocol.errors import HyperGPUError
@@ -84,11 +92,27 @@ def test_what_does_not_follow_is_refused(change, code, world):
     assert refusal(lambda: check_outcome(round_work(document, JOB, world.read), document)) == code
 
 
-def test_work_counts_once(world):
+def chained(world, document: dict, *, rounds: int) -> tuple[dict, dict[str, dict]]:
+    """`document` as the evidence of a round that many after round 0, and all between by their hash: empty ones."""
+    known, name = {sha256_hex(canonical_bytes(world.documents[0])): world.documents[0]}, None
+    for number in range(1, rounds):
+        name = next(reversed(known))
+        between = changed(world.documents[1], lambda d, n=number, b=name: d.update(round=n, before=b, contributions=[]))
+        known[sha256_hex(canonical_bytes(between))] = between
+    return changed(document, lambda d: d.update(round=rounds, before=next(reversed(known)))), known
+
+
+def counts_once(document: dict, known: dict[str, dict]) -> None:
+    check_counts_once(document, lambda name: link_of(known[name]))
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_work_counts_once_in_a_job(rounds, world):
     """The coordinator would have a friend paid again, as if the same upload had come late."""
     earlier = world.documents[0]["contributions"][0]
-    again = changed(world.documents[1], lambda d: d["contributions"].__setitem__(0, earlier | {"origin": 0}))
-    assert refusal(check_chain, again, world.documents[0], JOB) == "evidence.same_work"
+    counts_once(*chained(world, world.documents[1], rounds=rounds))
+    again = changed(world.documents[1], lambda d: d["contributions"].__setitem__(0, earlier | {"origin": rounds - 1}))
+    assert refusal(counts_once, *chained(world, again, rounds=rounds)) == "evidence.same_work"
 
 
 def test_a_round_does_not_follow_from_evidence_of_another_version(world):
@@ -103,11 +127,10 @@ def test_work_that_was_refused_has_not_counted(refused_in, world):
     before, earlier = world.documents[0], world.documents[0]["contributions"][0]
     again = changed(world.documents[1], lambda d: d["contributions"].__setitem__(0, earlier | {"origin": 0}))
     documents = [before, again]
-    assert refusal(check_chain, again, before, JOB) == "evidence.same_work"
     documents[refused_in] = changed(
         documents[refused_in], lambda d: d["contributions"][0].update(refused="contribution.copy", quality=None)
     )
-    check_chain(documents[1], documents[0], JOB)
+    counts_once(documents[1], {documents[1]["before"]: documents[0]})
 
 
 @pytest.mark.parametrize(
@@ -116,6 +139,8 @@ def test_work_that_was_refused_has_not_counted(refused_in, world):
         lambda d: d.update(base="0" * 64),
         lambda d: d.update(outer_state=d["checkpoint"]),
         lambda d: d.update(previous_aggregate=None),
+        lambda d: d.update(before=None),
+        lambda d: d.update(before=d["checkpoint"]),
         lambda d: d["standings"].update({"1": {"rounds": 99, "owned": 1.0}}),
         lambda d: d["standings"].pop("1"),
         lambda d: d["standings"].update({"9": {"rounds": 0, "owned": 0.1}}),

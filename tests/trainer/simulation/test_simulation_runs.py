@@ -130,6 +130,8 @@ def test_hostile_nodes_are_seen_by_the_products_own_rules():
     resent = rows("diloco", "lan", job=job, attack="resend")
     assert resent[0].missing == {6: "silent", 7: "silent"}
     assert resent[1].refused == {6: "contribution.copy", 7: "contribution.copy"}
+    copied = rows("diloco", "lan", job=job, attack="copy_earlier")
+    assert copied[1].refused == {6: "contribution.copy", 7: "contribution.copy"}
     with pytest.raises(HyperGPUError) as refused:
         rows("ddp", "lan", attack="zeros")
     assert refused.value.code == "simulation.no_defence"

@@ -43,7 +43,7 @@ export const DEFAULT_SPEC: JobSpec = {
     hostile: 0.25,
     least_senders: 0.25,
   },
-  audit: { rate: 0.02, newcomer_rate: 0.5, newcomer_rounds: 8, stride: 5, segments: 2 },
+  audit: { rate: 0.02, newcomer_rate: 0.65, newcomer_rounds: 8, stride: 5, segments: 2 },
   rounds: { rounds: 12, nodes: 4, quorum: 2, deadline_seconds: 120 },
   network: {
     policy: 'adaptive',
