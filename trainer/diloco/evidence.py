@@ -86,16 +86,17 @@ def submitted(submission: Submission) -> Document:
     }  # fmt: skip
 
 
-def round_work(document: Document, job: JobWork, read: Callable[[str], bytes]) -> RoundWork:
-    """The round as its evidence names it; `read(sha256)` gives the bytes of an artifact, or raises. What was accepted in the
-    rounds before is read by their evidence, of which each names the one before it.
+def round_work(document: Document, job: JobWork, read: Callable[[str], bytes], *, judged: bool = True) -> RoundWork:
+    """The round as its evidence names it; `read(sha256)` gives the bytes of an artifact, or raises. If it is to be `judged`, what
+    was accepted in the rounds before is read by their evidence, of which each names the one before it.
 
     Raises HyperGPUError `evidence.malformed` for a document of another shape or version.
     """
     try:
         if document["version"] != EVIDENCE_VERSION:
             raise HyperGPUError("evidence.malformed", f"Evidence of version {document['version']} is not read here.")
-        previous, known = document["previous_aggregate"], remembered(job.spec, document["round"])
+        previous = document["previous_aggregate"]
+        known = remembered(job.spec, document["round"]) if judged else ()
         return RoundWork(
             job=job, chain_job_id=document["job"], number=document["round"], base=document["base"],
             params=read(document["checkpoint"]), outer_state=read(document["outer_state"]),

@@ -157,12 +157,13 @@ def replay(
     if (document["job"], document["round"], document["spec"]) != (report.job_id, number, job.spec.sha256()):
         find("evidence.other_round", "The evidence is of another job, round or specification.")
     compare_receipts(batches, document, find)
-    work = evidences.round_work(document, job, read)
+    work = evidences.round_work(document, job, read, judged=False)
     if before is None and report.rows:
         find("audit.no_past", "The evidence of the round before cannot be had: whether this one goes on from it is not known.")
-    elif before is not None or len(job.files) == len(job.spec.data.files):
-        evidences.check_chain(document, before, job)
-    evidences.check_counts_once(document, lambda name: evidences.link_of(json.loads(read(name))))
+    else:
+        if before is not None or len(job.files) == len(job.spec.data.files):
+            evidences.check_chain(document, before, job)
+        evidences.check_counts_once(document, lambda name: evidences.link_of(json.loads(read(name))))
     evidences.check_outcome(work, document, shapes=shapes_of(work.params))
     return AuditRow(
         round=number, evidence="", contributions=len(entries), accepted=len(accepted), base=document["base"],
