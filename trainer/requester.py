@@ -21,6 +21,12 @@ from trainer.protocol.spec import JobSpec, parse_spec
 
 PATIENCE_S = 120.0
 """A plan for hundreds of nodes is weighed in many ways."""
+UNSURE = {
+    "nodes": "as these nodes' newest orders went",
+    "others": "not all of these nodes have kept an order yet, and others' stand for theirs",
+    "assumed": "nobody has measured these nodes yet",
+}
+"""By what a prediction rests on."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -152,8 +158,9 @@ def show(answer: Mapping[str, Any], screen: Console) -> None:
     screen.print(table)
     if any(one["seconds"]["high"] is None for one in found):
         screen.print("?: how many rounds the target takes is not known yet, and nothing bounds it.", highlight=False)
-    if not answer["known"]:
-        screen.print("Not all of these nodes have kept an order yet: it may take far longer.", highlight=False)
+    lasting = found[0]["round_seconds"]
+    between = f"about {span_of(lasting['low'])} to {span_of(lasting['high'])} a round"
+    screen.print(f"The first one takes {between}: {UNSURE[answer['basis']]}.", highlight=False)
     screen.print(f"Why the first one (nodes {', '.join(map(str, found[0]['nodes']))}):", highlight=False)
     for reason in found[0]["reasons"]:
         screen.print(f"- {reason['text']}", highlight=False, markup=False)

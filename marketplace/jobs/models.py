@@ -71,6 +71,8 @@ class Job(Driven):
     closed_at = models.DateTimeField(null=True)
     # Largest contribution in bytes; known once a worker has built the draft's model.
     upload_limit = models.BigIntegerField(null=True)
+    # Samples/s at which the coordinator evaluated the model before the first round.
+    evaluation_rate = models.FloatField(null=True)
 
     @cached_property
     def parsed_spec(self) -> JobSpec:

@@ -25,14 +25,17 @@ class TargetSerializer(serializers.Serializer):
 
 class PredictedSerializer(serializers.Serializer):
     """What all rounds were expected to come to when the first one opened (`at`): seconds until the last one is aggregated, and
-    base units at full quality, the most, with the nodes that it had then. `known`: each of them had kept orders before."""
+    base units at full quality, the most, with the nodes that it had then. `low_seconds` to `high_seconds`: if all rounds last as
+    eight of ten do. `basis`: each of the nodes had kept orders here, others had, or nobody had and it was assumed."""
 
     at = serializers.CharField()
     nodes = serializers.IntegerField()
     rounds = serializers.IntegerField()
     seconds = serializers.FloatField()
+    low_seconds = serializers.FloatField(required=False)
+    high_seconds = serializers.FloatField(required=False)
     price = serializers.CharField()
-    known = serializers.BooleanField()
+    basis = serializers.ChoiceField(["nodes", "others", "assumed"], required=False)
 
 
 class JobSerializer(serializers.ModelSerializer):

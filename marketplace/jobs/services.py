@@ -207,7 +207,9 @@ def consent(job: Job, bids: list[Bid]) -> str:
     return eip712.sign(domain(), message, private_key(settings.HYPERGPU.coordinator_key))
 
 
-def begin(*, job_id: int, checkpoint: str, version: str, metric: dict[str, float], upload_limit: int) -> bool:
+def begin(
+    *, job_id: int, checkpoint: str, version: str, metric: dict[str, float], upload_limit: int, evaluation_rate: float | None
+) -> bool:
     """FUNDED -> RUNNING with its first checkpoint; False when another worker was first."""
     with transaction.atomic():
         moved = Job.objects.filter(pk=job_id, state=Job.State.FUNDED).update(
@@ -218,6 +220,7 @@ def begin(*, job_id: int, checkpoint: str, version: str, metric: dict[str, float
             metric=metric,
             reason="",
             upload_limit=upload_limit,
+            evaluation_rate=evaluation_rate,
         )
         if moved:
             announce(Job.objects.get(pk=job_id), "job.started")

@@ -19,16 +19,19 @@ from rest_framework.views import APIView
 
 from marketplace.jobs.models import Job
 from marketplace.jobs.serializers import WantedSerializer
+from marketplace.operators.facts import facts_of
 from marketplace.operators.selectors import usable_bids
 from marketplace.operators.serializers import ReasonSerializer
 from marketplace.training.models import Round
-from marketplace.training.services.planning import between_rounds, facts_elsewhere
+from marketplace.training.services import overheads
+from trainer.network.facts import Reason
 from trainer.network.planner import Goal, Proposal, Span, propose
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import JobSpec
 
 GOALS = get_args(Goal)
+BASES = get_args(overheads.Basis)
 SHOWN = 5
 ANY_RATE = 2**96 - 1
 """The highest that the contract can hold."""
@@ -49,7 +52,7 @@ class ProposalSerializer(serializers.Serializer):
     spec = serializers.DictField(help_text="The job's, with the changes.")
     changes = serializers.ListField(child=serializers.CharField(), help_text="Of the specification, for a job not yet posted.")
     in_time = serializers.BooleanField(allow_null=True, help_text="Expected by the deadline; null: there is none.")
-    round_seconds = serializers.FloatField()
+    round_seconds = SpanSerializer(help_text="Eight rounds of ten end within, as far as is known.")
     round_price = serializers.CharField(help_text="Base units at full quality: the most.")
     rounds = SpanSerializer()
     seconds = SpanSerializer()
@@ -62,7 +65,10 @@ class ProposalsSerializer(serializers.Serializer):
     finish_by = serializers.DateTimeField(allow_null=True)
     parameters = serializers.IntegerField(help_text="Of the model.")
     bidders = serializers.IntegerField(help_text="Nodes that are online with a fitting bid.")
-    known = serializers.BooleanField(help_text="Each of them has kept orders before, which show what links and machines do not.")
+    basis = serializers.ChoiceField(
+        BASES, help_text="How sure that is: each of them has kept orders here, which show what links and machines do not; others "
+        "have; nobody has, and what rounds take beside links and steps is assumed.",
+    )  # fmt: skip
     proposals = ProposalSerializer(
         many=True, help_text="The best first, late ones after all in time; empty when fewer bid than the quorum."
     )
@@ -166,24 +172,24 @@ def planned(
     bids = usable_bids(chain_job_id=chain_job_id or 0, max_rate=max_rate, units=spec.units_per_round)
     cheapest = {bid.node_id: bid for bid in reversed(bids)}
     rates = {node: int(bid.rate) for node, bid in cheapest.items()}
-    facts, known = facts_elsewhere([bid.node for bid in cheapest.values()], spec, rates=rates)
+    known = overheads.expected(facts_of([bid.node for bid in cheapest.values()], spec, rates=rates), spec)
     found = propose(
-        facts, spec, count=count, goal=goal, seen=seen, free=chain_job_id is None, overhead_s=between_rounds(),
+        known.facts, spec, count=count, goal=goal, seen=seen, free=chain_job_id is None, overhead=known.between,
         deadline_s=None if finish_by is None else (finish_by - timezone.now()).total_seconds(),
         settings=settings.HYPERGPU.network,
     )  # fmt: skip
     return {
-        "goal": goal, "finish_by": finish_by, "parameters": count, "bidders": len(facts), "known": known,
-        "proposals": [as_json(one) for one in found[:SHOWN]],
+        "goal": goal, "finish_by": finish_by, "parameters": count, "bidders": len(known.facts),
+        "basis": known.basis, "proposals": [as_json(one, known.reason) for one in found[:SHOWN]],
     }  # fmt: skip
 
 
-def as_json(one: Proposal) -> dict[str, Any]:
+def as_json(one: Proposal, known: Reason) -> dict[str, Any]:
     return {
         "nodes": list(one.nodes), "spec": one.spec.model_dump(mode="json"), "changes": list(one.changes), "in_time": one.in_time,
-        "round_seconds": round(one.round_s, 3), "round_price": str(one.round_price),
+        "round_seconds": span(one.round_s), "round_price": str(one.round_price),
         "rounds": span(one.rounds), "seconds": span(one.seconds), "price": span(one.price),
-        "reasons": [asdict(reason) for reason in (*one.reasons, *one.plan.reasons)],
+        "reasons": [asdict(reason) for reason in (*one.reasons, known, *one.plan.reasons)],
     }  # fmt: skip
 
 

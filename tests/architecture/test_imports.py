@@ -19,6 +19,7 @@ TORCH_FREE = (
     "trainer.network.planner",
     "trainer.network.policy",
     "trainer.scoring.deterrence",
+    "trainer.scoring.effort",
     "trainer.scoring.rating",
 )
 """Plain arithmetic beside code that needs torch."""

@@ -8,6 +8,7 @@ once it has measured the same (`Measured`); all that follows is exact.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -78,10 +79,12 @@ def prepare(job: JobWork) -> Prepared:
     at = bench(job)
     fragment_of(at.shapes, job.spec, 0)
     first = first_state(job)
+    began = time.perf_counter()
+    metrics = evaluate(at.model, at.shapes, first.params, at.dataset.eval)
+    evaluation_rate = len(at.dataset.eval) / (time.perf_counter() - began)
     return Prepared(
         base=model_root(first.params), params=save_checkpoint(first.params, at.shapes), outer_state=save_outer(first),
-        metric=asdict(evaluate(at.model, at.shapes, first.params, at.dataset.eval)),
-        upload_limit=upload_limit(at.size),
+        metric=asdict(metrics), upload_limit=upload_limit(at.size), evaluation_rate=evaluation_rate,
     )  # fmt: skip
 
 

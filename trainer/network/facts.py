@@ -56,7 +56,8 @@ class NodeFacts:
     retransmitted). `reliability`: part of its orders that it kept, `quality`: of its gradients, `uptime`: part of the time in
     which it was heard, each 0..1, recent ones first. `rate`: its price, base units a sample. `spread`: mean relative error of
     what was predicted of its rounds. `overhead_s`: seconds that its rounds took beside computing and beyond what its link
-    explains: waiting, loading, whatever the coordinator itself takes. `near`: seconds of a round trip to other nodes' endpoints,
+    explains: waiting, loading, whatever the coordinator itself takes; `overhead_doubt_s` is the standard deviation of those.
+    `near`: seconds of a round trip to other nodes' endpoints,
     where these can be reached; `via`: bytes/s of its uploads that went by way of such a node; `shared`: of outer steps that came
     from it, with the time for which that node had them to come.
     """
@@ -73,6 +74,7 @@ class NodeFacts:
     rate: int = 0
     spread: float = 0.0
     overhead_s: float = 0.0
+    overhead_doubt_s: float = 0.0
     near: Mapping[int, Measure] = field(default_factory=dict)
     via: Mapping[int, Measure] = field(default_factory=dict)
     shared: Mapping[int, Measure] = field(default_factory=dict)

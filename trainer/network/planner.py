@@ -23,6 +23,8 @@ STEPS = (0.5, 1.0, 2.0)
 """Multiples of the job's local steps that are weighed when the job is still to be written."""
 WORTH_A_CHANGE = 0.05
 """Part of the time or the price that a change of the specification has to save before it is advised."""
+WIDE = 1.28
+"""Standard deviations from the expected end of a round to the ends of its span: eight of ten rounds end within."""
 SIZES = 8
 """Numbers of nodes that are weighed at most."""
 
@@ -36,17 +38,21 @@ class Span:
     high: float | None
 
 
+NOTHING = Span(expected=0.0, low=0.0, high=0.0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proposal:
     """Nodes for a job, its specification (changed only where `changes` says so), the plan of its next round, and what that
-    comes to: `round_s` seconds and `round_price` base units a round, `rounds`, `seconds` and `price` from now to the target.
+    comes to: `round_s` seconds a round, eight of ten within the span, and `round_price` base units, `rounds`, `seconds` and
+    `price` from now to the target.
     `in_time`: whether it is expected to be there by the deadline, None without one."""
 
     nodes: tuple[int, ...]
     spec: JobSpec
     changes: tuple[str, ...]
     plan: Plan
-    round_s: float
+    round_s: Span
     round_price: int
     rounds: Span
     seconds: Span
@@ -57,14 +63,14 @@ class Proposal:
 
 def propose(
     facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, goal: Goal, seen: Sequence[tuple[int, float]] = (),
-    deadline_s: float | None = None, scale: float = 1.0, overhead_s: float = 0.0, free: bool = False,
+    deadline_s: float | None = None, scale: float = 1.0, overhead: Span = NOTHING, free: bool = False,
     settings: Settings = DEFAULTS,
 ) -> list[Proposal]:  # fmt: skip
     """Proposals, the best for `goal` first; none if fewer than the quorum are there. Those that are expected to miss
     `deadline_s` (seconds from now) come after all that meet it, the soonest first.
 
     `facts` are the nodes that could be had, with their rates. `seen`: (rounds done, value of the target's metric) of this job
-    so far. `overhead_s`: seconds between two rounds. `free`: the job is still to be written, so that local steps, density, nodes
+    so far. `overhead`: seconds between two rounds. `free`: the job is still to be written, so that local steps, density, nodes
     and rounds may change too. Price is what full quality would be paid: the most.
     """
     quorum = min(spec.rounds.quorum, len(facts))
@@ -78,7 +84,7 @@ def propose(
             plan = plan_round(chosen, option, count=count, scale=scale, settings=settings)
             if len(plan.parts) >= quorum:
                 made = proposal(
-                    chosen, option, changes, plan, own, spec, done=done, overhead_s=overhead_s, goal=goal, deadline_s=deadline_s
+                    chosen, option, changes, plan, own, spec, done=done, overhead=overhead, goal=goal, deadline_s=deadline_s
                 )
                 found += written(made, spec) if free else [made]
     ordered = sorted(found, key=lambda one: (*worth(one, goal), len(one.changes), one.nodes))
@@ -139,15 +145,15 @@ def subsets(facts: Sequence[NodeFacts], *, least: int, most: int) -> list[list[N
 
 def proposal(
     chosen: Sequence[NodeFacts], spec: JobSpec, changes: tuple[str, ...], plan: Plan, own: Rounds, job: JobSpec,
-    *, done: int, overhead_s: float, goal: Goal, deadline_s: float | None = None,
+    *, done: int, overhead: Span, goal: Goal, deadline_s: float | None = None,
 ) -> Proposal:  # fmt: skip
     rates = {fact.node_id: fact.rate for fact in chosen}
     work = {node: part.steps * spec.inner.batch_size for node, part in plan.parts.items()}
-    round_s = (plan.expected_s or 0.0) + overhead_s
+    round_s = lasting(plan, overhead)
     round_price = sum(samples * rates[node] for node, samples in work.items())
     share = sum(work.values()) / (job.rounds.nodes * job.units_per_round)
     rounds = remaining(own, done=done, share=share)
-    seconds = times(rounds, round_s)
+    seconds = product(rounds, round_s)
     reasons = [
         Reason(
             code="planner.rounds",
@@ -156,27 +162,29 @@ def proposal(
         ),
         Reason(
             code=f"planner.{goal}",
-            text=f"{len(plan.parts)} nodes take {round_s:.1f} s and at most {round_price} base units a round, about "
-            f"{seconds.expected:.0f} s and {rounds.expected * round_price:.0f} base units to the target.",
+            text=f"{len(plan.parts)} nodes take {round_s.expected:.1f} s (eight times of ten {round_s.low:.1f} to "
+            f"{round_s.high:.1f} s) and at most {round_price} base units a round, about {seconds.expected:.0f} s and "
+            f"{rounds.expected * round_price:.0f} base units to the target.",
         ),
     ]
     if deadline_s is not None:
         reasons.append(Reason(code="planner.deadline", text=against(deadline_s, seconds)))
     return Proposal(
         nodes=tuple(sorted(plan.parts)), spec=spec, changes=changes, plan=plan, round_s=round_s, round_price=round_price,
-        rounds=rounds, seconds=seconds, price=times(rounds, float(round_price)), reasons=tuple(reasons),
+        rounds=rounds, seconds=seconds, reasons=tuple(reasons),
+        price=product(rounds, Span(expected=round_price, low=round_price, high=round_price)),
         in_time=None if deadline_s is None else seconds.expected <= deadline_s,
     )  # fmt: skip
 
 
 def forecast(
-    facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, overhead_s: float = 0.0, settings: Settings = DEFAULTS
+    facts: Sequence[NodeFacts], spec: JobSpec, *, count: int, overhead: Span = NOTHING, settings: Settings = DEFAULTS
 ) -> Proposal | None:  # fmt: skip
     """What all rounds of a job as it is written come to with the nodes that it has; None if none of them can take part."""
     plan = plan_round(facts, spec, count=count, settings=settings)
     if not plan.parts:
         return None
-    return proposal(facts, spec, (), plan, rounds_to_target(spec, []), spec, done=0, overhead_s=overhead_s, goal="time")
+    return proposal(facts, spec, (), plan, rounds_to_target(spec, []), spec, done=0, overhead=overhead, goal="time")
 
 
 def against(deadline_s: float, seconds: Span) -> str:
@@ -204,8 +212,22 @@ def remaining(own: Rounds, *, done: int, share: float) -> Span:
     )  # fmt: skip
 
 
-def times(span: Span, factor: float) -> Span:
-    return Span(expected=span.expected * factor, low=span.low * factor, high=None if span.high is None else span.high * factor)
+def lasting(plan: Plan, overhead: Span) -> Span:
+    """Seconds from one round's opening to the next one's: as the predictions of those that it waits for are in doubt, until it
+    would close without them at the most."""
+    expected = plan.expected_s or 0.0
+    parts = [one for node in plan.awaited if (one := plan.parts[node].predicted) is not None]
+    low, high = (max((one.total_s + wide * one.doubt_s for one in parts), default=expected) for wide in (-WIDE, WIDE))
+    high = high if plan.deadline_s is None else min(high, plan.deadline_s)
+    own = Span(expected=expected, low=min(max(low, 0.0), expected), high=max(high, expected))
+    return Span(
+        expected=own.expected + overhead.expected, low=own.low + overhead.low, high=(own.high or 0.0) + (overhead.high or 0.0)
+    )
+
+
+def product(one: Span, other: Span) -> Span:
+    high = None if one.high is None or other.high is None else one.high * other.high
+    return Span(expected=one.expected * other.expected, low=one.low * other.low, high=high)
 
 
 def said(span: Span) -> str:

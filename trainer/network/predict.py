@@ -54,10 +54,10 @@ def predict(
     computing = samples / fact.samples_per_second.value
     parts = (
         (fetching, fact.down.doubt), (computing, fact.samples_per_second.doubt), (sending, fact.up.doubt),
-        (2 * fact.rtt_s.value, fact.rtt_s.doubt), (fact.overhead_s, 0.0),
+        (2 * fact.rtt_s.value, fact.rtt_s.doubt),
     )  # fmt: skip
-    total = math.fsum(seconds for seconds, _ in parts)
-    doubt = math.hypot(*(seconds * doubt for seconds, doubt in parts), LEAST_DOUBT * total)
+    total = math.fsum([*(seconds for seconds, _ in parts), fact.overhead_s])
+    doubt = math.hypot(*(seconds * doubt for seconds, doubt in parts), fact.overhead_doubt_s, LEAST_DOUBT * total)
     return Prediction(
         fetch_s=fact.rtt_s.value + fetching + fact.overhead_s, compute_s=max(computing - lead_s, 0.0),
         upload_s=fact.rtt_s.value + sending, doubt_s=max(doubt, fact.spread * total), overhead_s=fact.overhead_s,

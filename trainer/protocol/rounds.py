@@ -25,13 +25,15 @@ class JobWork:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
     """A job before its first round: model version (`base`), checkpoint and outer state as safetensors bytes, metric of the
-    evaluation split, and the largest contribution in bytes."""
+    evaluation split, and the largest contribution in bytes. `evaluation_rate`: samples/s that this machine evaluated with it,
+    None where that was not measured."""
 
     base: str
     params: bytes
     outer_state: bytes
     metric: dict[str, float]
     upload_limit: int
+    evaluation_rate: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -501,6 +501,13 @@ export interface components {
          * @enum {string}
          */
         AuditStateEnum: "requested" | "answered" | "passed" | "suspicious" | "failed" | "unanswered";
+        /**
+         * @description * `nodes` - nodes
+         *     * `others` - others
+         *     * `assumed` - assumed
+         * @enum {string}
+         */
+        BasisEnum: "nodes" | "others" | "assumed";
         Bid: {
             readonly id: number;
             job_id: number;
@@ -1087,7 +1094,8 @@ export interface components {
         };
         /**
          * @description What all rounds were expected to come to when the first one opened (`at`): seconds until the last one is aggregated, and
-         *     base units at full quality, the most, with the nodes that it had then. `known`: each of them had kept orders before.
+         *     base units at full quality, the most, with the nodes that it had then. `low_seconds` to `high_seconds`: if all rounds last as
+         *     eight of ten do. `basis`: each of the nodes had kept orders here, others had, or nobody had and it was assumed.
          */
         Predicted: {
             at: string;
@@ -1095,8 +1103,12 @@ export interface components {
             rounds: number;
             /** Format: double */
             seconds: number;
+            /** Format: double */
+            low_seconds?: number;
+            /** Format: double */
+            high_seconds?: number;
             price: string;
-            known: boolean;
+            basis?: components["schemas"]["BasisEnum"];
         };
         /** @description With the standard deviation of their sum; `overhead_s`, which neither link nor machine explains, is a part of `fetch_s`. */
         Prediction: {
@@ -1121,8 +1133,8 @@ export interface components {
             changes: string[];
             /** @description Expected by the deadline; null: there is none. */
             in_time: boolean | null;
-            /** Format: double */
-            round_seconds: number;
+            /** @description Eight rounds of ten end within, as far as is known. */
+            round_seconds: components["schemas"]["Span"];
             /** @description Base units at full quality: the most. */
             round_price: string;
             rounds: components["schemas"]["Span"];
@@ -1138,8 +1150,14 @@ export interface components {
             parameters: number;
             /** @description Nodes that are online with a fitting bid. */
             bidders: number;
-            /** @description Each of them has kept orders before, which show what links and machines do not. */
-            known: boolean;
+            /**
+             * @description How sure that is: each of them has kept orders here, which show what links and machines do not; others have; nobody has, and what rounds take beside links and steps is assumed.
+             *
+             *     * `nodes` - nodes
+             *     * `others` - others
+             *     * `assumed` - assumed
+             */
+            basis: components["schemas"]["BasisEnum"];
             /** @description The best first, late ones after all in time; empty when fewer bid than the quorum. */
             proposals: components["schemas"]["Proposal"][];
         };

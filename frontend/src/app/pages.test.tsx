@@ -297,7 +297,9 @@ describe('the other pages', () => {
       rounds: 12,
       seconds: 90,
       price: '307200',
-      known: true,
+      low_seconds: 60,
+      high_seconds: 150,
+      basis: 'assumed' as const,
     };
     const done = {
       state: 'completed' as const,
@@ -309,7 +311,7 @@ describe('the other pages', () => {
     serve({ ...running(), jobs: [job({ predicted, ...done })] });
     open('/jobs/1');
     expect(await screen.findByTestId('predicted')).toHaveTextContent(
-      /predicted 1.min 30.s and at most 0\.3072.tUSD with 2 nodes; took 1.min 40.s and 0\.30*.tUSD/,
+      /predicted 1.min 30.s \(1.min to 2.min 30.s\) and at most 0\.3072.tUSD with 2 nodes; nobody had measured them before; took 1.min 40.s and 0\.30*.tUSD/,
     );
     expect(screen.getByTestId('deadline')).toHaveTextContent(/20.s early/);
   });

@@ -54,6 +54,11 @@ export function duration(seconds: number): string {
   return join(Math.floor(whole / 86_400), 'd', Math.floor((whole % 86_400) / 3600), 'h');
 }
 
+/** From one duration to another: "20 s to 1 min 5 s", one where both read the same. */
+export function durations(from: number, to: number): string {
+  return duration(from) === duration(to) ? duration(to) : `${duration(from)} to ${duration(to)}`;
+}
+
 function join(large: number, largeUnit: string, small: number, smallUnit: string): string {
   return small ? `${large}${NB}${largeUnit} ${small}${NB}${smallUnit}` : `${large}${NB}${largeUnit}`;
 }

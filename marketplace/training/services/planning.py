@@ -22,20 +22,19 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.operators.facts import facts_of
 from marketplace.operators.models import Node
 from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
-from marketplace.training.services import versions
+from marketplace.training.services import overheads, versions
 from marketplace.training.services.late import NO_BUDGET, hopeless, newest, refusal
+from marketplace.training.services.overheads import both_known, overhead, total
 from trainer.network.facts import NodeFacts, Reason
 from trainer.network.health import Standing, assess, parts_of, recent
 from trainer.network.planner import forecast
-from trainer.network.policy import GUESSED, Ahead, Late, Plan, plan_round
+from trainer.network.policy import Ahead, Late, Plan, plan_round
 from trainer.network.predict import Prediction, left_of, relative_errors
 from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.types import QUALITY_ONE
 
 MEMORY = 16
 """Rounds of a job that say how a node keeps its orders."""
-OVERHEAD_ROUNDS = 5
-"""Of them that say what it takes beside what is measured: the coordinator's load changes faster than a node's manners."""
 ABSENT = 64
 """Nodes that are not there whose standings a job remembers, those that were there last."""
 PRIORITY = ("high", "normal", "low", "probation", "excluded")
@@ -151,34 +150,17 @@ def closing(spec: JobSpec, plan: Plan, *, count: int) -> tuple[int, float, list[
 def foreseen(job: Job, nodes: Sequence[int], *, rates: Mapping[int, int]) -> dict[str, Any] | None:
     """What all rounds of the job come to with these nodes, as far as is known before the first one (`Job.predicted`)."""
     spec = job.parsed_spec
-    facts, known = facts_elsewhere(list(Node.objects.filter(pk__in=nodes).order_by("id")), spec, rates=rates)
-    one = forecast(facts, spec, count=job.parameters or 1, overhead_s=between_rounds(), settings=settings.HYPERGPU.network)
+    facts = facts_of(list(Node.objects.filter(pk__in=nodes).order_by("id")), spec, rates=rates)
+    found = overheads.expected(facts, spec)
+    one = forecast(found.facts, spec, count=job.parameters or 1, overhead=found.between, settings=settings.HYPERGPU.network)
     if one is None:
         return None
+    rounds, lasting = spec.rounds.rounds, one.round_s
     return {
-        "at": iso(timezone.now()), "nodes": len(one.nodes), "rounds": spec.rounds.rounds,
-        "seconds": round(spec.rounds.rounds * one.round_s, 1), "price": str(spec.rounds.rounds * one.round_price),
-        "known": known,
+        "at": iso(timezone.now()), "nodes": len(one.nodes), "rounds": rounds, "seconds": round(rounds * lasting.expected, 1),
+        "low_seconds": round(rounds * lasting.low, 1), "high_seconds": round(rounds * (lasting.high or 0.0), 1),
+        "price": str(rounds * one.round_price), "basis": found.basis,
     }  # fmt: skip
-
-
-def facts_elsewhere(nodes: Sequence[Node], spec: JobSpec, *, rates: Mapping[int, int]) -> tuple[list[NodeFacts], bool]:
-    """Measured facts for a job that has no rounds yet, with what link and machine did not explain in the nodes' newest orders of
-    any job; and whether there were any of each node: without them a prediction leaves out what only orders show."""
-    facts = facts_of(nodes, spec, rates=rates)
-    slots: dict[int, list[Assignment]] = {fact.node_id: [] for fact in facts}
-    newest = Assignment.objects.filter(node_id__in=slots, origin=None, predicted__isnull=False, actual__isnull=False)
-    for slot in newest.order_by("-id")[: OVERHEAD_ROUNDS * len(slots)]:
-        slots[slot.node_id].append(slot)
-    known = all(both_known(past) for past in slots.values())
-    return [replace(fact, overhead_s=overhead(slots[fact.node_id])) for fact in facts], known
-
-
-def between_rounds() -> float:
-    """Median seconds that the newest rounds of all jobs took from their close to their next version; 0 before the first."""
-    ended = Round.objects.filter(closed_at__isnull=False, aggregated_at__isnull=False).order_by("-id")[:MEMORY]
-    spans = [(one.aggregated_at - one.closed_at).total_seconds() for one in ended if one.aggregated_at and one.closed_at]
-    return statistics.median(spans) if spans else 0.0
 
 
 # What is known.
@@ -202,10 +184,12 @@ def known_facts(job: Job, seats: Sequence[Seat], known: Mapping[int, History]) -
     nodes = list(Node.objects.filter(pk__in=[seat.node_id for seat in seats]).order_by("id"))
     uptimes = {node.pk: node.uptime for node in nodes}
     measured = facts_of(nodes, job.parsed_spec, rates={seat.node_id: int(seat.rate) for seat in seats})
+    new = [fact for fact in measured if not both_known(known[fact.node_id].slots)]
+    first = {fact.node_id: fact for fact in overheads.expected(new, job.parsed_spec).facts}
     return {
         fact.node_id: replace(
-            fact, uptime=uptimes[fact.node_id], spread=recent(errors_of(known[fact.node_id].slots), unknown=0.0),
-            overhead_s=overhead(known[fact.node_id].slots),
+            first.get(fact.node_id) or replace(fact, overhead_s=overhead(known[fact.node_id].slots)),
+            uptime=uptimes[fact.node_id], spread=recent(errors_of(known[fact.node_id].slots), unknown=0.0),
             reliability=recent([float(was_kept(slot)) for slot in known[fact.node_id].slots]),
             quality=recent(known[fact.node_id].qualities),
         )
@@ -224,31 +208,6 @@ def errors_of(slots: Sequence[Assignment]) -> list[float]:
     """Relative errors of what was predicted of a node's slots, newest first."""
     pairs = [(total(predicted), total(actual)) for predicted, actual in both_known(slots)]
     return relative_errors([(expected, took) for expected, took in pairs if took > 0])
-
-
-def overhead(slots: Sequence[Assignment]) -> float:
-    """Median seconds of the newest rounds, beside computing, that link and machine did not explain."""
-    left = [beside(actual) - beside(predicted) + predicted.get("overhead_s", 0.0) for predicted, actual in both_known(slots)]
-    return max(statistics.median(left[:OVERHEAD_ROUNDS]), 0.0) if left else 0.0
-
-
-def both_known(slots: Sequence[Assignment]) -> list[tuple[dict[str, float], dict[str, float]]]:
-    """Predicted and actual seconds, where there are both, newest first. What was predicted from assumed measures says nothing
-    of a node whose link is measured since."""
-    return [(slot.predicted, slot.actual) for slot in slots if slot.predicted and slot.actual and not was_assumed(slot)]
-
-
-def was_assumed(slot: Assignment) -> bool:
-    return any(reason["code"] == GUESSED for reason in slot.reasons)
-
-
-def beside(phases: Mapping[str, float]) -> float:
-    """Seconds beside computing."""
-    return phases["fetch_s"] + phases["upload_s"]
-
-
-def total(phases: Mapping[str, float]) -> float:
-    return phases["fetch_s"] + phases["compute_s"] + phases["upload_s"]
 
 
 def standings_of(job: Job, facts: Mapping[int, NodeFacts], known: Mapping[int, History]) -> dict[int, Standing]:

@@ -37,8 +37,9 @@ def record_start(*, job_id: int, prepared: Prepared) -> None:
         defaults={"version": prepared.base, "params": params.pk, "outer_state": outer.pk, "metric": prepared.metric},
     )  # fmt: skip
     jobs.begin(
-        job_id=job_id, checkpoint=params.pk, version=prepared.base, metric=prepared.metric, upload_limit=prepared.upload_limit
-    )
+        job_id=job_id, checkpoint=params.pk, version=prepared.base, metric=prepared.metric,
+        upload_limit=prepared.upload_limit, evaluation_rate=prepared.evaluation_rate,
+    )  # fmt: skip
 
 
 def record_check(*, contribution_id: int, refusal: HyperGPUError | None) -> None:

@@ -23,7 +23,7 @@ from marketplace.operators.models import Measurement, Node
 from marketplace.operators.services import UPTIME_MEMORY, heard
 from marketplace.training import tasks
 from marketplace.training.models import Assignment, Contribution, Round
-from marketplace.training.services import late, planning, rounds
+from marketplace.training.services import late, overheads, planning, rounds
 from tests.marketplace.training.work import contribute, hand_in_all, lease, overdue, started
 from tests.marketplace.world import TestNode, fund, register
 from trainer.network.facts import architecture_of
@@ -143,11 +143,11 @@ def test_what_link_and_machine_do_not_explain_is_predicted_from_the_rounds_befor
 
     # Newest first: 0.7 s and 0.5 s were not explained by the link's 2 x 0.2 s, whatever was foreseen of it; the last has hung.
     slots = [slot(0.6, 0.5, 0.2, 0.6), slot(0.5, 0.4, 0.2, 0.0), slot(60.0, 0.4, 0.2, 0.0)]
-    assert planning.overhead(slots) == pytest.approx(0.7)
-    assert planning.overhead([SimpleNamespace(predicted=None, actual=None)]) == 0.0  # type: ignore[list-item]
-    assert planning.overhead([slot(0.1, 0.1, 0.2, 0.0)]) == 0.0
+    assert overheads.overhead(slots) == pytest.approx(0.7)
+    assert overheads.overhead([SimpleNamespace(predicted=None, actual=None)]) == 0.0  # type: ignore[list-item]
+    assert overheads.overhead([slot(0.1, 0.1, 0.2, 0.0)]) == 0.0
     # What was assumed of a link is not held against it once it is measured.
-    assert planning.overhead([slot(9.0, 9.0, 0.2, 0.0, "facts.assumed"), *slots[1:2]]) == pytest.approx(0.5)
+    assert overheads.overhead([slot(9.0, 9.0, 0.2, 0.0, "facts.assumed"), *slots[1:2]]) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("overlap", ["eager", "none"])

@@ -16,7 +16,7 @@ from marketplace.jobs.models import Job
 from marketplace.training import engine, proposals, selectors, tasks
 from marketplace.training.models import Assignment, Round
 from marketplace.training.services import planning, rounds
-from tests.marketplace.world import SMALL, TestNode, fund, wallet
+from tests.marketplace.world import SMALL, TestNode, fund, register, wallet
 from trainer.protocol.spec import parse_spec
 
 pytestmark = pytest.mark.django_db
@@ -151,7 +151,8 @@ def test_what_a_job_was_expected_to_come_to_is_kept_with_it(job: Job):
     job.refresh_from_db()
     shown = Client().get(f"/api/v1/jobs/{job.pk}").json()["job"]["predicted"]
     assert shown == job.predicted and (shown["nodes"], shown["rounds"]) == (2, 2)
-    assert int(shown["price"]) == 2 * 2 * 32 * 5 and shown["seconds"] > 0 and shown["known"] is False
+    assert int(shown["price"]) == 2 * 2 * 32 * 5 and shown["seconds"] > 0
+    assert shown["low_seconds"] < shown["seconds"] < shown["high_seconds"] and shown["basis"] == "assumed"
 
 
 def test_a_job_that_cannot_be_foreseen_starts_all_the_same(job: Job, monkeypatch: pytest.MonkeyPatch):
@@ -176,5 +177,10 @@ def test_what_links_and_machines_did_not_explain_is_expected_again(job: Job):
         slot.save()
     cache.clear()
     after = plan(**asked)
-    assert (before["known"], after["known"]) == (False, True)
-    assert after["proposals"][0]["round_seconds"] > before["proposals"][0]["round_seconds"] + 15
+    register(3).bid(rate=1)  # nobody has seen an order of it: what the others waited is expected of it
+    cache.clear()
+    newcomer = plan(**asked)
+    assert (before["basis"], after["basis"], newcomer["basis"]) == ("assumed", "nodes", "others")
+    for answer, code in ((before, "planner.assumed"), (after, "planner.nodes"), (newcomer, "planner.others")):
+        assert code in [reason["code"] for reason in answer["proposals"][0]["reasons"]]
+    assert after["proposals"][0]["round_seconds"]["expected"] > before["proposals"][0]["round_seconds"]["expected"] + 15

@@ -10,7 +10,7 @@ import pytest
 
 from tests.trainer.network.test_network_policy import COUNT, SPEC, fact
 from trainer.network.curve import rounds_to_target
-from trainer.network.planner import forecast, propose
+from trainer.network.planner import Span, forecast, propose
 from trainer.protocol.spec import RoundSpec, TargetSpec, parse_spec
 
 JOB = SPEC.model_copy(update={"target": TargetSpec(metric="loss", value=1.2), "rounds": RoundSpec(rounds=50, nodes=4, quorum=2)})
@@ -97,10 +97,24 @@ def test_the_least_price_is_that_of_those_in_time_and_it_says_when_none_is():
 
 
 def test_a_forecast_is_of_the_rounds_that_are_written():
-    seen = forecast(FAST, JOB, count=COUNT, overhead_s=1.0)
-    assert seen is not None and seen.nodes == (4, 5, 6, 7) and seen.rounds.expected == 50 and seen.round_s > 1.0
+    seen = forecast(FAST, JOB, count=COUNT, overhead=Span(expected=1.0, low=0.5, high=5.0))
+    assert seen is not None and seen.nodes == (4, 5, 6, 7) and seen.rounds.expected == 50 and seen.round_s.expected > 1.0
     assert forecast([], JOB, count=COUNT) is None
-    assert seen.price.expected == 50 * seen.round_price and seen.seconds.expected == 50 * seen.round_s
+    assert seen.price.expected == 50 * seen.round_price and seen.seconds.expected == 50 * seen.round_s.expected
+
+
+def test_what_is_in_doubt_of_nodes_and_between_rounds_widens_a_round_and_the_whole():
+    between = Span(expected=1.0, low=0.5, high=5.0)
+
+    def lasting(**changes: float) -> Span:
+        seen = forecast([dataclasses.replace(one, **changes) for one in FAST], JOB, count=COUNT, overhead=between)
+        assert seen is not None and seen.seconds.low == pytest.approx(seen.rounds.low * seen.round_s.low)
+        assert 0 < seen.round_s.low < seen.round_s.expected < (seen.round_s.high or 0.0)
+        return seen.round_s
+
+    sure, unsure = lasting(), lasting(overhead_s=2.0, overhead_doubt_s=2.0)
+    assert unsure.expected > sure.expected + 1.5
+    assert (unsure.high or 0.0) - unsure.low > (sure.high or 0.0) - sure.low + 1.0 > 5.5
 
 
 def test_more_seen_rounds_bound_the_answer():
@@ -108,7 +122,7 @@ def test_more_seen_rounds_bound_the_answer():
     best = propose(CHEAP, JOB, count=COUNT, goal="time", seen=seen)[0]
     assert best.rounds.high is not None and best.rounds.low <= best.rounds.expected <= best.rounds.high
     assert best.rounds.expected == pytest.approx(10 ** (1 / 0.7) - 15, rel=0.1)
-    assert best.seconds.expected == pytest.approx(best.rounds.expected * best.round_s)
+    assert best.seconds.expected == pytest.approx(best.rounds.expected * best.round_s.expected)
 
 
 @pytest.mark.parametrize("changes", [{"rounds": RoundSpec(rounds=60_000, nodes=4, quorum=2)}, {"inner": {"steps": 8_000}}])

@@ -1,7 +1,7 @@
 import type { Job, Node } from '@/api/types';
 import { Amount, Bar, Chip } from '@/components/basics';
 import { standingOf } from '@/lib/deadline';
-import { duration, plural } from '@/lib/format';
+import { duration, durations, plural } from '@/lib/format';
 import { formatMetric, metricValue, towards } from '@/lib/metric';
 import { percent } from '@/lib/money';
 
@@ -108,9 +108,13 @@ function Foreseen({ job, predicted }: { job: Job; predicted: NonNullable<Job['pr
   const done = took !== null && job.round >= job.rounds;
   return (
     <dd className="note" data-testid="predicted">
-      predicted {duration(predicted.seconds)} and at most <Amount base={predicted.price} /> with{' '}
-      {plural(predicted.nodes, 'node')}
-      {predicted.known ? '' : ' (a first guess: not all of them had kept an order before)'}
+      predicted {duration(predicted.seconds)}
+      {predicted.low_seconds !== undefined && predicted.high_seconds !== undefined
+        ? ` (${durations(predicted.low_seconds, predicted.high_seconds)})`
+        : ''}{' '}
+      and at most <Amount base={predicted.price} /> with {plural(predicted.nodes, 'node')}
+      {predicted.basis === 'assumed' ? '; nobody had measured them before' : ''}
+      {predicted.basis === 'others' ? '; not all of them had kept an order before' : ''}
       {done ? (
         <>
           ; took {duration(took)} and <Amount base={job.spent} />
@@ -121,8 +125,7 @@ function Foreseen({ job, predicted }: { job: Job; predicted: NonNullable<Job['pr
 }
 
 function etaText({ from, to, rounds }: { from: number; to: number; rounds: number }): string {
-  const range = duration(from) === duration(to) ? duration(to) : `${duration(from)} to ${duration(to)}`;
-  return `${range} left at the pace of the last ${rounds === 1 ? 'round' : `${rounds} rounds`}`;
+  return `${durations(from, to)} left at the pace of the last ${rounds === 1 ? 'round' : `${rounds} rounds`}`;
 }
 
 function endText(job: Job): string {

@@ -133,7 +133,7 @@ describe('posting a job', () => {
       spec: DEFAULT_SPEC,
       changes: [],
       in_time: null,
-      round_seconds: 5,
+      round_seconds: { expected: 5, low: 3, high: 9 },
       round_price: '100',
       rounds: span(12),
       seconds: span(60),
@@ -149,7 +149,7 @@ describe('posting a job', () => {
         asked.push(new URL(request.url).searchParams.get('goal') ?? '');
         return HttpResponse.json({
           bidders: 2,
-          known: true,
+          basis: 'assumed',
           parameters: 9610,
           proposals: [better, plan({})],
         });
@@ -167,6 +167,7 @@ describe('posting a job', () => {
     const rows = await screen.findAllByTestId('proposal');
     expect(rows[0]).toHaveTextContent(/rounds.rounds 18.*40.s, late/);
     expect(rows[1]).toHaveTextContent(/as it is written.*this draft/);
+    expect(screen.getByText(/take 3.0.s to 9.0.s\. Nobody has measured these nodes yet/)).toBeInTheDocument();
     expect(screen.getByText('Nothing that could be chosen meets the deadline')).toBeInTheDocument();
     expect(asked).toEqual(['price']);
     await userEvent.click(screen.getByRole('button', { name: 'Use this' }));

@@ -8,13 +8,19 @@ import { DataTable } from '@/components/DataTable';
 import { Select } from '@/components/Field';
 import { ErrorNotice, Notice } from '@/components/Notice';
 import { Why } from '@/components/Parts';
-import { duration, plural } from '@/lib/format';
+import { duration, durations, plural } from '@/lib/format';
 import { worstCase } from './draft';
 
 const GOALS = [
   { value: 'price', label: 'at the least price' },
   { value: 'time', label: 'in the least time' },
 ];
+/** How sure a prediction is, by what it rests on. */
+const UNSURE: Record<Proposals['basis'], string> = {
+  nodes: '',
+  others: 'Not all of these nodes have kept an order yet: others’ orders here stand for theirs.',
+  assumed: 'Nobody has measured these nodes yet: what rounds take beside links and steps is assumed.',
+};
 const REFRESH_MS = 20_000;
 
 /** Who would train a draft, until when and for how much, and what else it could say: one click writes that into a new draft. */
@@ -80,6 +86,7 @@ function Choices({ found, job, goal, use, busy }: ChoicesProps) {
       </Notice>
     );
   }
+  const { low, high } = best.round_seconds;
   return (
     <>
       {best.in_time === false ? (
@@ -124,8 +131,8 @@ function Choices({ found, job, goal, use, busy }: ChoicesProps) {
       />
       <p className="small muted">
         A prediction from what was measured of machines and links. How many rounds the target takes is not
-        known before some are done: until then the job's own number stands for it.{' '}
-        {found.known ? '' : 'Not all of these nodes have kept an order yet, so that it may take far longer.'}
+        known before some are done: until then the job's own number stands for it. Eight rounds of ten are
+        expected to take {durations(low, high ?? low)}. {UNSURE[found.basis]}
       </p>
     </>
   );
