@@ -60,10 +60,11 @@ def measure(*, quick: bool) -> Measured:
         "round_clock": gain(rows, "clock's round s", of="equal", by="adaptive", unit="times the adaptive round's seconds"),
     }  # fmt: skip
     for policy in POLICIES:
-        offs = [one["off"] for one in each if one["policy"] == policy and one["off"] is not None]
-        figures[f"plan_off_median_{policy}"] = off_figure(offs)
-        within = Figure(value=part([off <= WITHIN for off in offs]), unit="part of the rounds that were predicted", goal=1.0)
-        figures[f"plan_within_quarter_{policy}"] = within
+        predicted = [one for one in each if one["policy"] == policy and one["off"] is not None]
+        figures[f"plan_off_median_{policy}"] = off_figure([one["off"] for one in predicted])
+        figures[f"plan_within_quarter_{policy}"] = within(predicted, "rounds")
+        if later := [one for one in predicted if one["round"] > 0]:
+            figures[f"plan_within_quarter_{policy}_later"] = within(later, "rounds after the first")
     return Measured(
         seeds=seeds,
         conditions=[
@@ -154,6 +155,10 @@ def off_figure(values: Sequence[float]) -> Figure:
     return Figure(
         value=statistics.median(values), unit="part of the measured round", goal=WITHIN, low=min(values), high=max(values)
     )
+
+
+def within(rounds: Sequence[dict[str, Any]], what: str) -> Figure:
+    return Figure(value=part([one["off"] <= WITHIN for one in rounds]), unit=f"part of the {len(rounds)} {what}", goal=1.0)
 
 
 def order_holds(rows: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[bool]:

@@ -76,7 +76,8 @@ class Stack:
         ours = ("HYPERGPU_", "DJANGO_", "CELERY_", "PYTEST_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         key = self.keys.key
-        return kept | {
+        shown = {"HYPERGPU_EMULATED": f"links and machines of {self.emulation.profile.name}"} if self.emulation else {}
+        return kept | shown | {
             "HYPERGPU_REDIS_URL": f"redis://{HOST}:{self.ports.redis}/0",
             "HYPERGPU_RPC_URLS": self.rpc_url,
             "HYPERGPU_CHAIN_ID": str(CHAIN_ID),

@@ -55,6 +55,7 @@ def valley() -> Profile:
 def test_near_nodes_upload_by_one_of_them_fetch_once_for_all_and_go_direct_when_it_dies():
     with running_stack(operators=3, settings=SETTINGS, network=valley(), spec=SPEC) as market:
         links, ways = market.stack.emulation.shaper.links, market.stack.emulation.shaper.ways
+        assert market.api.get("network")["emulated"] == "links and machines of valley", "every page says so"
         job = market.post_job("gathered over emulated links", SPEC)["id"]
 
         first = until(partial(orders, market, job, 0), what="the first round")

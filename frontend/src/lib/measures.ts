@@ -38,6 +38,7 @@ const HOW: Record<string, string> = {
   peer: 'from pings of its endpoint',
   benchmark: 'by its benchmark',
   work: 'from real orders',
+  emulated: 'as its link is emulated',
 };
 
 /** Who measured a value and on what. */
