@@ -144,9 +144,10 @@ def work_off(pieces: Pieces, move: Callable[[int], bool | None], *, connections:
     is whole (None: it is when nothing is left to do). A thread whose connection breaks tries on; those that are not needed any
     more are left behind.
 
-    Raises what `check` raises, refusals of the coordinator, or UnavailableError when all were sent and the file is not whole.
+    Raises what `check` raises, refusals of the coordinator, OSError of this machine's disk, or UnavailableError when all were
+    sent and the file is not whole.
     """
-    refusals: list[HyperGPUError] = []
+    refusals: list[HyperGPUError | OSError] = []
 
     def work() -> None:
         failures = 0
@@ -166,7 +167,7 @@ def work_off(pieces: Pieces, move: Callable[[int], bool | None], *, connections:
                 pieces.failed(number)
                 pieces.whole.wait(random.uniform(0, min(1.0, BACKOFF_SECONDS * 2**failures)))
                 failures += 1
-            except HyperGPUError as refusal:
+            except (HyperGPUError, OSError) as refusal:
                 refusals.append(refusal)
             except NotWantedError:
                 return

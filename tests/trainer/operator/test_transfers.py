@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -216,6 +217,16 @@ def test_what_the_coordinator_refuses_ends_the_upload():
         raise HyperGPUError("lease.stale_fence", "Ask again.")
 
     with pytest.raises(HyperGPUError, match=r"lease\.stale_fence|Ask again"):
+        work_off(Pieces([0, 1]), move, connections=2, check=check)
+
+
+def test_a_full_disk_ends_the_transfer_and_is_named():
+    """The coordinator answers: asking it again would not help."""
+
+    def move(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
         work_off(Pieces([0, 1]), move, connections=2, check=check)
 
 
