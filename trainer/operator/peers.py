@@ -22,12 +22,18 @@ from trainer.operator.client import Check
 from trainer.operator.config import sha256_of
 from trainer.operator.emulation import port_of
 from trainer.operator.links import Links
+from trainer.operator.places import Deadlines, Places
 from trainer.operator.tunnels import Guests, authorities
 from trainer.protocol.errors import HyperGPUError
 
-MOST_READERS = 16
-"""Requests for files that are answered, or wait, at once."""
+MOST_CONNECTIONS, MOST_WAITERS, MOST_READERS = 64, 32, 16
+"""At once: connections of whoever comes, requests that wait for a file, and files that are sent."""
+CONNECTIONS_OF_ONE, WAITERS_OF_ONE, READERS_OF_ONE = 16, 8, 8
+"""Of these, of one address: several near nodes may share theirs."""
 IDLE_SECONDS = 15
+"""For a request's head to come, however it trickles in."""
+LEAST_RATE = 2**14
+"""Bytes a second: who reads a file more slowly is not waited for."""
 MOST_WAIT_SECONDS = 30.0
 PING_AGAIN_SECONDS = 600
 TIMEOUT = httpx.Timeout(5, connect=2)
@@ -39,19 +45,24 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.shared, self.changed = folder, set[str](), threading.Condition()
-        self.readers = threading.BoundedSemaphore(MOST_READERS)
+        self.readers, self.waiters = Places(MOST_READERS, READERS_OF_ONE), Places(MOST_WAITERS, WAITERS_OF_ONE)
 
     def put(self, sha256: str) -> None:
         with self.changed:
             self.shared.add(sha256)
             self.changed.notify_all()
 
-    def find(self, sha256: str, *, wait: float) -> Path | None:
-        """Its file, if it is here within `wait` seconds: it may be on its way to this node."""
-        with self.changed:
-            self.changed.wait_for(lambda: sha256 in self.shared, timeout=min(max(wait, 0.0), MOST_WAIT_SECONDS))
-            path = self.folder / sha256
-            return path if sha256 in self.shared and path.exists() else None
+    def find(self, sha256: str, *, wait: float, who: str = "") -> Path | None:
+        """Its file, if it is here within `wait` seconds: it may be on its way to this node. Who waits takes nobody's place that
+        asks for what is here."""
+        if wait > 0 and sha256 not in self.shared and self.waiters.enter(who):
+            try:
+                with self.changed:
+                    self.changed.wait_for(lambda: sha256 in self.shared, timeout=min(wait, MOST_WAIT_SECONDS))
+            finally:
+                self.waiters.leave(who)
+        path = self.folder / sha256
+        return path if sha256 in self.shared and path.exists() else None
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -61,6 +72,8 @@ class Endpoint(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], shelf: Shelf, guests: Guests | None = None) -> None:
         self.shelf, self.guests = shelf, guests
+        self.places, self.deadlines = Places(MOST_CONNECTIONS, CONNECTIONS_OF_ONE), Deadlines()
+        self.strangers = dict[socket.socket, str]()
         super().__init__(address, Asked)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
 
@@ -68,12 +81,36 @@ class Endpoint(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for the connection, if there is a place."""
+        if not self.places.enter(client_address[0]):
+            return self.shutdown_request(request)
+        self.strangers[request] = client_address[0]
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.release(request)
+        super().shutdown_request(request)
+
+    def release(self, connection: socket.socket) -> None:
+        """It is over, or no stranger's."""
+        self.deadlines.lift(connection)
+        if (who := self.strangers.pop(connection, None)) is not None:
+            self.places.leave(who)
+
+    def service_actions(self) -> None:
+        self.deadlines.cut(time.monotonic())
+
 
 class Asked(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     timeout = IDLE_SECONDS
     server: Endpoint
+
+    def handle_one_request(self) -> None:
+        self.server.deadlines.give(self.connection, IDLE_SECONDS)
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
@@ -83,19 +120,26 @@ class Asked(BaseHTTPRequestHandler):
         wait = parse_qs(query).get("wait", ["0"])[0]
         if found is None or not re.fullmatch(r"\d{1,3}(\.\d{1,3})?", wait):
             return self.head(404)
-        if not self.server.shelf.readers.acquire(blocking=False):
+        shelf, who = self.server.shelf, self.client_address[0]
+        self.server.deadlines.give(self.connection, MOST_WAIT_SECONDS + IDLE_SECONDS)
+        file = shelf.find(found[1], wait=float(wait), who=who)
+        if file is None:
+            return self.head(404)
+        if not shelf.readers.enter(who):
             return self.head(503)
         try:
-            file = self.server.shelf.find(found[1], wait=float(wait))
-            if file is None:
-                return self.head(404)
-            with file.open("rb") as content:
-                self.head(200, length=os.fstat(content.fileno()).st_size)
-                shutil.copyfileobj(content, self.wfile, 256 * 1024)
+            self.give(file)
         except OSError:
             self.close_connection = True
         finally:
-            self.server.shelf.readers.release()
+            shelf.readers.leave(who)
+
+    def give(self, file: Path) -> None:
+        with file.open("rb") as content:
+            size = os.fstat(content.fileno()).st_size
+            self.server.deadlines.give(self.connection, IDLE_SECONDS + size / LEAST_RATE)
+            self.head(200, length=size)
+            shutil.copyfileobj(content, self.wfile, 256 * 1024)
 
     def do_CONNECT(self) -> None:
         """Carry a near node's connection to the coordinator, which is the only place it leads to, whatever it asks for."""
@@ -108,6 +152,7 @@ class Asked(BaseHTTPRequestHandler):
             return self.head(403)
         if not guests.enter(key):
             return self.head(503)
+        self.server.release(self.connection)  # tunnels have limits of their own
         try:
             guests.carry(self.connection, lambda: self.head(200))
         except OSError:
