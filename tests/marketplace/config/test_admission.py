@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 from django.test import Client
+from pytest_django.fixtures import SettingsWrapper
 
 from marketplace.accounts.models import Account
 from marketplace.artifacts import store
@@ -80,8 +81,9 @@ def node() -> TestNode:
 
 
 @pytest.fixture
-def work(node: TestNode) -> tuple[TestNode, str, bytes]:
-    """A node whose trained work is committed, and where to upload it."""
+def work(node: TestNode, settings: SettingsWrapper) -> tuple[TestNode, str, bytes]:
+    """A node whose trained work is committed, and where to upload it. Its lease outlives a busy machine's pauses."""
+    settings.HYPERGPU = settings.HYPERGPU.model_copy(update={"lease_seconds": 600, "offline_seconds": 600})
     with transaction.atomic():
         rounds.open_round(job_id=started(fund(spec={"rounds": {"rounds": 1, "nodes": 1, "quorum": 1}})).pk)
     leased = lease(node)
