@@ -77,20 +77,24 @@ class Stack:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         key = self.keys.key
         shown = {"HYPERGPU_EMULATED": f"links and machines of {self.emulation.profile.name}"} if self.emulation else {}
-        return kept | shown | {
-            "HYPERGPU_REDIS_URL": f"redis://{HOST}:{self.ports.redis}/0",
-            "HYPERGPU_RPC_URLS": self.rpc_url,
-            "HYPERGPU_CHAIN_ID": str(CHAIN_ID),
-            "HYPERGPU_BLOCK_SECONDS": str(BLOCK_SECONDS),
-            "HYPERGPU_PUBLIC_URL": self.url,
-            "HYPERGPU_COORDINATOR_KEY": key("coordinator"),
-            "HYPERGPU_SENDER_KEYS": key("sender"),
-            "HYPERGPU_CHALLENGER_KEY": key("challenger"),
-            "HYPERGPU_ADMIN_KEY": key("admin"),
-            "PYTHONUNBUFFERED": "1",
-            # Everything shares one machine here: one thread each is faster than many that fight.
-            "OMP_NUM_THREADS": "1",
-        }
+        return (
+            kept
+            | shown
+            | {
+                "HYPERGPU_REDIS_URL": f"redis://{HOST}:{self.ports.redis}/0",
+                "HYPERGPU_RPC_URLS": self.rpc_url,
+                "HYPERGPU_CHAIN_ID": str(CHAIN_ID),
+                "HYPERGPU_BLOCK_SECONDS": str(BLOCK_SECONDS),
+                "HYPERGPU_PUBLIC_URL": self.url,
+                "HYPERGPU_COORDINATOR_KEY": key("coordinator"),
+                "HYPERGPU_SENDER_KEYS": key("sender"),
+                "HYPERGPU_CHALLENGER_KEY": key("challenger"),
+                "HYPERGPU_ADMIN_KEY": key("admin"),
+                "PYTHONUNBUFFERED": "1",
+                # Everything shares one machine here: one thread each is faster than many that fight.
+                "OMP_NUM_THREADS": "1",
+            }
+        )
 
     # Starting.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 from django.test import Client
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django.fixtures import Settings
 
 from marketplace.accounts.models import Account
 from marketplace.artifacts import store
@@ -81,7 +81,7 @@ def node() -> TestNode:
 
 
 @pytest.fixture
-def work(node: TestNode, settings: SettingsWrapper) -> tuple[TestNode, str, bytes]:
+def work(node: TestNode, settings: Settings) -> tuple[TestNode, str, bytes]:
     """A node whose trained work is committed, and where to upload it. Its lease outlives a busy machine's pauses."""
     settings.HYPERGPU = settings.HYPERGPU.model_copy(update={"lease_seconds": 600, "offline_seconds": 600})
     with transaction.atomic():
