@@ -128,7 +128,7 @@ def flipped_upload(start: Start) -> Cheat:
 
 def ending_elsewhere(start: Start, changed: Callable[[Tensor], Tensor]) -> Cheat:
     made = contribute(start.node(), start.order, start.base, start.dataset)
-    made.trace.movements[-1] = write_movement(changed(made.trace.end), made.trace.steps)
+    made.trace.movements = [*made.trace.movements[:-1], write_movement(changed(made.trace.end), made.trace.steps)]
     return Cheat(sealed(made.trace, start.order), made.trace, [segments(start) - 1])
 
 

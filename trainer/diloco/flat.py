@@ -20,10 +20,16 @@ def count_of(shapes: Shapes) -> int:
     return sum(math.prod(shape) for shape in shapes.values())
 
 
-def flatten(tensors: Mapping[str, Tensor]) -> Tensor:
-    """(n,) fp32 on the CPU; a copy."""
-    parts = [value.detach().to("cpu", torch.float32).flatten() for _, value in sorted(tensors.items())]
-    return torch.cat(parts) if parts else torch.zeros(0)
+def flatten(tensors: Mapping[str, Tensor], *, pinned: bool = False) -> Tensor:
+    """(n,) fp32 on the CPU; a copy. `pinned`: on its way there from a GPU that goes on meanwhile; it has come when an event that
+    is recorded now on the current stream has."""
+    parts = [value.detach() for _, value in sorted(tensors.items())]
+    if not pinned:
+        return torch.cat([part.to("cpu", torch.float32).flatten() for part in parts]) if parts else torch.zeros(0)
+    whole = torch.empty(sum(part.numel() for part in parts), pin_memory=True)
+    for part, place in zip(parts, whole.split([part.numel() for part in parts]), strict=True):
+        place.view(part.shape).copy_(part, non_blocking=True)
+    return whole
 
 
 def unflatten(vector: Tensor, shapes: Shapes) -> Tensors:

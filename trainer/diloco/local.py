@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +79,9 @@ class NodeState:
     def compile(self, model: nn.Module) -> None:
         self.loss = torch.compile(self.loss)
 
-    def params(self) -> Tensor:
-        """The resident model's parameters now: (n,) fp32 on the CPU, a copy."""
-        return flatten({name: self.whole(value) for name, value in self.model.named_parameters()})
+    def params(self, *, pinned: bool = False) -> Tensor:
+        """The resident model's parameters now: (n,) fp32 on the CPU, a copy; `pinned` as in `flatten`."""
+        return flatten({name: self.whole(value) for name, value in self.model.named_parameters()}, pinned=pinned)
 
     @torch.no_grad()
     def load(self, params: Tensor) -> None:
@@ -186,7 +187,6 @@ def train(
             unread.append(Reading(local_step(state, state.batch(inputs), state.batch(targets), inner, rate=rate)))
             read(1 if state.device.type == "cuda" else 0)
             if on_segment is not None and (step + 1) % stride == 0:
-                read(0)
                 on_segment(state, step + 1)
     read(0)
     done = steps.start + len(losses)
@@ -243,9 +243,34 @@ class Reading:
         return loss
 
 
-def optimizer_vectors(state: NodeState) -> dict[str, Tensor]:
+class Snapshot(NamedTuple):
+    """Copies of parameters, first and second moments, (n,) fp32 each, and the steps that the optimizer has seen. From a GPU they
+    are under way until `arrived`; it takes its next steps meanwhile."""
+
+    params: Tensor
+    first: Tensor
+    second: Tensor
+    seen: int
+    arrived: torch.cuda.Event | None
+
+    @classmethod
+    def of(cls, state: NodeState) -> Snapshot:
+        pinned = state.device.type == "cuda"
+        params = state.params(pinned=pinned)
+        vectors = optimizer_vectors(state, pinned=pinned)
+        arrived = torch.cuda.Event() if pinned else None
+        if arrived is not None:
+            arrived.record()
+        return cls(params, vectors["first"], vectors["second"], state.steps, arrived)
+
+    def wait(self) -> None:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+
+
+def optimizer_vectors(state: NodeState, *, pinned: bool = False) -> dict[str, Tensor]:
     """{"first": (n,), "second": (n,)}: moments as flat fp32 CPU vectors. Zeros before the first step, and second moments of
-    what Muon moves are zeros always."""
+    what Muon moves are zeros always. `pinned` as in `flatten`."""
     held: dict[Tensor, dict[str, Tensor]] = {p: values for o in state.optimizers for p, values in o.state.items()}
     vectors = {}
     for kind, keys in MOMENTS.items():
@@ -253,7 +278,7 @@ def optimizer_vectors(state: NodeState) -> dict[str, Tensor]:
         for name, parameter in state.model.named_parameters():
             found = [value for key, value in held.get(parameter, {}).items() if key in keys]
             tensors[name] = state.whole(found[0]) if found else torch.zeros(state.shapes[name])
-        vectors[kind] = flatten(tensors)
+        vectors[kind] = flatten(tensors, pinned=pinned)
     return vectors
 
 

@@ -33,9 +33,12 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -45,8 +48,9 @@ from trainer.data import Dataset
 from trainer.diloco.encoding import HEADER, ZERO_TRACE, Encoded, decode, encode, read_header
 from trainer.diloco.flat import Shapes
 from trainer.diloco.fragments import Fragment, Own, begun, encode_fragment, fragment_of, whole
-from trainer.diloco.local import LocalResult, NodeState, optimizer_vectors, run_local_steps
+from trainer.diloco.local import LocalResult, NodeState, Snapshot, run_local_steps
 from trainer.diloco.outer import guessed
+from trainer.diloco.spill import Parts, Spill
 from trainer.diloco.tensorfile import refused
 from trainer.protocol.canonical import sha256_hex
 from trainer.protocol.limits import BF16, INT8
@@ -55,6 +59,8 @@ from trainer.protocol.orders import WorkOrder, is_foreseen, work_digest
 from trainer.protocol.spec import EncodingSpec
 from trainer.protocol.wire import encoded_bytes
 
+MOST_PENDING = 2
+WRITER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trace")
 STEPS, SEEN, LEAD = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<II32s32s")
 
 
@@ -79,28 +85,53 @@ class LeadMark(NamedTuple):
 @dataclass(slots=True)
 class Trace:
     """The states of one order: `movements` from `base` and `moments` by segment border, `error` before and after, `lead`, and
-    the `order`'s digest. Six bytes a parameter and border: keep it for as long as audits may come, on disk. `start` is movement 0
-    where it is not zero."""
+    the `order`'s digest. Six bytes a parameter and border: keep it for as long as audits may come, on disk; with a `folder` it is
+    written down there at once, in `spill`. `start` is movement 0 where it is not zero.
+
+    Steps do not wait for what they are written down as: one thread encodes and hashes copies of the states, `pending` ones, no
+    more than `MOST_PENDING` (12 bytes a parameter each). Whoever reads movements or moments calls `finish` before.
+    """
 
     base: Tensor
     error_before: bytes = b""
     error_after: bytes = b""
     lead: bytes = b""
-    movements: list[bytes] = field(default_factory=list)
-    moments: list[bytes] = field(default_factory=list)
+    movements: list[bytes] | Parts = field(default_factory=list)
+    moments: list[bytes] | Parts = field(default_factory=list)
     steps: int = 0
     start: bytes = b""
     order: bytes = b""
+    folder: Path | None = None
+    spill: Spill | None = field(default=None, init=False)
+    pending: deque[Future[None]] = field(default_factory=deque, init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            self.spill = Spill(self.folder)
+            self.movements, self.moments = Parts(self.spill), Parts(self.spill)
 
     def record(self, state: NodeState, steps_done: int) -> None:
-        """At a segment border: `on_segment` of `run_local_steps`. Steps that go on from a border do not record it again."""
-        if self.movements and steps_done == self.steps:
+        """At a segment border: `on_segment` of `run_local_steps`. Steps that go on from a border do not record it again. Raises
+        what went wrong with an earlier one."""
+        is_first = not self.pending and not self.movements
+        if not is_first and steps_done == self.steps:
             return
-        vectors = optimizer_vectors(state)
-        at_start = not self.movements and self.start
-        self.movements.append(self.start if at_start else write_movement(self.base - state.params(), steps_done))
-        self.moments.append(write_moments(Moments(vectors["first"], vectors["second"], state.steps)))
+        while len(self.pending) >= MOST_PENDING:
+            self.pending.popleft().result()
+        movement = self.start if is_first else b""
+        self.pending.append(WRITER.submit(self.write, Snapshot.of(state), self.base, steps_done, movement))
         self.steps = steps_done
+
+    def write(self, taken: Snapshot, base: Tensor, steps_done: int, movement: bytes) -> None:
+        """On the writer's thread."""
+        taken.wait()
+        self.movements.append(movement or write_movement(base - taken.params, steps_done))
+        self.moments.append(write_moments(Moments(taken.first, taken.second, taken.seen)))
+
+    def finish(self) -> None:
+        """Wait until all states are written down. Raises what went wrong."""
+        while self.pending:
+            self.pending.popleft().result()
 
     def begin(self, start: Tensor) -> Tensor:
         """Set out `start` (n,) away from the base: the movement as it is written down."""
@@ -119,14 +150,21 @@ class Trace:
     @property
     def end(self) -> Tensor:
         """The committed pseudo-gradient (n,), of which the upload is made."""
+        self.finish()
         return read_movement(self.movements[-1], count=self.base.numel())[0]
 
     def leaves(self) -> list[bytes]:
-        states = [part for border in zip(self.movements, self.moments, strict=True) for part in border]
-        return [leaf_hash(part) for part in (*states, self.error_before, self.error_after, self.lead, self.order)]
+        self.finish()
+        states = [leaf for border in zip(hashes(self.movements), hashes(self.moments), strict=True) for leaf in border]
+        return states + [leaf_hash(part) for part in (self.error_before, self.error_after, self.lead, self.order)]
 
     def root(self) -> bytes:
         return merkle_root(self.leaves())
+
+
+def hashes(parts: list[bytes] | Parts) -> list[bytes]:
+    """Of parts as leaves."""
+    return [part.leaf for part in parts.parts] if isinstance(parts, Parts) else [leaf_hash(part) for part in parts]
 
 
 class Contributed(NamedTuple):
@@ -151,11 +189,13 @@ class Lead:
 
     @classmethod
     def behind(
-        cls, order: WorkOrder, following: WorkOrder, *, base: Tensor, upload: bytes, shapes: Shapes, own: Own | None = None
-    ) -> Lead:
-        """Of the order `following`, for a node that has made `upload` from `base` (n,) of `order` and is at `own` now."""
+        cls, order: WorkOrder, following: WorkOrder, *, base: Tensor, upload: bytes, shapes: Shapes, own: Own | None = None,
+        folder: Path | None = None,
+    ) -> Lead:  # fmt: skip
+        """Of the order `following`, for a node that has made `upload` from `base` (n,) of `order` and is at `own` now; `folder`
+        as a trace's."""
         mark = LeadMark(0, following.steps, order.as_trained.base, sha256_hex(upload))
-        trace = Trace(guess_of(order, base, upload, shapes=shapes))
+        trace = Trace(guess_of(order, base, upload, shapes=shapes), folder=folder)
         start = begun(own, order.spec, shapes=shapes, number=following.round)
         return cls(following, trace, mark, torch.zeros_like(base) if start is None else trace.begin(start))
 
@@ -195,11 +235,12 @@ def contribute(
     lead: Lead | None = None,
     on_step: Callable[[int, float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    folder: Path | None = None,
 ) -> Contributed:
     """Local steps with a trace, then the upload; `state.error` is what it leaves unsent. Arguments and errors as
-    `run_local_steps`; the upload is empty when no step was done."""
+    `run_local_steps`, `folder` as a trace's; the upload is empty when no step was done."""
     run = partial(run_local_steps, state, dataset=dataset, on_step=on_step, should_stop=should_stop)
-    made = trace_run(run, order, base, shapes=state.shapes, error=state.error, own=state.own, lead=lead)
+    made = trace_run(run, order, base, shapes=state.shapes, error=state.error, own=state.own, lead=lead, folder=folder)
     if made.upload:
         state.error, state.own = made.trace.left, made.trace.reached(order)
     return made
@@ -207,13 +248,13 @@ def contribute(
 
 def trace_run(
     run: Callable[..., LocalResult], order: WorkOrder, base: Tensor, *, shapes: Shapes, error: Tensor | None,
-    own: Own | None = None, lead: Lead | None = None,
+    own: Own | None = None, lead: Lead | None = None, folder: Path | None = None,
 ) -> Contributed:  # fmt: skip
     """The same for whatever takes the steps: `run(order, base, first=..., on_segment=...)`, with what is left from before,
     `error` (n,) and `own`; the trace holds both after. Steps of a `lead` that serves the order are not done again."""
     trained = order.as_trained
     if lead is None:
-        trace = Trace(base)
+        trace = Trace(base, folder=folder)
         start = begun(own, order.spec, shapes=shapes, number=trained.round)
         result = run(order, base if start is None else base - trace.begin(start), first=0, on_segment=trace.record)
     else:

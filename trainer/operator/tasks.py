@@ -98,7 +98,8 @@ class Resident:
         if self.lead is None and self.made is not None and self.made.key == order_key(order):
             upload = (home.artifacts / self.made.artifact).read_bytes()
             self.lead = Lead.behind(
-                order, following, base=self.made.trace.base, upload=upload, shapes=self.state.shapes, own=self.made.own
+                order, following, base=self.made.trace.base, upload=upload, shapes=self.state.shapes, own=self.made.own,
+                folder=home.traces,
             )  # fmt: skip
         lead, stride = self.lead, order.spec.audit.stride
         if lead is not None and lead.order == following:
@@ -198,7 +199,9 @@ def train(
     run = partial(resident.run, on_step=report.step, should_stop=report.should_stop)
     try:
         state = resident.state
-        made = trace_run(run, order, base, shapes=state.shapes, error=state.error, own=state.own, lead=lead)
+        made = trace_run(
+            run, order, base, shapes=state.shapes, error=state.error, own=state.own, lead=lead, folder=home.traces
+        )  # fmt: skip
     except torch.OutOfMemoryError as error:
         for job_id in list(RESIDENTS):  # the other job may be what fills the memory
             drop(job_id)

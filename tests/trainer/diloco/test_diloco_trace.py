@@ -1,16 +1,21 @@
 """A trace commits to every state on the way, small enough to show, exact where it can be."""
 
 import dataclasses
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.diloco import trace as trace_module
 from trainer.diloco.encoding import ZERO_TRACE, decode, encode
-from trainer.diloco.local import NodeState, optimizer_vectors
+from trainer.diloco.local import NodeState, optimizer_vectors, run_local_steps
 from trainer.diloco.trace import (
+    MOST_PENDING,
     Moments,
+    Trace,
     borders,
     bound,
     contribute,
@@ -162,3 +167,49 @@ def test_binding_changes_the_header_alone():
     upload = encode(torch.ones(10), EncodingSpec()).data
     changed = bound(upload, b"\7" * 32)
     assert changed[:32] == upload[:32] and changed[64:] == upload[64:] and changed[32:64] == b"\7" * 32
+
+
+def test_states_that_are_written_beside_the_steps_are_those_of_the_borders(digits, tmp_path):
+    """In memory and in a file, against states that the steps waited for."""
+    waited: list[tuple[bytes, bytes]] = []
+
+    def wait_for(state: NodeState, done: int) -> None:
+        vectors = optimizer_vectors(state)
+        moments = Moments(vectors["first"], vectors["second"], state.steps)
+        waited.append((write_movement(base - state.params(), done), write_moments(moments)))
+
+    states = [NodeState(SPARSE, digits.info, device=CPU) for _ in range(3)]
+    base = states[0].params()
+    run_local_steps(states[0], order(), base, digits, on_segment=wait_for)
+    held, spilled = (
+        contribute(state, order(), base, digits, folder=to) for state, to in ((states[1], None), (states[2], tmp_path))
+    )
+    for trace in (held.trace, spilled.trace):
+        assert list(zip(trace.movements, trace.moments, strict=True)) == waited
+    assert held.upload == spilled.upload and held.trace.leaves() == spilled.trace.leaves()
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [sum(len(part) for border in waited for part in border)]
+    spilled.trace.spill.keep(tmp_path / "kept")
+    assert spilled.trace.moments[-1] == waited[-1][1] and spilled.trace.movements[:1] == [waited[0][0]]
+    contribute(states[2], order(number=1), base, digits, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"], "what nobody keeps makes room"
+
+
+def test_what_goes_wrong_beside_the_steps_ends_the_order(digits, monkeypatch):
+    def full(moments: Moments) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trace_module, "write_moments", full)
+    state = NodeState(SPARSE, digits.info, device=CPU)
+    with pytest.raises(OSError, match="No space left"):
+        contribute(state, order(), state.params(), digits)
+
+
+def test_steps_wait_for_the_oldest_where_the_writer_is_so_many_states_behind(digits):
+    state, waited = NodeState(SPARSE, digits.info, device=CPU), []
+    trace = Trace(state.params())
+    for number in range(MOST_PENDING):
+        trace.pending.append(SimpleNamespace(result=partial(waited.append, number)))
+    trace.record(state, 5)
+    assert waited == [0] and len(trace.pending) == MOST_PENDING
+    trace.finish()
+    assert waited == list(range(MOST_PENDING)) and read_movement(trace.movements[0], count=state.count)[1] == 5
