@@ -1,7 +1,7 @@
-from marketplace.common.tasks import task
+from marketplace.common.tasks import each, task
 from marketplace.events import sweeping
 
 
 @task()
-def sweep() -> int:
-    return sweeping.dispatch_stragglers() + sweeping.redrive_stalled()
+def sweep() -> None:
+    each([sweeping.dispatch_stragglers, sweeping.redrive_stalled], lambda step: step())

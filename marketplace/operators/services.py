@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from marketplace.chain.services import domain
 from marketplace.common.models import clamped
+from marketplace.common.tasks import each
 from marketplace.common.times import from_unix, iso
 from marketplace.events.services import emit, gauge
 from marketplace.operators import selectors
@@ -214,14 +215,15 @@ def note_parts(*, parts: Mapping[int, dict[str, Any]]) -> None:
 
 def announce_silent_nodes() -> int:
     """Tell the pages which nodes have gone offline; returns how many."""
-    silent = Node.objects.filter(announced="online", last_seen__lt=selectors.online_since())
-    count = 0
-    for node in silent:
-        with transaction.atomic():
-            if Node.objects.filter(pk=node.pk, announced="online").update(announced="offline"):
-                announce(node)
-                count += 1
-    return count
+    return each(Node.objects.filter(announced="online", last_seen__lt=selectors.online_since()), announce_silence)
+
+
+def announce_silence(node: Node) -> bool:
+    with transaction.atomic():
+        moved = Node.objects.filter(pk=node.pk, announced="online").update(announced="offline")
+        if moved:
+            announce(node)
+    return bool(moved)
 
 
 def join_job(*, node_id: int, job_id: int) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from django.conf import settings
 from django.db import transaction
 
 from marketplace.artifacts import store
 from marketplace.common.driving import under_way
-from marketplace.common.tasks import slow_task, task
+from marketplace.common.tasks import each, slow_task, task
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from marketplace.operators import services as operators
@@ -148,18 +150,13 @@ def replay_audit(audit_id: int) -> None:
 @task()
 def tick() -> None:
     """What only time brings about: leases that run out, nodes that fall silent, deadlines, rounds that wait for nodes."""
-    leases.expire_leases()
-    operators.forget_old_requests()
-    verdicts.give_up()
-    rounds.give_up()
-    audits.expire()
-    audits.give_up()
-    operators.announce_silent_nodes()
-    for round_id in Round.objects.filter(state=Round.State.OPEN).values_list("pk", flat=True):
-        rounds.close_round_if_complete(round_id=round_id)
-    rounds.watch_runways(pause_limit=timedelta(seconds=settings.HYPERGPU.pause_limit_seconds))
-    for job_id in Job.objects.filter(state=Job.State.RUNNING).values_list("pk", flat=True):
-        rounds.open_round(job_id=job_id)
+    steps: list[Callable[[], object]] = [
+        leases.expire_leases, operators.forget_old_requests, verdicts.give_up, rounds.give_up, audits.expire, audits.give_up,
+        operators.announce_silent_nodes, rounds.close_complete_rounds,
+        partial(rounds.watch_runways, pause_limit=timedelta(seconds=settings.HYPERGPU.pause_limit_seconds)),
+        rounds.open_due_rounds,
+    ]  # fmt: skip
+    each(steps, lambda step: step())
 
 
 @task()

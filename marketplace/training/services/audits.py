@@ -21,6 +21,7 @@ from marketplace.artifacts import services as artifacts
 from marketplace.artifacts.models import Artifact
 from marketplace.chain.services import domain, final_block_hash
 from marketplace.common.driving import MAX_DRIVES, hopeless
+from marketplace.common.tasks import each
 from marketplace.events.services import emit
 from marketplace.operators import services as operators
 from marketplace.operators.facts import uplink
@@ -259,24 +260,25 @@ def refuse_late(audit: Audit) -> None:
 def expire() -> int:
     """Audits whose time is over are unanswered; returns how many. Two in a row count as a failed one, outside shadow mode: a
     crash loses what a node would answer with, but not twice."""
-    count = 0
-    for audit in Audit.objects.filter(state=Audit.State.REQUESTED, deadline__lte=timezone.now()).select_related(
-        "contribution__round__job"
-    ):
-        shadow = calibration.in_shadow(audit)
-        ended = {"state": Audit.State.UNANSWERED, "judged_at": timezone.now(), "shadow": shadow, "code": "audit.unanswered"}
-        ended["reason"] = "The node did not hand in its states in time."
-        with transaction.atomic():
-            if not Audit.objects.filter(pk=audit.pk, state=Audit.State.REQUESTED).update(**ended):
-                continue
-            count += 1
-            audit.refresh_from_db()
-            tell(audit.contribution.round, "audit.unanswered", [audit])
-            earlier = Audit.objects.filter(node_id=audit.node_id).exclude(contribution=audit.contribution_id)
-            before = earlier.filter(pk__lt=audit.pk).order_by("-pk").first()
-            if not shadow and before and before.state == Audit.State.UNANSWERED:
-                punish(audit, reason="Two audits in a row were not answered.")
-    return count
+    over = Audit.objects.filter(state=Audit.State.REQUESTED, deadline__lte=timezone.now())
+    return each(over.select_related("contribution__round__job"), record_silence)
+
+
+def record_silence(audit: Audit) -> bool:
+    """REQUESTED -> UNANSWERED."""
+    shadow = not calibration.of(audit.precision, audit.operator_class).calibrated
+    ended = {"state": Audit.State.UNANSWERED, "judged_at": timezone.now(), "shadow": shadow, "code": "audit.unanswered"}
+    ended["reason"] = "The node did not hand in its states in time."
+    with transaction.atomic():
+        if not Audit.objects.filter(pk=audit.pk, state=Audit.State.REQUESTED).update(**ended):
+            return False
+        audit.refresh_from_db()
+        tell(audit.contribution.round, "audit.unanswered", [audit])
+        earlier = Audit.objects.filter(node_id=audit.node_id).exclude(contribution=audit.contribution_id)
+        before = earlier.filter(pk__lt=audit.pk).order_by("-pk").first()
+        if not shadow and before and before.state == Audit.State.UNANSWERED:
+            punish(audit, reason="Two audits in a row were not answered.")
+    return True
 
 
 # The verdict.
@@ -314,15 +316,20 @@ def punish(audit: Audit, *, reason: str) -> None:
 
 def give_up() -> None:
     """A replay that kills every worker is taken out of the way: it says nothing against the node."""
-    for audit in hopeless(Audit.objects.filter(state=Audit.State.ANSWERED).select_related("contribution__round")):
-        with transaction.atomic():
-            moved = Audit.objects.filter(pk=audit.pk, state=Audit.State.ANSWERED).update(
-                state=Audit.State.SUSPICIOUS, code="audit.not_replayed", reason=f"Replaying it failed {MAX_DRIVES} times.",
-                judged_at=timezone.now(),
-            )  # fmt: skip
-            audit.refresh_from_db()
-            if moved:
-                tell(audit.contribution.round, "audit.judged", [audit])
+    answered = Audit.objects.filter(state=Audit.State.ANSWERED)
+    each(hopeless(answered.select_related("contribution__round")), record_no_replay)
+
+
+def record_no_replay(audit: Audit) -> None:
+    """ANSWERED -> SUSPICIOUS."""
+    with transaction.atomic():
+        moved = Audit.objects.filter(pk=audit.pk, state=Audit.State.ANSWERED).update(
+            state=Audit.State.SUSPICIOUS, code="audit.not_replayed", reason=f"Replaying it failed {MAX_DRIVES} times.",
+            judged_at=timezone.now(),
+        )  # fmt: skip
+        audit.refresh_from_db()
+        if moved:
+            tell(audit.contribution.round, "audit.judged", [audit])
 
 
 def tell(round_: Round, type: str, rows: list[Audit], **refs: int) -> None:

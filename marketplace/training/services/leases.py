@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from marketplace.chain.services import domain
 from marketplace.chain.signer import private_key
+from marketplace.common.tasks import each
 from marketplace.events.services import emit, gauge
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
@@ -159,13 +161,11 @@ def release(*, assignment: Assignment, reason: str) -> None:
 def expire_leases() -> int:
     """Take back the slots whose holders fell silent; returns how many."""
     working = Q(state__in=Assignment.LIVE, round__state=Round.State.OPEN) | Q(state=Assignment.State.LATE)
-    expired = list(Assignment.objects.filter(working, lease_until__lt=Now()).select_related("round__job"))
-    for assignment in expired:
-        end_lease(assignment, reason="The lease ran out without a heartbeat.", event="assignment.expired")
-    return len(expired)
+    silent = Assignment.objects.filter(working, lease_until__lt=Now()).select_related("round__job")
+    return each(silent, partial(end_lease, reason="The lease ran out without a heartbeat.", event="assignment.expired"))
 
 
-def end_lease(assignment: Assignment, *, reason: str, event: str) -> None:
+def end_lease(assignment: Assignment, *, reason: str, event: str) -> bool:
     again = assignment.attempt < MAX_ATTEMPTS and assignment.state != Assignment.State.LATE
     with transaction.atomic():
         moved = Assignment.objects.filter(pk=assignment.pk, fence=assignment.fence, state=assignment.state).update(
@@ -173,6 +173,7 @@ def end_lease(assignment: Assignment, *, reason: str, event: str) -> None:
         )
         if moved:
             announce(assignment, event)
+    return bool(moved)
 
 
 def announce(assignment: Assignment, type: str) -> None:

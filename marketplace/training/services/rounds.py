@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import transaction
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from marketplace.chain.models import Intent
 from marketplace.common.driving import MAX_DRIVES, hopeless
+from marketplace.common.tasks import each
 from marketplace.events.services import emit
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
@@ -206,13 +208,29 @@ def wait_for_money(job: Job, money: Runway) -> None:
 
 def watch_runways(*, pause_limit: timedelta) -> None:
     """Tell how long each job's money lasts; a paused one goes on when it has been funded, and ends when it never is."""
-    for job in Job.objects.filter(state__in=[Job.State.RUNNING, Job.State.PAUSED]):
-        covered = runway(job).rounds
-        jobs.note_runway(job=job, runway=covered, needed=job.parsed_spec.rounds.rounds - job.rounds.count())
-        if job.state == Job.State.PAUSED and covered:
-            jobs.resume(job_id=job.pk)
-        elif job.state == Job.State.PAUSED and job.paused_at and job.paused_at < timezone.now() - pause_limit:
-            jobs.end(job_id=job.pk, state=Job.State.STOPPED, reason="It was paused for too long without being funded.")
+    live = Job.objects.filter(state__in=[Job.State.RUNNING, Job.State.PAUSED])
+    each(live, partial(watch_runway, pause_limit=pause_limit))
+
+
+def watch_runway(job: Job, *, pause_limit: timedelta) -> None:
+    covered = runway(job).rounds
+    jobs.note_runway(job=job, runway=covered, needed=job.parsed_spec.rounds.rounds - job.rounds.count())
+    if job.state == Job.State.PAUSED and covered:
+        jobs.resume(job_id=job.pk)
+    elif job.state == Job.State.PAUSED and job.paused_at and job.paused_at < timezone.now() - pause_limit:
+        jobs.end(job_id=job.pk, state=Job.State.STOPPED, reason="It was paused for too long without being funded.")
+
+
+def open_due_rounds() -> None:
+    """Of every running job whose next round can open now."""
+    running = Job.objects.filter(state=Job.State.RUNNING).values_list("pk", flat=True)
+    each(running, lambda job_id: open_round(job_id=job_id))
+
+
+def close_complete_rounds() -> None:
+    """Those that only time completes."""
+    open_ = Round.objects.filter(state=Round.State.OPEN).values_list("pk", flat=True)
+    each(open_, lambda round_id: close_round_if_complete(round_id=round_id))
 
 
 def close_round_if_complete(*, round_id: int) -> bool:
@@ -315,14 +333,18 @@ def extend_or_fail(round_: Round) -> None:
 
 def give_up() -> None:
     """What kills every worker that touches it is taken out of the way, with a reason."""
-    for round_ in hopeless(Round.objects.filter(state=Round.State.AGGREGATING)):
-        reason = f"Round {round_.number} could not be aggregated after {MAX_DRIVES} attempts."
-        jobs.end(job_id=round_.job_id, state=Job.State.FAILED, reason=reason)
-        Round.objects.filter(pk=round_.pk, state=Round.State.AGGREGATING).update(state=Round.State.ABANDONED)
-    for job in hopeless(Job.unsized()):
-        jobs.explain(job_id=job.pk, reason=f"How large its model is could not be found out in {MAX_DRIVES} attempts.")
-    for job in hopeless(Job.objects.filter(state=Job.State.FUNDED)):
-        jobs.end(job_id=job.pk, state=Job.State.FAILED, reason=f"The job could not be started after {MAX_DRIVES} attempts.")
+    each(hopeless(Round.objects.filter(state=Round.State.AGGREGATING)), give_up_round)
+    unsized = f"How large its model is could not be found out in {MAX_DRIVES} attempts."
+    each(hopeless(Job.unsized()), lambda job: jobs.explain(job_id=job.pk, reason=unsized))
+    unstarted = f"The job could not be started after {MAX_DRIVES} attempts."
+    funded = hopeless(Job.objects.filter(state=Job.State.FUNDED))
+    each(funded, lambda job: jobs.end(job_id=job.pk, state=Job.State.FAILED, reason=unstarted))
+
+
+def give_up_round(round_: Round) -> None:
+    reason = f"Round {round_.number} could not be aggregated after {MAX_DRIVES} attempts."
+    jobs.end(job_id=round_.job_id, state=Job.State.FAILED, reason=reason)
+    Round.objects.filter(pk=round_.pk, state=Round.State.AGGREGATING).update(state=Round.State.ABANDONED)
 
 
 def record_failed_seat(intent: Intent) -> None:

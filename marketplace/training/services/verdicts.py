@@ -11,6 +11,7 @@ from django.utils import timezone
 from marketplace.artifacts import services as artifacts
 from marketplace.artifacts.models import Artifact
 from marketplace.common.driving import MAX_DRIVES, hopeless
+from marketplace.common.tasks import each
 from marketplace.events.services import emit
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
@@ -64,11 +65,10 @@ def record_check(*, contribution_id: int, refusal: HyperGPUError | None) -> None
 def give_up() -> None:
     """Contributions whose check never ends are refused: one upload must not hold up a round. A round that cannot be measured
     says nothing of its model."""
-    for contribution in hopeless(Contribution.objects.filter(state=Contribution.State.RECEIVED)):
-        refusal = HyperGPUError("contribution.unreadable", f"Checking it failed {MAX_DRIVES} times.")
-        record_check(contribution_id=contribution.pk, refusal=refusal)
-    for checkpoint in hopeless(Checkpoint.unmeasured()):
-        record_unmeasured(checkpoint=checkpoint)
+    refusal = HyperGPUError("contribution.unreadable", f"Checking it failed {MAX_DRIVES} times.")
+    received = hopeless(Contribution.objects.filter(state=Contribution.State.RECEIVED))
+    each(received, lambda contribution: record_check(contribution_id=contribution.pk, refusal=refusal))
+    each(hopeless(Checkpoint.unmeasured()), lambda checkpoint: record_unmeasured(checkpoint=checkpoint))
 
 
 def record_round(*, round_id: int, result: RoundResult, evidence: dict[str, Any]) -> None:
