@@ -26,7 +26,7 @@ from marketplace.settlement import tasks as settlement
 from marketplace.settlement.services import attestations, cases, closures, epochs, finality
 from marketplace.training import selectors as training_rows
 from marketplace.training import tasks as training
-from marketplace.training.services import recording, rounds
+from marketplace.training.services import recording, rounds, seats
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ def connect() -> None:
     follow_up("job.funded", training.start_job)
     follow_up("job.started", training.open_round)
     follow_up("round.opened", AtOnce(training.nudge_nodes))
+    follow_up("round.extended", AtOnce(training.nudge_nodes))
     follow_up("contribution.received", training.check_contribution)
     follow_up("contribution.recorded", settlement.queue_batches)
     follow_up("contribution.checked", AtOnce(training.close_round_if_complete))
@@ -150,14 +151,14 @@ def connect() -> None:
     on_chain("Unpaused", args(finality.record_unpause))
     on_chain("CreditWithdrawn", args(operators.record_withdrawal, "node_id", "amount"))
     on_chain("JobExitRequested", args(jobs.record_exit_notice, chain_id="job_id"))
-    on_chain("JobClosed", args(rounds.release_seats, chain_id="job_id"))
+    on_chain("JobClosed", args(seats.release_seats, chain_id="job_id"))
     on_chain("JobClosed", args(jobs.record_closing, "refund", chain_id="job_id"))
 
     # A state of our own transaction -> what it changes here, in the transaction that finds it out.
     for state in ("sent", "included", "failed"):
         on_chain(f"intent.{state}", finality.record_intent)
     on_chain("intent.failed", closures.record_failed_closure)
-    on_chain("intent.failed", rounds.record_failed_seat)
+    on_chain("intent.failed", seats.record_failed_seat)
     on_chain("intent.failed", cases.record_intent)
 
     # Rows that should have moved by now (their worker or the broker died) -> the task that moves them.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from marketplace.chain.models import Intent
 from marketplace.common.driving import MAX_DRIVES, hopeless
 from marketplace.common.tasks import each
 from marketplace.events.services import emit
@@ -19,67 +20,21 @@ from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job, Seat
 from marketplace.jobs.serializers import job_json
 from marketplace.operators import services as operators
-from marketplace.operators.models import Bid, Node
+from marketplace.operators.models import Node
 from marketplace.operators.selectors import online_since
 from marketplace.training.models import Assignment, Contribution, Round
 from marketplace.training.serializers import assignment_json, part_json, round_json
-from marketplace.training.services import late, planning, sharing
+from marketplace.training.services import late, planning
+from marketplace.training.services.seats import seat_bidders, seating
 
 log = logging.getLogger(__name__)
 
-SETTLING = timedelta(minutes=5)
-"""What a settlement may take at the worst."""
 MAX_EXTENSIONS = 3
 """A round that misses its quorum gets a new deadline this often; then the job fails and its escrow goes back."""
 
 
-SHOWN_PASSED = 64
-"""Nodes that a round's plan says it has passed over; each node's own row says it too."""
-
-
 def topic_of(job_id: int) -> str:
     return f"job.{job_id}"
-
-
-def seat_bidders(*, job: Job) -> tuple[list[Seat], dict[int, dict[str, Any]]]:
-    """Seats for fitting bids of nodes that are online, until the job has as many as it wants (`sharing.choose`), and by node why
-    it was taken now or passed over."""
-    seated = set(online_seats(job).values_list("node_id", flat=True))
-    unseated = {node_id: bid for node_id, bid in sharing.open_bids(job).items() if node_id not in seated}
-    choices = sharing.choose(job, unseated, places=job.parsed_spec.rounds.nodes - len(seated - planning.left_out(job)))
-    picks = [choice.bid for choice in choices if choice.taken]
-    reasons = {choice.bid.node_id: {"taken": choice.taken, **asdict(choice.reason)} for choice in choices}
-    with transaction.atomic():
-        jobs.seat_nodes(job=job, bids=[as_message(bid) for bid in picks])
-        operators.note_choices(job_id=job.pk, choices=reasons)
-        for bid in picks:
-            operators.join_job(node_id=bid.node_id, job_id=job.pk)
-    return list(online_seats(job)), reasons
-
-
-def release_seats(*, chain_id: int) -> None:
-    """A closed job's page no longer follows the nodes, and theirs no longer say why they serve it. Call inside the indexer's
-    transaction."""
-    for seat in Seat.objects.filter(job__chain_id=chain_id):
-        operators.leave_job(node_id=seat.node_id, job_id=seat.job_id)
-    for job in Job.objects.filter(chain_id=chain_id):
-        operators.forget_job(job_id=job.pk)
-
-
-def as_message(bid: Bid) -> dict[str, object]:
-    return {
-        "job_id": bid.chain_job_id, "node_id": bid.node_id, "rate": int(bid.rate), "capacity": bid.capacity,
-        "expires_at": int(bid.expires_at.timestamp()), "nonce": bid.nonce, "signature": bid.signature, "bid_id": bid.pk,
-    }  # fmt: skip
-
-
-def online_seats(job: Job):  # type: ignore[no-untyped-def]
-    """Seats whose nodes could start now, in the order in which they were taken."""
-    # The key must still be good when the round is settled, or the contract would refuse the receipt.
-    needed = timezone.now() + timedelta(seconds=2 * job.parsed_spec.rounds.deadline_seconds) + SETTLING
-    online = Node.objects.filter(last_seen__gte=online_since(), retired=False, key_expires_at__gt=needed)
-    online = online.exclude(suspended_until__gt=timezone.now())
-    return Seat.objects.filter(job=job, node_id__in=online.values("pk")).order_by("id")
 
 
 def open_round(*, job_id: int) -> Round | None:
@@ -158,10 +113,10 @@ def give_places(round_: Round, decided: planning.Decision) -> list[Assignment]:
     for one, code, text in decided.refused:
         late.expire(one, code, text)
     carried = [slot for slot in (late.carry(one, into=round_) for one in decided.carried) if slot is not None]
-    every_seat = list(Seat.objects.filter(job=round_.job).order_by("id").values_list("node_id", flat=True))
+    shards = shards_of(round_, list(decided.plan.parts), taken={slot.shard for slot in carried})
     return carried + [
         Assignment.objects.create(
-            round=round_, node_id=node_id, shard=every_seat.index(node_id) % round_.job.parsed_spec.rounds.nodes,
+            round=round_, node_id=node_id, shard=shards[node_id],
             steps=part.steps, encoding=part.encoding.model_dump(mode="json"), rounds=part.rounds, via=part.via,
             reasons=[asdict(reason) for reason in part.reasons], predicted=asdict(part.predicted) if part.predicted else None,
         )
@@ -169,10 +124,17 @@ def give_places(round_: Round, decided: planning.Decision) -> list[Assignment]:
     ]  # fmt: skip
 
 
-def seating(choices: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """As the round's plan keeps it: who was taken for it, and the first of those that were passed over for a place."""
-    rows = [{"node_id": node, **choice} for node, choice in choices.items() if choice["code"] != sharing.FULL.code]
-    return [row for row in rows if row["taken"]] + [row for row in rows if not row["taken"]][:SHOWN_PASSED]
+def shards_of(round_: Round, nodes: list[int], *, taken: set[int]) -> dict[int, int]:
+    """A shard for each node, that of its seat where that is free: two with one shard would train alike, and one of them would be
+    refused as a copy."""
+    count = round_.job.parsed_spec.rounds.nodes
+    every_seat = list(Seat.objects.filter(job=round_.job).order_by("id").values_list("node_id", flat=True))
+    found: dict[int, int] = {}
+    for node in sorted(nodes, key=every_seat.index):  # who came first keeps its own
+        own = every_seat.index(node) % count
+        free = set(range(count)) - taken - set(found.values())
+        found[node] = own if own in free or not free else min(free)
+    return found
 
 
 def wait_for_nodes(job: Job, text: str) -> None:
@@ -261,7 +223,9 @@ def close_if_complete(round_: Round) -> bool:
         return begin_aggregation(round_)
     if round_.job.state == Job.State.STOPPED and (is_over or not reachable):
         return abandon(round_)
-    if is_over or not pending.exists():
+    if round_.job.state == Job.State.RUNNING:
+        hand_on(round_)
+    if is_over or (lost(round_).exists() and not pending.exists()):
         extend_or_fail(round_)
     return False
 
@@ -305,10 +269,55 @@ def end_round(round_: Round, *, state: str, event: str, reason: str) -> bool:
     return True
 
 
+def hand_on(round_: Round) -> None:
+    """Refused work frees its place: where the quorum cannot stand without it, other nodes get the same orders in the same round,
+    which waits for them as it waits for its own, up to its extensions. Call under the round's lock."""
+    slots = Assignment.objects.filter(round=round_)
+    refused = slots.filter(contribution__state=Contribution.State.REJECTED)
+    kept = slots.exclude(pk__in=refused.values("pk"))
+    if kept.count() >= (quorum := round_.job.parsed_spec.rounds.quorum):
+        return
+    free = {slot.shard: slot for slot in refused if slot.shard not in kept.values_list("shard", flat=True)}
+    new = [replacement(slot, node) for slot, node in zip(free.values(), stand_ins(round_, slots, refused), strict=False)]
+    if lacking := quorum - kept.count():
+        wait_for_nodes(
+            round_.job, f"work of round {round_.number} was refused; {lacking} more must be online with a fitting bid."
+        )
+    if not new:
+        return
+    if not lacking:
+        jobs.explain(job_id=round_.job_id, reason="")
+    operators.note_parts(parts={slot.node_id: part_json(slot) for slot in new})
+    announce_extended(round_, new)
+    operators.assign_work(node_ids=[slot.node_id for slot in new], working_on={"job_id": round_.job_id, "round": round_.number})
+
+
+def stand_ins(round_: Round, slots: QuerySet[Assignment], refused: QuerySet[Assignment]) -> list[int]:
+    """Nodes that have nothing to do for the job in this round: of its seats, or of bids that are taken now."""
+    seats, _ = seat_bidders(job=round_.job, besides=set(refused.values_list("node_id", flat=True)))
+    held = Assignment.objects.filter(round__job=round_.job_id, state__in=Assignment.HELD)
+    busy = {*slots.values_list("node_id", flat=True), *held.values_list("node_id", flat=True), *planning.left_out(round_.job)}
+    return [seat.node_id for seat in seats if seat.node_id not in busy]
+
+
+def replacement(slot: Assignment, node_id: int) -> Assignment:
+    """A slot of `slot`'s round for another node, with no more steps than every bid promises."""
+    spec = slot.round.job.parsed_spec
+    text = f"What node {slot.node_id} handed in was refused: its place is given on, so that the round reaches its quorum."
+    return Assignment.objects.create(
+        round=slot.round, node_id=node_id, shard=slot.shard, steps=min(slot.steps, spec.inner.steps), encoding=slot.encoding,
+        reasons=[{"code": "place.handed_on", "text": text}],
+    )  # fmt: skip
+
+
+def lost(round_: Round) -> QuerySet[Assignment]:
+    """Slots that were given up, and may be tried again."""
+    return Assignment.objects.filter(round=round_, state__in=[Assignment.State.FAILED, Assignment.State.EXPIRED])
+
+
 def extend_or_fail(round_: Round) -> None:
-    """Too few contributions: give the slots that did not deliver another try, or give up."""
-    retry = Assignment.objects.filter(round=round_).exclude(state=Assignment.State.HANDED_IN)
-    if round_.extensions >= MAX_EXTENSIONS or not retry.exists():
+    """Too few contributions: more time, and another try for the slots that did not deliver; or give up."""
+    if round_.extensions >= MAX_EXTENSIONS:
         reason = f"Round {round_.number} did not reach its quorum of accepted work; the rest of the escrow goes back."
         jobs.end(job_id=round_.job_id, state=Job.State.FAILED, reason=reason)
         return
@@ -319,16 +328,20 @@ def extend_or_fail(round_: Round) -> None:
         )
         if not moved:
             return
-        again_ids = retry.filter(state__in=[Assignment.State.FAILED, Assignment.State.EXPIRED])
-        ids = list(again_ids.values_list("pk", flat=True))
+        ids = list(lost(round_).values_list("pk", flat=True))
         Assignment.objects.filter(pk__in=ids).update(state=Assignment.State.OPEN, attempt=0)
-        round_.refresh_from_db()
-        again = Assignment.objects.filter(pk__in=ids)
-        emit(
-            "round.extended",
-            topics=[topic_of(round_.job_id)],
-            changes={"rounds": [round_json(round_)], "assignments": [assignment_json(a) for a in again]},
-        )
+        announce_extended(round_, Assignment.objects.filter(pk__in=ids))
+
+
+def announce_extended(round_: Round, again: Iterable[Assignment]) -> None:
+    """Some are to work for the round that were not before. Call inside the transaction of the change."""
+    round_.refresh_from_db()
+    emit(
+        "round.extended",
+        topics=[topic_of(round_.job_id)],
+        changes={"rounds": [round_json(round_)], "assignments": [assignment_json(a) for a in again]},
+        refs={"round_id": round_.pk},
+    )
 
 
 def give_up() -> None:
@@ -345,17 +358,6 @@ def give_up_round(round_: Round) -> None:
     reason = f"Round {round_.number} could not be aggregated after {MAX_DRIVES} attempts."
     jobs.end(job_id=round_.job_id, state=Job.State.FAILED, reason=reason)
     Round.objects.filter(pk=round_.pk, state=Round.State.AGGREGATING).update(state=Round.State.ABANDONED)
-
-
-def record_failed_seat(intent: Intent) -> None:
-    """A bid could not be taken on chain (cancelled, expired): its seat is free again, and the bid is not tried again."""
-    if intent.kind != "takeBids" or intent.reason.startswith("AlreadySeated"):
-        return
-    _, chain_id, node_id, bid_id = intent.key.split(":")
-    for seat in Seat.objects.filter(job__chain_id=int(chain_id), node_id=int(node_id), taken=False):
-        operators.leave_job(node_id=seat.node_id, job_id=seat.job_id)
-        seat.delete()
-    operators.withdraw_bid(bid_id=int(bid_id))
 
 
 def record_settlement_bundle(*, round_id: int, sha256: str) -> None:

@@ -23,7 +23,7 @@ from marketplace.operators.models import Measurement, Node
 from marketplace.operators.services import UPTIME_MEMORY, heard
 from marketplace.training import tasks
 from marketplace.training.models import Assignment, Contribution, Round
-from marketplace.training.services import late, overheads, planning, rounds
+from marketplace.training.services import late, overheads, planning, rounds, seats
 from tests.marketplace.training.work import contribute, hand_in_all, lease, overdue, started
 from tests.marketplace.world import TestNode, fund, register
 from trainer.network.facts import architecture_of
@@ -82,7 +82,7 @@ PHASES = ("fetch_s", "compute_s", "upload_s")
 def test_a_node_does_no_more_than_it_sold(nodes: list[TestNode], job: Job) -> None:
     known(nodes[0], job, speed=1000.0)
     known(nodes[1], job, speed=100.0)
-    rounds.seat_bidders(job=job)
+    seats.seat_bidders(job=job)
     Seat.objects.filter(job=job, node_id=1).update(capacity=20 * 8)
     assert Assignment.objects.get(round=opened(job), node_id=1).steps == 20
 

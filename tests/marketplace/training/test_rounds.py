@@ -18,7 +18,7 @@ from marketplace.jobs.models import Job, Seat
 from marketplace.operators.models import Bid, Node
 from marketplace.training import selectors, tasks
 from marketplace.training.models import Assignment, Checkpoint, Contribution, Round
-from marketplace.training.services import leases, rounds, verdicts
+from marketplace.training.services import leases, rounds, seats, verdicts
 from tests.marketplace.training.work import commit, contribute, hand_in, lease, overdue, train, upload
 from tests.marketplace.world import TestNode, fund, register
 from trainer.diloco.checkpoint import load_checkpoint
@@ -303,14 +303,6 @@ def test_a_bid_is_taken_with_the_coordinators_consent_to_no_more_than_is_ordered
 def test_a_bid_that_the_chain_refuses_frees_its_seat(open_round: Round, job: Job) -> None:
     intent = Intent.objects.get(kind="takeBids", key__startswith="take:1:2:")
     intent.state, intent.reason = "failed", "BidExpired(...)"
-    rounds.record_failed_seat(intent)
+    seats.record_failed_seat(intent)
     assert set(Seat.objects.values_list("node_id", flat=True)) == {1}
     assert Bid.objects.get(node_id=2).state == Bid.State.CANCELLED
-
-
-def test_a_quorum_that_nobody_can_reach_any_more_fails_at_once(open_round: Round, nodes: list[TestNode], job: Job) -> None:
-    for node, data in zip(nodes, (b"garbage", b"other garbage"), strict=True):
-        contribute(node, data)
-    check_all()
-    rounds.close_round_if_complete(round_id=open_round.pk)
-    assert Job.objects.get(pk=job.pk).state == Job.State.FAILED

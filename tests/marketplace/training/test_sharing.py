@@ -12,7 +12,7 @@ from marketplace.jobs.models import Job
 from marketplace.operators.models import Bid, Measurement, Node
 from marketplace.training.models import Round
 from marketplace.training.serializers import round_json
-from marketplace.training.services import rounds, sharing
+from marketplace.training.services import rounds, seats, sharing
 from tests.marketplace.training.work import lease, started
 from tests.marketplace.world import TestNode, fund, register
 from trainer.network.facts import architecture_of
@@ -162,7 +162,7 @@ def test_reasons_are_in_the_rounds_plan_and_go_with_the_job(nodes: list[TestNode
     assert {row["node_id"]: row["taken"] for row in plan["seating"]} == {1: True, 2: True, 3: False, 4: False}
     assert {row["code"] for row in plan["seating"]} == {"assign.taken", "assign.outbid"}
     Bid.objects.all().delete()
-    rounds.seat_bidders(job=job)
+    seats.seat_bidders(job=job)
     assert code(3, job) == "assign.outbid"
-    rounds.release_seats(chain_id=1)
+    seats.release_seats(chain_id=1)
     assert [node.choices for node in Node.objects.all()] == [{}] * 4
