@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=512 * 2**20, ge=MOST_BODY, description="Largest body of one request; nodes send larger files in pieces."
     )
+    compute_threads: int = Field(
+        default=1, ge=1, description="Of one computation on a CPU; a round's scores are computed on all cores beside each other."
+    )
     least_deadline_seconds: float = Field(default=10.0, ge=0, description="A round is left open for this long at least.")
     network: PolicySettings = Field(
         default=PolicySettings(), description="Weights and limits of the policy and of nodes' health, as JSON (trainer.network)."

@@ -68,9 +68,9 @@ SMALL = Workload("GPT, 364 k", layers=3, heads=4, width=96, sequence=64, batch=8
 BOTH = (
     "Both loops in one process, in turn: same model, same batches; the bare one has fused AdamW, clipping, its batches at hand.",
     f"Ours is the product's `contribute` with its trace, a state every {AuditSpec().stride} steps, written to a file beside the "
-    "steps: 'loop' is from before the first step to after the last, 'whole' also loads the base, waits for the trace and encodes.",
+    "steps: 'loop' is from before the first step to after the last; 'whole' loads the base and waits for trace and upload too.",
 )
-ON_CPU = "On a CPU with one thread, in processor time (that of writing the trace too, though it is beside the steps): no GPU's."
+ON_CPU = "On a CPU with one thread, in processor time, that of the trace's thread too: this is no GPU measurement."
 ON_GPU = (
     "A byte vocabulary: what GPT-2 small, of the same width, has in its vocabulary is here in five more layers. bf16, compiled.",
     f"MFU: 6 operations a weight and token and causal attention's, by the rate of {SIDE} x {SIDE} bf16 products on the card.",

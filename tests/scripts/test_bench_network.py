@@ -69,6 +69,10 @@ def test_scaling_against_cases_by_hand():
     assert scaling.efficiency(cell, result) == pytest.approx(80.0)  # 660 samples in 12.5 s where 825 were possible
     assert scaling.round_seconds(result) == 4.5 and scaling.closing_share(result) == pytest.approx(100 * 2 / 4.5)
     assert scaling.closing_of_training(result) == pytest.approx(25.0)
+    fastest = max(
+        machine.at(0.0).samples_per_second for machine in network_cells.network_for("wan-hetero", seed=1, nodes=8).machines
+    )
+    assert scaling.closing_share_of_a_node(cell, result) == pytest.approx(25.0 * (660 / 12.5) / fastest)
 
 
 def test_how_busy_machines_are_is_of_the_rounds_that_begin_ahead():

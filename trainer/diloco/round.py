@@ -24,6 +24,7 @@ from trainer.diloco.encoding import Update, decode
 from trainer.diloco.findings import Findings, Measured, expected, go_by, harmful, leave_doubt
 from trainer.diloco.flat import Shapes, count_of
 from trainer.diloco.fragments import fragment_of, part_of, with_part
+from trainer.diloco.local import default_device
 from trainer.diloco.outer import OuterState, outer_step
 from trainer.diloco.version import model_root
 from trainer.models import build_model, model_shapes, parameter_shapes
@@ -43,7 +44,8 @@ from trainer.scoring.scores import draw_batch, each_loss, evaluate, improvement
 
 
 class Bench(NamedTuple):
-    """What a job's rounds have in common; kept between rounds, since building it costs more than a small round."""
+    """What a job's rounds have in common; kept between rounds, since building it costs more than a small round. `model` is where
+    losses are measured: on a GPU where there is one, since whoever measures again may round otherwise (`findings.Measured`)."""
 
     dataset: Dataset
     model: nn.Module
@@ -64,7 +66,7 @@ def bench(job: JobWork) -> Bench:
 def cached_bench(spec_json: str, files: tuple[Any, ...]) -> Bench:
     spec = JobSpec.model_validate_json(spec_json)
     dataset = load_dataset(spec.data, files=dict(files))
-    model = build_model(spec.model, dataset.info, seed=spec.seed)
+    model = build_model(spec.model, dataset.info, seed=spec.seed).to(default_device())
     return Bench(dataset, model, parameter_shapes(model))
 
 

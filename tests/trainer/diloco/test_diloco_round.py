@@ -316,3 +316,12 @@ def test_a_file_of_another_encoding_than_ordered_is_refused(world):
     first = replace(work.submissions[0], data=dense, artifact=sha256_hex(dense))
     verdicts = judge_round(replace(work, submissions=[first, *work.submissions[1:]]))
     assert [verdict.code for verdict in verdicts] == ["artifact.wrong_encoding", "", ""]
+
+
+def test_losses_are_measured_on_the_machines_own_device(monkeypatch):
+    monkeypatch.setattr(round_module, "default_device", lambda: torch.device("meta"))
+    round_module.cached_bench.cache_clear()
+    try:
+        assert {parameter.device.type for parameter in bench(JOB).model.parameters()} == {"meta"}
+    finally:
+        round_module.cached_bench.cache_clear()
