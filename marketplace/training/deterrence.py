@@ -18,6 +18,7 @@ from marketplace.training import calibration
 from marketplace.training.calibration import Calibration
 from trainer.protocol.draws import count_of
 from trainer.protocol.errors import HyperGPUError
+from trainer.protocol.limits import evidence_limit
 from trainer.protocol.packing import reward
 from trainer.protocol.spec import JobSpec
 from trainer.protocol.types import QUALITY_ONE
@@ -38,10 +39,10 @@ MISSED = 0.01
 """Part of the replays of false segments that is assumed to pass: 0.8 % of lazy ones did (docs/benchmarks/audits.json)."""
 
 
-def policy_of(spec: JobSpec) -> AuditPolicy:
+def policy_of(spec: JobSpec, rate: float) -> AuditPolicy:
     audit = spec.audit
     return AuditPolicy(
-        rate=audit.rate, segments=count_of(audit, spec.inner.steps), audited=audit.segments, miss_rate=MISSED
+        rate=rate, segments=count_of(audit, spec.inner.steps), audited=audit.segments, miss_rate=MISSED
     )  # fmt: skip
 
 
@@ -75,8 +76,11 @@ class AuditClassSerializer(serializers.Serializer):
 
 
 class DeterrenceSerializer(serializers.Serializer):
-    """Rates are parts of the contributions; `caught_*` the chance that one cheated round is found; `case_takes` how often a
-    round's pay a case takes, `deterring_rate` the audits with which that is just enough (above 1: none are)."""
+    """Rates are parts of the contributions; `caught_*` the chance that one cheated round is found; `left_*` what is left of the
+    pay of a node's first `newcomer_rounds` if it cheats in all of them and loses all once it is found. `auditing*` is the work
+    of auditors for each unit of the operators'; `shown_bytes` what a node sends at most for an audited contribution (null
+    before the model is built). `case_takes` how often a round's pay a case takes, `deterring_rate` the audits with which that is
+    just enough (above 1: none are)."""
 
     rate = serializers.FloatField()
     newcomer_rate = serializers.FloatField()
@@ -87,6 +91,11 @@ class DeterrenceSerializer(serializers.Serializer):
     lazy_part = serializers.FloatField()
     caught_lazy = serializers.FloatField()
     caught_idle = serializers.FloatField()
+    left_lazy = serializers.FloatField()
+    left_idle = serializers.FloatField()
+    auditing = serializers.FloatField()
+    auditing_newcomers = serializers.FloatField()
+    shown_bytes = serializers.IntegerField(allow_null=True)
     case_takes = serializers.FloatField()
     deterring_rate = serializers.FloatField()
     assumed = AssumedSerializer()
@@ -105,12 +114,18 @@ class DeterrenceView(APIView):
 
 
 def figures(job: Job) -> dict[str, Any]:
-    spec, policy = job.parsed_spec, policy_of(job.parsed_spec)
+    spec, rounds = job.parsed_spec, job.parsed_spec.audit.newcomer_rounds
+    policy, newcomers = policy_of(spec, spec.audit.rate), policy_of(spec, spec.audit.newcomer_rate)
+    segments = min(policy.audited, policy.segments)
     return {
-        "rate": policy.rate, "newcomer_rate": spec.audit.newcomer_rate, "newcomer_rounds": spec.audit.newcomer_rounds,
-        "segments": min(policy.audited, policy.segments), "stride": spec.audit.stride, "segments_of_round": policy.segments,
+        "rate": policy.rate, "newcomer_rate": spec.audit.newcomer_rate, "newcomer_rounds": rounds,
+        "segments": segments, "stride": spec.audit.stride, "segments_of_round": policy.segments,
         "lazy_part": LAZY, "caught_lazy": deterrence(LAZY, policy, at_stake=0).caught,
         "caught_idle": deterrence(1.0, policy, at_stake=0).caught,
+        "left_lazy": (1 - deterrence(LAZY, newcomers, at_stake=0).caught) ** rounds,
+        "left_idle": (1 - deterrence(1.0, newcomers, at_stake=0).caught) ** rounds,
+        "auditing": policy.compute_share, "auditing_newcomers": newcomers.compute_share,
+        "shown_bytes": None if job.parameters is None else segments * evidence_limit(job.parameters),
         "case_takes": CASE_TAKES, "deterring_rate": needed_rate(miss_rate=MISSED),
         "assumed": {"cost": COST_SHARE, "missed": MISSED, "safety": SAFETY},
         "honest_audits_needed": HONEST_AUDITS,

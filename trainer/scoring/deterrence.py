@@ -38,6 +38,11 @@ class AuditPolicy:
     audited: int = 1
     miss_rate: float = 0.0
 
+    @property
+    def compute_share(self) -> float:
+        """Work of auditors for each unit of work of operators."""
+        return self.rate * min(self.audited, self.segments) / self.segments
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deterrence:

@@ -644,8 +644,11 @@ export interface components {
             size: number;
         };
         /**
-         * @description Rates are parts of the contributions; `caught_*` the chance that one cheated round is found; `case_takes` how often a
-         *     round's pay a case takes, `deterring_rate` the audits with which that is just enough (above 1: none are).
+         * @description Rates are parts of the contributions; `caught_*` the chance that one cheated round is found; `left_*` what is left of the
+         *     pay of a node's first `newcomer_rounds` if it cheats in all of them and loses all once it is found. `auditing*` is the work
+         *     of auditors for each unit of the operators'; `shown_bytes` what a node sends at most for an audited contribution (null
+         *     before the model is built). `case_takes` how often a round's pay a case takes, `deterring_rate` the audits with which that is
+         *     just enough (above 1: none are).
          */
         Deterrence: {
             /** Format: double */
@@ -662,6 +665,15 @@ export interface components {
             caught_lazy: number;
             /** Format: double */
             caught_idle: number;
+            /** Format: double */
+            left_lazy: number;
+            /** Format: double */
+            left_idle: number;
+            /** Format: double */
+            auditing: number;
+            /** Format: double */
+            auditing_newcomers: number;
+            shown_bytes: number | null;
             /** Format: double */
             case_takes: number;
             /** Format: double */

@@ -104,6 +104,10 @@ describe('audits on the job page', () => {
     expect(rows[0]).toHaveTextContent('0.678788');
     expect(rows[0]).toHaveTextContent('0.0128');
     expect(screen.getByTestId('case-takes')).toHaveTextContent('enough to deter where 35 %');
+    expect(screen.getByTestId('cheat-keeps')).toHaveTextContent('32 % of its pay for the first 4 rounds');
+    expect(screen.getByTestId('audit-costs')).toHaveTextContent(
+      "3.1 % of a new node's work again, later 0.25 %",
+    );
     expect(screen.getByText(/3 × 70 % of a round's pay ÷ \(2 % × 99 %\)/)).toBeInTheDocument();
     expect(screen.getByTestId('audit-class-row')).toHaveTextContent('shadow, 41 of 300');
     expect(screen.getByTestId('audit-class-row')).toHaveTextContent('7.1 %');

@@ -24,6 +24,7 @@ from marketplace.training.services import audits, rounds
 from tests.marketplace.training.work import AUDITED, HASH, lease, paid
 from tests.marketplace.world import TestNode, fund, register
 from trainer.protocol.draws import DELAY, audit_digest, drawn_segments
+from trainer.protocol.limits import evidence_limit
 from trainer.protocol.rounds import AuditVerdict
 
 pytestmark = pytest.mark.django_db
@@ -351,6 +352,10 @@ def test_the_page_shows_the_arithmetic(answered: Audit, job: Job, client: Client
     assert (found["segments"], found["segments_of_round"], found["rate"]) == (1, 2, 0.1)
     assert found["caught_idle"] == pytest.approx(0.1 * 0.99)
     assert found["caught_lazy"] == pytest.approx(0.1 * 0.99 * 0.5), "a tenth of the work is one of two segments"
+    assert found["left_idle"] == pytest.approx(0.01**2), "newcomers of this job are audited in each of two rounds"
+    assert found["left_lazy"] == pytest.approx((1 - 0.99 * 0.5) ** 2)
+    assert (found["auditing"], found["auditing_newcomers"]) == (pytest.approx(0.05), 0.5)
+    assert found["shown_bytes"] == evidence_limit(Job.objects.get(pk=job.pk).parameters or 0) > 0
     cheap, dear = found["nodes"]
     assert (cheap["pay"], cheap["needed"]) == ("320", str(math.ceil(3 * 0.7 * 320 / (0.1 * 0.99))))
     assert (cheap["at_stake"], cheap["enough"]) == ("640", False), "a case takes twice the pay, however much the node has"

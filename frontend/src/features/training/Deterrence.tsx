@@ -4,7 +4,7 @@ import type { Audit, Deterrence as Figures, Job, Node } from '@/api/types';
 import { Amount, Chip, Panel } from '@/components/basics';
 import { DataTable } from '@/components/DataTable';
 import { NodeDot, nodeName } from '@/components/states';
-import { count, plural } from '@/lib/format';
+import { bytes, count, plural } from '@/lib/format';
 import type { Entities } from '@/realtime/entities';
 import { part, verdictsOf } from './deterrence';
 
@@ -67,6 +67,20 @@ function Chances({ figures, audits }: { figures: Figures; audits: readonly Audit
       <dd>
         with a chance of <b>{part(figures.caught_idle)}</b> if nothing was trained,{' '}
         {part(figures.caught_lazy)} if a tenth was left out
+      </dd>
+      <dt>A new node that cheats keeps</dt>
+      <dd data-testid="cheat-keeps">
+        <b>{part(figures.left_idle)}</b> of its pay for the first {plural(figures.newcomer_rounds, 'round')}{' '}
+        if nothing was trained, {part(figures.left_lazy)} if a tenth was left out: never found in any of them.
+        Who is found once is audited in all of them
+      </dd>
+      <dt>What that costs</dt>
+      <dd data-testid="audit-costs">
+        auditors compute {part(figures.auditing_newcomers)} of a new node's work again, later{' '}
+        {part(figures.auditing)}
+        {figures.shown_bytes === null
+          ? ''
+          : `; the node sends up to ${bytes(figures.shown_bytes)} of its states for an audited contribution`}
       </dd>
       <dt>A case at the court then takes</dt>
       <dd data-testid="case-takes">
