@@ -31,9 +31,7 @@ from trainer.simulation.plots import Bars, Curves
 SEEDS = (1, 2, 3)
 RING = 2 * (NODES - 1) / NODES
 """Vectors that a ring all-reduce sends for each node, and as many that it receives (Patarasu and Yuan 2009)."""
-DDP, DENSE = "data parallel, fp32", "plain DiLoCo, fp32"
-OURS = {"text": "topk 128 up, 256 down", "images": "topk 96 up, 160 down, one level"}
-"""The way that the figures are of: chosen on seeds 4 to 6."""
+DDP, DENSE, OURS = "data parallel, fp32", "plain DiLoCo, fp32", "topk 128 up, 256 down"
 DDP_RATES = {"text": (4e-3, 8e-3), "images": (2e-3, 4e-3)}
 """Learning rates of data parallel; of each seed and target, the one that needs fewer bytes counts."""
 DDP_EVERY = 10
@@ -58,10 +56,10 @@ WAYS: Mapping[str, dict[str, Any]] = {
     DENSE: {"encoding": FP32, "downlink": FP32, "outer": NESTEROV, "aggregation": PLAIN},
     "int4 up, int4 down": {"encoding": {"kind": "int4"}, "downlink": {"kind": "int4"}, "outer": NESTEROV},
     "topk 64 up, 256 down": {"encoding": topk(64), "downlink": topk(256), "outer": SGD},
-    OURS["text"]: {"encoding": topk(128), "downlink": topk(256), "outer": SGD},
-    OURS["images"]: {"encoding": topk(96, levels=1), "downlink": topk(160, levels=1), "outer": SGD},
+    OURS: {"encoding": topk(128), "downlink": topk(256), "outer": SGD},
+    "topk 96 up, 160 down, one level": {"encoding": topk(96, levels=1), "downlink": topk(160, levels=1), "outer": SGD},
 }
-QUICK = (DENSE, *OURS.values())
+QUICK = (DENSE, OURS)
 
 
 class Point(NamedTuple):
@@ -242,9 +240,9 @@ def spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
 
 def of_task(curves: Runs, task: str, suffix: str, seeds: Sequence[int]) -> Iterator[tuple[str, Figure]]:
     target = MAIN[task]
-    fewer = ratios(curves, task, OURS[task], seeds, target)
-    above = interval(gaps(curves, task, OURS[task], seeds, beside=DENSE))
-    behind = interval(gaps(curves, task, OURS[task], seeds, beside=DDP))
+    fewer = ratios(curves, task, OURS, seeds, target)
+    above = interval(gaps(curves, task, OURS, seeds, beside=DENSE))
+    behind = interval(gaps(curves, task, OURS, seeds, beside=DDP))
     if fewer:
         yield f"bytes_to_target_ratio_vs_ddp{suffix}", figure(interval(fewer), f"times fewer, to {target} nats", BYTES_GOAL)
     yield f"loss_gap_percent_vs_dense_diloco{suffix}", figure(above, "% of the loss in nats", GAP_GOAL)
@@ -298,8 +296,7 @@ def conditions() -> list[str]:
         f"learning rate is the best of {DDP_RATES['text']} for text, {DDP_RATES['images']} for images, for each seed and target "
         "anew. Plain DiLoCo: mean, no gate, full fp32 vectors up and down, its outer optimizer tuned for itself. That of sparse "
         f"ways: SGD at {SGD['learning_rate']}, chosen on seeds that are not among the reported ones.",
-        f"The figures are of {OURS['text']} for text and of {OURS['images']} for images, chosen on such seeds too. Inner "
-        "learning rates are the tasks', the same for all ways of DiLoCo.",
+        f"The figures are of {OURS}. Inner learning rates are the tasks', the same for all ways of DiLoCo.",
         f"The main targets are {MAIN['text']} and {MAIN['images']} nats: levels that plain DiLoCo passes after about two "
         "thirds of its rounds, so that compressed ways can reach them too. All levels of a fixed list are in the table, those "
         "that DiLoCo does not reach too.",

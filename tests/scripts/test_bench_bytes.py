@@ -62,9 +62,9 @@ def test_data_parallel_takes_the_samples_of_all_nodes(small: Task):
 
 
 def test_a_run_counts_the_files_that_the_round_engine_made(small: Task):
-    spec = small.job(**bench_bytes.WAYS[bench_bytes.OURS["images"]]).spec
+    spec = small.job(**bench_bytes.WAYS[bench_bytes.OURS]).spec
     count = bench(small.job()).size
-    curve = Run("text", bench_bytes.OURS["images"], 1).curve()
+    curve = Run("text", bench_bytes.OURS, 1).curve()
     a_round = encoded_bytes(count, spec.encoding) + encoded_bytes(count, spec.downlink)
     assert [(point.steps, point.bytes) for point in curve] == [(5, a_round), (10, 2 * a_round)]
     [point] = Run("text", DDP, 1, 1e-3).curve()
