@@ -21,9 +21,10 @@ from trainer.diloco.encoding import decode
 from trainer.diloco.local import NodeState, local_step
 from trainer.diloco.reference import Node, order
 from trainer.diloco.round import advance, bench, prepare, read_state
+from trainer.protocol.limits import expected_evidence
 from trainer.protocol.orders import order_seed
 from trainer.protocol.rounds import JobWork, RoundWork
-from trainer.protocol.spec import JobSpec
+from trainer.protocol.spec import AuditSpec, JobSpec
 from trainer.protocol.wire import encoded_bytes
 from trainer.scoring.scores import measure as measure_on
 from trainer.simulation.plots import Bars, Curves
@@ -45,6 +46,7 @@ FP32 = {"kind": "fp32"}
 SGD = {"optimizer": "sgd", "learning_rate": 1.5}
 """Chosen among 0.85, 1, 1.15, 1.3 and 1.5 on seeds 4 to 6; what is reported are others."""
 NESTEROV = {"optimizer": "nesterov", "learning_rate": 0.7, "momentum": 0.5}
+AUDITS = AuditSpec()
 PLAIN = {"rule": "weighted_mean", "gate": False}
 
 
@@ -174,6 +176,22 @@ def moved(curves: Runs, task: str, way: str, seed: int, target: float) -> int | 
     return min((found for found in reached if found is not None), default=None)
 
 
+def shown(task: str, way: str, steps: int) -> float:
+    """Bytes of evidence that replay audits at the default rates ask of a node for its first `steps` of a job, in the mean."""
+    job = TASKS[task].job(**WAYS[way])
+    return expected_evidence(job.spec, bench(job).size, rounds=steps // job.spec.inner.steps)
+
+
+def audited_ratios(curves: Runs, task: str, way: str, seeds: Sequence[int], target: float) -> list[float]:
+    """As `ratios`, with that evidence counted as this way's."""
+    found = []
+    for seed in seeds:
+        point = next((point for point in curves[Run(task, way, seed)] if point.loss <= target), None)
+        if point is not None and (theirs := moved(curves, task, DDP, seed, target)) is not None:
+            found.append(theirs / (point.bytes + shown(task, way, point.steps)))
+    return found
+
+
 def final(curves: Runs, task: str, way: str, seed: int) -> float:
     """Loss at the end, after the same samples for every way; the best of several learning rates."""
     return min(curve[-1].loss for run, curve in curves.items() if (run.task, run.way, run.seed) == (task, way, seed))
@@ -214,6 +232,7 @@ def reaching(curves: Runs, task: str, way: str, seeds: Sequence[int], target: fl
     return {
         "task": task, "target_nats": target, "way": way, "seeds_reached": f"{len(known)} of {len(seeds)}",
         **spread("megabytes", known), **spread("times_fewer", over if way != DDP else []),
+        **spread("times_fewer_with_audits", audited_ratios(curves, task, way, seeds, target) if way not in (DDP, DENSE) else []),
     }  # fmt: skip
 
 
@@ -245,6 +264,8 @@ def of_task(curves: Runs, task: str, suffix: str, seeds: Sequence[int]) -> Itera
     behind = interval(gaps(curves, task, OURS, seeds, beside=DDP))
     if fewer:
         yield f"bytes_to_target_ratio_vs_ddp{suffix}", figure(interval(fewer), f"times fewer, to {target} nats", BYTES_GOAL)
+        audited = interval(audited_ratios(curves, task, OURS, seeds, target))
+        yield f"bytes_with_audits_ratio_vs_ddp{suffix}", figure(audited, f"times fewer, to {target} nats, with evidence", None)
     yield f"loss_gap_percent_vs_dense_diloco{suffix}", figure(above, "% of the loss in nats", GAP_GOAL)
     yield f"loss_gap_percent_vs_ddp{suffix}", figure(behind, "% of the loss in nats", None)
 
@@ -292,6 +313,11 @@ def conditions() -> list[str]:
         "Bytes are those of one operator, sent and received: the sizes of the real files of pseudo-gradients and outer steps, as "
         f"the product's own round engine makes them; of data parallel {2 * RING:g} fp32 vectors a step (a ring all-reduce of "
         f"{NODES}). HTTP, receipts and signatures are counted in the bench `peers`, on real sockets.",
+        "Replay audits are counted in bytes_with_audits_ratio_vs_ddp and times_fewer_with_audits alone: with the evidence that "
+        "chance asks of a node for the rounds until the target, in the mean, at the default rates "
+        f"({AUDITS.newcomer_rate:g} in the first {AUDITS.newcomer_rounds} rounds of a job, {AUDITS.rate:g} then; "
+        f"{AUDITS.segments} segments), of a size by the product's own functions. It is nearly all that a newcomer sends. Data parallel and plain "
+        "DiLoCo are not audited.",
         f"Data parallel takes the same samples in steps of the joined batch ({NODES} times as large), AdamW as the nodes'; its "
         f"learning rate is the best of {DDP_RATES['text']} for text, {DDP_RATES['images']} for images, for each seed and target "
         "anew. Plain DiLoCo: mean, no gate, full fp32 vectors up and down, its outer optimizer tuned for itself. That of sparse "

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from scripts.hypergpu_bench import bytes as bench_bytes
-from scripts.hypergpu_bench.bytes import DDP, RING, Point, Run, bytes_to, final, gaps, joined_batches, ratios
+from scripts.hypergpu_bench.bytes import AUDITS, DDP, RING, Point, Run, bytes_to, final, gaps, joined_batches, ratios
 from scripts.hypergpu_bench.tasks import NODES, TASKS, Task, data_file
 from scripts.hypergpu_demo.supervise import StackError
 from trainer.data import shard_batches
 from trainer.diloco.round import bench
+from trainer.protocol.limits import evidence_bytes
 from trainer.protocol.orders import order_seed
 from trainer.protocol.wire import encoded_bytes
 
@@ -47,6 +48,18 @@ def test_the_best_learning_rate_of_data_parallel_counts_and_seeds_that_do_not_re
     assert ratios(curves, "text", "ours", (1, 2), 2.0) == [1000 / 2]
     assert final(curves, "text", DDP, 1) == 1.0
     assert gaps(curves, "text", "ours", (1, 2), beside=DDP) == [100.0, 25.0]
+
+
+def test_audits_are_counted_by_what_chance_asks_until_the_target(small: Task):
+    way, count = bench_bytes.OURS, bench(small.job()).size
+    curves = {
+        Run("text", DDP, 1, 0.1): [Point(10, 10**9, 2.0)],
+        Run("text", way, 1): [Point(5, 1_000, 3.0), Point(10, 2_000, 2.0)],
+        Run("text", DDP, 2, 0.1): [Point(10, 10**9, 2.5)],
+        Run("text", way, 2): [Point(5, 1_000, 2.0)],
+    }
+    of_two_rounds = 2 * AUDITS.newcomer_rate * AUDITS.segments * evidence_bytes(count, error=True)
+    assert bench_bytes.audited_ratios(curves, "text", way, (1, 2), 2.0) == [pytest.approx(1e9 / (2_000 + of_two_rounds))]
 
 
 def test_data_parallel_takes_the_samples_of_all_nodes(small: Task):

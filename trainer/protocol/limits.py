@@ -3,8 +3,9 @@ so that a job can be refused before anybody pays for it."""
 
 from __future__ import annotations
 
+from trainer.protocol.draws import audit_rate
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.spec import EncodingSpec
+from trainer.protocol.spec import EncodingSpec, JobSpec
 from trainer.protocol.wire import HEADER_BYTES, encoded_bytes
 
 FP32, BF16, INT8 = EncodingSpec(kind="fp32"), EncodingSpec(kind="bf16"), EncodingSpec(kind="int8")
@@ -42,6 +43,17 @@ def moments_bytes(count: int) -> int:
 def evidence_limit(count: int) -> int:
     """Of what a node shows when one segment of its work is audited: about 18 bytes a parameter."""
     return HEADS_BYTES + 4 * movement_bytes(count) + 2 * moments_bytes(count) + encoded_bytes(count, BF16)
+
+
+def evidence_bytes(count: int, *, error: bool) -> int:
+    """Of the same as it usually is, but for some Merkle paths: about 14 bytes a parameter, two more with `error` feedback."""
+    return 3 * movement_bytes(count) + 2 * moments_bytes(count) + (encoded_bytes(count, BF16) if error else 0)
+
+
+def expected_evidence(spec: JobSpec, count: int, *, rounds: int) -> float:
+    """Bytes that chance asks of a node for its first `rounds` rounds of a job, in the mean."""
+    one = spec.audit.segments * evidence_bytes(count, error=spec.encoding.kind == "topk")
+    return one * sum(audit_rate(spec.audit, rounds=number) for number in range(rounds))
 
 
 def refuse_too_large(count: int, *, most: int) -> None:

@@ -11,9 +11,9 @@ from trainer.diloco.encoding import encode
 from trainer.diloco.local import NodeState
 from trainer.diloco.trace import Moments, bound, contribute, read_moments, write_moments, write_movement
 from trainer.protocol.errors import HyperGPUError
-from trainer.protocol.limits import evidence_limit
+from trainer.protocol.limits import evidence_bytes, evidence_limit, expected_evidence
 from trainer.protocol.orders import Origin, WorkOrder, work_digest
-from trainer.protocol.spec import EncodingSpec, InnerSpec, JobSpec
+from trainer.protocol.spec import AuditSpec, EncodingSpec, InnerSpec, JobSpec
 from trainer.scoring.calibration import FAILS, TOLERANCE, AuditClass, Calibration, judge_replay, proves
 from trainer.scoring.deterrence import HONEST_AUDITS
 from trainer.scoring.evidence import PATHS, PROVEN, gather_evidence, read_evidence, write_evidence
@@ -231,3 +231,12 @@ def test_only_what_the_upload_binds_proves_anything(rounds, digits):
     assert [proves(Replay(error, 0.0, 0.0, []), precision="fp32") for error in (most, 1.01 * most)] == [False, True]
     unbound = [HyperGPUError("audit.not_committed", "Not under the root.")]
     assert not proves(Replay(float("inf"), 0.0, 0.0, unbound), precision="fp32")
+
+
+def test_what_evidence_is_expected_to_take_is_what_it_takes(rounds):
+    count, spec = rounds[0][0].numel(), JobSpec(audit=AuditSpec(rate=0.02, newcomer_rate=0.5, newcomer_rounds=2, segments=2))
+    file = write_evidence(gather_evidence(rounds[1][1].trace, 1, before=rounds[0][1].trace))
+    one = evidence_bytes(count, error=bool(rounds[1][1].trace.error_before))
+    assert one < len(file) < one + 2**12
+    plain = evidence_bytes(count, error=False)
+    assert expected_evidence(spec, count, rounds=5) == pytest.approx(2 * plain * (2 * 0.5 + 3 * 0.02))
