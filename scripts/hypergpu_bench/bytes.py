@@ -316,8 +316,8 @@ def conditions() -> list[str]:
         "Replay audits are counted in bytes_with_audits_ratio_vs_ddp and times_fewer_with_audits alone: with the evidence that "
         "chance asks of a node for the rounds until the target, in the mean, at the default rates "
         f"({AUDITS.newcomer_rate:g} in the first {AUDITS.newcomer_rounds} rounds of a job, {AUDITS.rate:g} then; "
-        f"{AUDITS.segments} segments), of a size by the product's own functions. It is nearly all that a newcomer sends. Data parallel and plain "
-        "DiLoCo are not audited.",
+        f"{AUDITS.segments} segments), of a size by the product's own functions. It is nearly all that a newcomer sends. Data "
+        "parallel and plain DiLoCo are not audited.",
         f"Data parallel takes the same samples in steps of the joined batch ({NODES} times as large), AdamW as the nodes'; its "
         f"learning rate is the best of {DDP_RATES['text']} for text, {DDP_RATES['images']} for images, for each seed and target "
         "anew. Plain DiLoCo: mean, no gate, full fp32 vectors up and down, its outer optimizer tuned for itself. That of sparse "
