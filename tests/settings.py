@@ -35,6 +35,7 @@ ATTESTORS = ("attestor 0", "attestor 1", "attestor 2")
 """Names of the keys of the attestor set; in no process's settings but that of each one's own worker."""
 
 os.environ["HYPERGPU_STATE_DIR"] = str(STATE)
+os.environ["HYPERGPU_LEAST_FREE_BYTES"] = "0"
 os.environ["HYPERGPU_PUBLIC_URL"] = "http://testserver"
 os.environ["HYPERGPU_HOSTS"] = "testserver,localhost,127.0.0.1"
 os.environ["HYPERGPU_COORDINATOR_KEY"] = test_key("coordinator")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils import timezone
 
 
 class Artifact(models.Model):
@@ -24,4 +25,7 @@ class Artifact(models.Model):
     kind = models.CharField(max_length=20, choices=Kind)
     public = models.BooleanField(default=False)
     name = models.CharField(max_length=200, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    # The wallet that uploaded a data set.
+    owner = models.CharField(max_length=42, blank=True, db_index=True)
+    # When it last came.
+    created_at = models.DateTimeField(default=timezone.now)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from marketplace.artifacts import pieces as kept
 from marketplace.artifacts import store
@@ -42,12 +43,13 @@ def store_upload(
     sha256: str | None = None,
     size: int | None = None,
     name: str = "",
+    owner: str = "",
 ) -> Artifact:
     """Store what a stranger sends, checked against the announced hash and size. Errors as `store.write_stream`."""
     found, length = store.write_stream(
         chunks, limit=limit or settings.HYPERGPU.max_artifact_bytes, expected_sha256=sha256, expected_size=size
     )
-    return record(sha256=found, size=length, kind=kind, public=False, name=name)
+    return record(sha256=found, size=length, kind=kind, public=False, name=name, owner=owner)
 
 
 def store_piece(
@@ -75,14 +77,23 @@ def store_piece(
     return True
 
 
-def record(*, sha256: str, size: int, kind: str, public: bool, name: str) -> Artifact:
+def record(*, sha256: str, size: int, kind: str, public: bool, name: str, owner: str = "") -> Artifact:
     """The row of a stored blob; what was public stays public."""
     artifact, created = Artifact.objects.get_or_create(
-        sha256=sha256, defaults={"size": size, "kind": kind, "public": public, "name": name}
+        sha256=sha256, defaults={"size": size, "kind": kind, "public": public, "name": name, "owner": owner}
     )
+    if not created:
+        Artifact.objects.filter(pk=sha256).update(created_at=timezone.now())
     if public and not created:
         publish(sha256s=[sha256])
     return artifact
+
+
+def forget(*, sha256: str) -> None:
+    """Delete what no row names any more."""
+    with transaction.atomic():
+        Artifact.objects.filter(pk=sha256).delete()
+        store.path_of(sha256).unlink(missing_ok=True)
 
 
 def publish(*, sha256s: Iterable[str]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +27,19 @@ def incoming() -> Path:
     folder: Path = settings.HYPERGPU.state_dir / "artifacts" / "incoming"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def forget_broken_off(*, seconds: float) -> None:
+    """Remove files of processes that were killed while they wrote: nothing was added to them for so long."""
+    for path in incoming().iterdir():
+        with suppress(FileNotFoundError):  # it is whole by now, or another process forgets, too
+            if path.stat().st_mtime < time.time() - seconds:
+                path.unlink()
+
+
+def free_bytes() -> int:
+    """Of the disk that holds the artifacts."""
+    return shutil.disk_usage(settings.HYPERGPU.state_dir).free
 
 
 def write_stream(

@@ -110,5 +110,6 @@ class DatasetsView(APIView):
             kind=Artifact.Kind.DATASET,
             limit=settings.HYPERGPU.max_body_bytes,
             name=name,
+            owner=str(request.user),
         )
         return Response({"sha256": artifact.sha256, "size": artifact.size}, status=201)

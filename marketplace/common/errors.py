@@ -25,6 +25,8 @@ STATUS_BY_CODE = {
     "audit.not_yours": 403,
     "audit.answered": 409,
     "audit.expired": 409,
+    "dataset.too_many": 429,
+    "disk.low": 503,
     "job.not_yours": 403,
     "job.too_many_drafts": 429,
     "order.late": 409,

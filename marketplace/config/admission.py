@@ -17,8 +17,11 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 
+from marketplace.accounts.models import Account
+from marketplace.artifacts import store
 from marketplace.artifacts.views import DatasetsView
 from marketplace.config.body_limit import Upload
+from marketplace.jobs import services as jobs
 from marketplace.operators.authentication import NODE, authenticated_node
 from marketplace.operators.models import Node
 from marketplace.training import views as training
@@ -90,6 +93,12 @@ def dataset_upload(scope: dict[str, Any]) -> Upload:
     request = ASGIRequest(scope, io.BytesIO())
     SessionMiddleware(lambda _: HttpResponse()).process_request(request)
     account = get_user(request)
-    if not account.is_authenticated:
+    if not isinstance(account, Account):
         raise HyperGPUError("auth.required", "Sign in with your wallet before you upload a data set.")
-    return Upload(sender=str(account), limit=settings.HYPERGPU.max_body_bytes)
+    if store.free_bytes() < settings.HYPERGPU.least_free_bytes:
+        raise HyperGPUError("disk.low", "The coordinator's disk is nearly full, and is kept for jobs that run: upload it later.")
+    room, announced = jobs.room_for_data(requester=account.address), request.headers.get("Content-Length", "")
+    if room <= 0 or (announced.isdecimal() and int(announced) > room):
+        text = f"Your data sets that no funded job of yours names leave room for {max(room, 0)} bytes: fund one, or wait a day."
+        raise HyperGPUError("dataset.too_many", text, room=max(room, 0))
+    return Upload(sender=account.address, limit=min(room, settings.HYPERGPU.max_body_bytes))

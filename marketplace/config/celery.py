@@ -14,6 +14,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.conf.beat_schedule = {
     "sweep events": {"task": "marketplace.events.tasks.sweep", "schedule": 2.0, "options": {"expires": 2}},
+    "forget": {"task": "marketplace.training.tasks.forget", "schedule": 600.0, "options": {"expires": 600}},
     "tick rounds": {"task": "marketplace.training.tasks.tick", "schedule": 1.0, "options": {"expires": 1}},
 }
 

@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     compute_threads: int = Field(
         default=1, ge=1, description="Of one computation on a CPU; a round's scores are computed on all cores beside each other."
     )
+    least_free_bytes: int = Field(
+        default=5 * 2**30, ge=0, description="Of the disk: with less, an alarm is raised and no data sets are taken."
+    )
     least_deadline_seconds: float = Field(default=10.0, ge=0, description="A round is left open for this long at least.")
     network: PolicySettings = Field(
         default=PolicySettings(), description="Weights and limits of the policy and of nodes' health, as JSON (trainer.network)."

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 MOST_DRAFTS, DRAFTS_PER = 30, timedelta(hours=1)
 """Drafts of one requester that wait for their escrow, of the last hour: each costs nothing, and has a worker build its model."""
 
+MOST_UNUSED = 4
+"""Data sets of the largest size, of one requester, that no funded job names."""
+
 
 def topics_of(job: Job) -> list[str]:
     """A draft is on no list yet."""
@@ -42,6 +45,15 @@ def announce(job: Job, type: str) -> None:
     """Tell the pages, and start what follows; call inside the transaction of the change."""
     job.refresh_from_db()
     emit(type, topics=topics_of(job), changes={"job": job_json(job)}, refs={"job_id": job.pk})
+
+
+def room_for_data(*, requester: str) -> int:
+    """Bytes of data sets that a wallet may upload yet. Wallets and uploads cost nothing, so what no funded job of its names is
+    bounded."""
+    funded = Job.objects.filter(requester=requester).exclude(state=Job.State.DRAFT)
+    used = {sha256 for spec in funded.values_list("spec", flat=True) for sha256 in spec["data"]["files"].values()}
+    mine = Artifact.objects.filter(kind=Artifact.Kind.DATASET, owner=requester).values_list("sha256", "size")
+    return MOST_UNUSED * settings.HYPERGPU.max_body_bytes - sum(size for sha256, size in mine if sha256 not in used)
 
 
 def round_cost(spec: JobSpec, *, rate: int) -> int:

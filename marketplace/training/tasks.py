@@ -17,7 +17,7 @@ from marketplace.jobs.models import Job
 from marketplace.operators import services as operators
 from marketplace.training import selectors, waiting
 from marketplace.training.models import Assignment, Audit, Checkpoint, Contribution, Round
-from marketplace.training.services import audits, leases, recording, rounds, verdicts
+from marketplace.training.services import audits, forgetting, leases, recording, rounds, verdicts
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.limits import parameters_of, refuse_too_large
 
@@ -157,6 +157,12 @@ def tick() -> None:
         rounds.open_due_rounds,
     ]  # fmt: skip
     each(steps, lambda step: step())
+
+
+@task()
+def forget() -> None:
+    forgetting.forget()
+    forgetting.watch_disk()
 
 
 @task()

@@ -15,6 +15,8 @@ from marketplace.accounts.models import Account
 from marketplace.artifacts import store
 from marketplace.config import body_limit
 from marketplace.config.asgi import application
+from marketplace.jobs.models import Job
+from marketplace.jobs.services import MOST_UNUSED
 from marketplace.training.models import Assignment
 from marketplace.training.services import rounds
 from tests.marketplace.training.work import commit, lease, path, started, train
@@ -120,14 +122,44 @@ def test_a_data_set_of_nobody_is_not_received() -> None:
     assert (status, error["code"], sender.taken) == (401, "auth.required", 0)
 
 
-def test_a_data_set_of_who_is_signed_in_is_stored() -> None:
-    client = Client()
-    client.force_login(Account.objects.create(address=wallet("requester").address))
-    token, body = "a" * 32, bytes(3 * 2**20)
+def data_set(body: bytes, *, announced: int | None = None) -> Sender:
+    """Of a wallet that is signed in."""
+    client, token = Client(), "a" * 32
+    client.force_login(Account.objects.get_or_create(address=wallet("requester").address)[0])
     headers = {"Cookie": f"sessionid={client.cookies['sessionid'].value}; csrftoken={token}", "X-CSRFToken": token}
-    sender = Sender("POST", "/api/v1/datasets", headers, body)
+    length = {} if announced is None else {"Content-Length": str(announced)}
+    return Sender("POST", "/api/v1/datasets", headers | length, body)
+
+
+def test_a_data_set_of_who_is_signed_in_is_stored() -> None:
+    body = bytes(3 * 2**20)
+    sender = data_set(body)
     assert asyncio.run(sender.answer()) == (201, {"sha256": sha256_hex(body), "size": len(body)})
     assert sender.taken == len(body)
+
+
+def test_data_sets_that_no_job_pays_for_are_bounded(settings: Settings) -> None:
+    settings.HYPERGPU = settings.HYPERGPU.model_copy(update={"max_body_bytes": 1000})
+    for name in range(MOST_UNUSED):
+        body = bytes([name]) * 900
+        assert asyncio.run(data_set(body).answer()) == (201, {"sha256": sha256_hex(body), "size": 900})
+    status, error = asyncio.run(data_set(bytes(900), announced=900).answer())
+    assert (status, error["code"], error["data"]["room"]) == (429, "dataset.too_many", 100 * MOST_UNUSED)
+    more = data_set(bytes(900))
+    status, error = asyncio.run(more.answer())
+    assert (status, error["code"]) == (413, "artifact.too_large")
+    files = {"text": sha256_hex(bytes([1]) * 900)}
+    Job.objects.create(
+        requester=wallet("requester").address, spec={"data": {"files": files}}, state=Job.State.FUNDED, escrow=1, max_rate=1
+    )
+    assert asyncio.run(data_set(b"x" * 900, announced=900).answer())[0] == 201
+
+
+def test_the_last_of_the_disk_is_for_jobs(settings: Settings) -> None:
+    settings.HYPERGPU = settings.HYPERGPU.model_copy(update={"least_free_bytes": 2**62})
+    sender = data_set(bytes(900))
+    status, error = asyncio.run(sender.answer())
+    assert (status, error["code"], sender.taken) == (503, "disk.low", 0)
 
 
 def test_committed_work_is_received_once_and_no_more_than_was_committed(work: tuple[TestNode, str, bytes]) -> None:
