@@ -22,9 +22,10 @@ def audit_digest(*, block_hash: str, market: str, job_id: int, round: int, node_
     return hashlib.sha256(bytes.fromhex(block_hash[2:]) + bytes.fromhex(market[2:]) + place).digest()
 
 
-def audit_rate(spec: AuditSpec, *, rounds: int) -> float:
-    """The chance with which work is audited of a node that was paid for `rounds` earlier rounds of the job."""
-    return spec.newcomer_rate if rounds < spec.newcomer_rounds else spec.rate
+def audit_rate(spec: AuditSpec, *, rounds: int, late: bool = False) -> float:
+    """The chance with which work is audited of a node that was paid for `rounds` earlier rounds of the job. `late` work has a
+    newcomer's: its scores tell less, and when it is committed the others' work of its round is public."""
+    return spec.newcomer_rate if rounds < spec.newcomer_rounds else max(spec.rate, spec.newcomer_rate if late else 0.0)
 
 
 def drawn_segments(digest: bytes, spec: AuditSpec, *, steps: int, rate: float) -> list[int]:

@@ -107,7 +107,9 @@ def segments_of(contribution: Contribution, round_: Round, block_hash: str, *, r
     digest = audit_digest(
         block_hash=block_hash, market=domain().contract, job_id=round_.job.chain_id or 0, round=round_.number, node_id=node_id
     )
-    rate = audit_rate(spec, rounds=rounds_since_strike(round_, node_id)) if rate is None else rate
+    if rate is None:
+        late = contribution.assignment.origin_id is not None
+        rate = audit_rate(spec, rounds=rounds_since_strike(round_, node_id), late=late)
     return drawn_segments(digest, spec, steps=contribution.assignment.steps, rate=rate)
 
 

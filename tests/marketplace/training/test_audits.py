@@ -114,6 +114,15 @@ def test_newcomers_are_drawn_and_old_hands_by_the_jobs_own_rate(job: Job, final:
     assert sorted(Audit.objects.values_list("contribution__round__number", "node_id")) == [(0, 1), (0, 2), (1, 1), (1, 2)]
 
 
+def test_late_work_is_audited_like_a_newcomers(job: Job, final: dict[int, str]) -> None:
+    found = [paid(job, number) for number in range(4)]
+    began = Assignment.objects.get(round=found[2], node_id=1)
+    Assignment.objects.filter(round=found[3], node_id=1).update(origin=began)
+    final[102] = HASH
+    audits.draw_audits(round_id=found[3].pk)
+    assert set(Audit.objects.values_list("node_id", flat=True)) == {1}
+
+
 def test_a_failed_audit_makes_a_newcomer(job: Job, final: dict[int, str]) -> None:
     found = [paid(job, number) for number in range(4)]
     audit = Audit.objects.create(

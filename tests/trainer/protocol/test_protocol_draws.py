@@ -27,6 +27,8 @@ def test_the_digest_is_that_of_its_fields_in_order():
 def test_newcomers_are_audited_more_often():
     spec = AuditSpec(rate=0.1, newcomer_rate=0.5, newcomer_rounds=4)
     assert [audit_rate(spec, rounds=done) for done in (0, 3, 4, 100)] == [0.5, 0.5, 0.1, 0.1]
+    assert [audit_rate(spec, rounds=done, late=True) for done in (0, 100)] == [0.5, 0.5], "and whoever is late"
+    assert audit_rate(AuditSpec(rate=0.3, newcomer_rate=0.1), rounds=100, late=True) == 0.3
 
 
 def test_the_rate_is_the_share_of_rounds_that_is_audited():
