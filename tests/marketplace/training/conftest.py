@@ -28,7 +28,7 @@ def job(nodes: list[TestNode]) -> Job:
     return started(fund())
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def patient() -> Iterator[None]:
     """Nobody falls silent because the machine that tests is busy."""
     with override_settings(HYPERGPU=settings.HYPERGPU.model_copy(update={"lease_seconds": 600, "offline_seconds": 600})):

@@ -21,7 +21,7 @@ from tests.marketplace.training.work import commit, contribute, lease, train, up
 from tests.marketplace.world import TestNode, fund
 from trainer.protocol.canonical import sha256_hex
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
+pytestmark = pytest.mark.django_db
 TEXT = b"to be learned " * 200
 Kind = Artifact.Kind
 

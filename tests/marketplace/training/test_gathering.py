@@ -22,7 +22,7 @@ from trainer.network.facts import architecture_of
 from trainer.network.regions import MOST_GAIN
 from trainer.network.transfers import connection_rate
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
+pytestmark = pytest.mark.django_db
 RTT, LOSS, NEAR = 0.4, 0.02, 0.005
 BY_TCP = connection_rate(RTT, LOSS)
 LONG = {"inner": {"steps": 16, "batch_size": 8}, "rounds": {"rounds": 9, "nodes": 2, "quorum": 1, "deadline_seconds": 60}}

@@ -190,7 +190,6 @@ def test_the_same_bytes_count_once(open_round: Round, nodes: list[TestNode]) -> 
     refused(commit(nodes[1], lease(nodes[1]), data), 422, "artifact.copied")
 
 
-@pytest.mark.usefixtures("patient")
 def test_two_nodes_with_one_hash_do_not_stop_the_settlement(open_round: Round, nodes: list[TestNode], job: Job) -> None:
     """Of one operator: one hands in, the other goes late and hands the same bytes in for the next round."""
     first, second = nodes

@@ -25,7 +25,7 @@ from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.orders import WorkOrder
 from trainer.scoring.evidence import gather_evidence, write_evidence
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
+pytestmark = pytest.mark.django_db
 LONGER = {"rounds": {"rounds": 6, "nodes": 2, "quorum": 1, "deadline_seconds": 60}}
 
 

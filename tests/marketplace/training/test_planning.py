@@ -30,7 +30,7 @@ from trainer.network.facts import architecture_of
 from trainer.network.health import HealthSettings
 from trainer.protocol.spec import JobSpec, parse_spec
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
+pytestmark = pytest.mark.django_db
 LONG = {"inner": {"steps": 16, "batch_size": 8}, "rounds": {"rounds": 9, "nodes": 2, "quorum": 1, "deadline_seconds": 60}}
 
 

@@ -16,7 +16,7 @@ from marketplace.training.services import rounds
 from tests.marketplace.training.work import contribute, lease, overdue, started
 from tests.marketplace.world import TestNode, fund, register
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient")]
+pytestmark = pytest.mark.django_db
 
 
 def hand_in(*nodes: TestNode, data: bytes | None = None) -> None:
