@@ -28,9 +28,9 @@ def test_killing_any_process_in_the_middle_of_a_round_loses_nothing_and_pays_nob
     with running_stack(operators=2) as market:
         job = market.post_job("kill -9", SPEC)
         for number, victim in enumerate(VICTIMS):
-            until(partial(is_mid_round, market, job["id"], number), what=f"the middle of round {number}", seconds=90)
+            until(partial(is_mid_round, market, job["id"], number), what=f"the middle of round {number}", seconds=240)
             kill(market, victim)
-        snapshot = finished(market, job["id"], seconds=180)
+        snapshot = finished(market, job["id"], seconds=400)
 
         supervised = {name for name in VICTIMS if not name.startswith("worker")}
         assert supervised <= set(market.stack.processes.restarts)

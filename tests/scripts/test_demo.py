@@ -44,12 +44,12 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path):
         (["--job", "text", "--data", "/nowhere.txt"], "There is no file /nowhere.txt.\n"),
         (
             ["--network", "moon"],
-            "There is no profile 'moon'. Take one of asymmetric, flaky, hostile-20, lan, mobile, regions, wan-good, wan-hetero, "
-            "or name a .json file.\n",
+            "There is no profile 'moon'. Take one of asymmetric, flaky, hostile-20, lan, mobile, neighbours, regions, wan-good, "
+            "wan-hetero, or name a .json file.\n",
         ),
         (
             ["--model", "gpt"],
-            "There is no recipe for --model gpt with --job digits: choose one of mlp, mlp-wide, cnn, resnet, vgg.\n",
+            "There is no recipe for --model gpt with --job digits: choose one of mlp, mlp-wide, mlp-large, cnn, resnet, vgg.\n",
         ),
     ],
 )
@@ -180,8 +180,12 @@ def test_nodes_reach_each_other_on_loopback_only(tmp_path: Path):
     assert len({url for url, _, _ in places}) == 2 and all(url.startswith("http://127.0.0.1:") for url, _, _ in places)
     elsewhere = Stack(tmp_path / "b", ports=Ports(8000), operators=1, say=print, url="https://10.0.0.1:8000")
     link = SimpleNamespace(url="http://127.0.0.1:9")
-    emulated = SimpleNamespace(link=lambda _: link, environment=lambda _: {}, profile=SimpleNamespace(name="lan"))
-    shaped = Stack(tmp_path / "c", ports=Ports(8000), operators=1, say=print, emulation=emulated)  # type: ignore[arg-type]
+    emulated = SimpleNamespace(
+        link=lambda _: link, environment=lambda _: {}, profile=SimpleNamespace(name="lan"),
+        endpoint={1: None, 2: "127.0.0.1:7"}.__getitem__,
+    )  # fmt: skip
+    shaped = Stack(tmp_path / "c", ports=Ports(8000), operators=2, say=print, emulation=emulated)  # type: ignore[arg-type]
     assert "--public-url" not in [*elsewhere.agent(1).command, *shaped.agent(1).command]
+    assert shaped.agent(2).command[-4:] == ["--public-url", "http://127.0.0.1:7", "--listen", "127.0.0.1:7"]
     for stack in (here, elsewhere, shaped):
         stack.lock.close()
