@@ -82,7 +82,7 @@ class AuditEvidence:
 
 def gather_evidence(trace: Trace, segment: int, *, before: Trace | None) -> AuditEvidence:
     """The node's answer to an audit of `segment`; `before` is its trace of the order before, unless it began afresh."""
-    borders, leaves = len(trace.movements), trace.leaves()
+    leaves, borders = trace.leaves(), len(trace.movements)
 
     def movement(border: int) -> Proven:
         return Proven(trace.movements[border], merkle_path(leaves, movement_leaf(border)))

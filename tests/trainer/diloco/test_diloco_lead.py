@@ -214,6 +214,7 @@ def test_a_lead_that_is_interrupted_ends_where_one_in_one_piece_does(stops, most
                 lambda *a, **o: run_local_steps(state, *a, dataset=digits, **o), most=most,
                 should_stop=lambda answers=asked: next(answers, False),
             )  # fmt: skip
+        lead.trace.finish()
         leads.append(lead)
     one, other = leads
     assert one.trace.steps == other.trace.steps == most // 5 * 5
