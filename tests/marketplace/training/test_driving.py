@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Any
@@ -22,6 +21,7 @@ from marketplace.training.models import Checkpoint, Contribution, Round
 from marketplace.training.services import rounds, verdicts
 from tests.marketplace.training.work import contribute
 from tests.marketplace.world import TestNode
+from tests.support.anvil import wait_until
 from trainer.protocol.errors import HyperGPUError
 from trainer.protocol.spec import JobSpec
 
@@ -63,18 +63,11 @@ def test_work_that_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
     with under_way(Round.objects.all(), aggregating.pk):
         for _ in range(MAX_DRIVES + 1):
             grow_old(Round)
-            until(lambda: not driving.lost(Round.objects.all()).exists())  # the thread has shown life
+            wait_until(lambda: not driving.lost(Round.objects.all()).exists(), what="a sign of life")
             assert selectors.stalled_rounds() == []
             tasks.tick()
     aggregating.refresh_from_db()
     assert (aggregating.state, aggregating.drives, aggregating.worker) == (Round.State.AGGREGATING, 1, "")
-
-
-def until(fact: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_what_waits_in_a_queue_is_asked_for_again_and_never_given_up(open_round: Round, nodes: list[TestNode]) -> None:

@@ -19,6 +19,11 @@ from tests.marketplace.world import TestNode, fund
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture
+def nothing_passed_over() -> None:
+    """Here rows fail on purpose."""
+
+
 def failing_at(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, *, key: str, value: int) -> None:
     """`place.name` fails for one row, and does what it did for the others."""
     original = getattr(place, name)
